@@ -1,0 +1,56 @@
+"""Shape and range of frames, and the padding that networks need.
+
+A frame is [3, H, W], a clip [T, 3, H, W], a batch of clips [B, T, 3, H, W]:
+RGB, sRGB-encoded, [0, 1].
+"""
+
+from torch import Tensor, isfinite
+from torch.nn import functional as F
+
+from b2v.errors import ShapeError
+
+FRAMES = 7
+"""Frames that one exposure is taken apart into (T of Jin et al., eq. 1)."""
+MIDDLE = FRAMES // 2
+"""Index of the middle frame, x4 in the papers' counting from 1."""
+MIN_SIDE = 16
+"""Smallest height and width in pixels that the networks are run on."""
+
+
+def check_frame(frame: Tensor, name: str = "frame") -> None:
+    """Check that `frame` is one [3, H, W] picture in [0, 1] that the networks can take.
+
+    Raises ShapeError when it is not RGB, or smaller than `MIN_SIDE` on either side,
+    or holds values outside [0, 1].
+    """
+    if frame.ndim != 3 or frame.shape[0] != 3:
+        raise ShapeError(f"{name} has shape {list(frame.shape)}; expected [3, H, W] in RGB")
+    height, width = frame.shape[1:]
+    if min(height, width) < MIN_SIDE:
+        raise ShapeError(
+            f"{name} is {width}x{height} pixels; at least {MIN_SIDE}x{MIN_SIDE} are needed"
+        )
+    if not isfinite(frame).all() or frame.min() < 0 or frame.max() > 1:
+        raise ShapeError(f"{name} has values outside [0, 1]; divide 8-bit pixels by 255")
+
+
+def pad_to_multiple(frames: Tensor, multiple: int) -> Tensor:
+    """Pad [..., H, W] at the bottom and the right, by reflection, to multiples of `multiple`.
+
+    A side that is too short to be reflected at once is reflected again and again.
+    """
+    height, width = frames.shape[-2:]
+    lead = frames.shape[:-3]
+    padded = frames.reshape(-1, *frames.shape[-3:])
+    while (need := (-padded.shape[-1]) % multiple) or (-padded.shape[-2]) % multiple:
+        need_y = (-padded.shape[-2]) % multiple
+        step_x, step_y = min(need, padded.shape[-1] - 1), min(need_y, padded.shape[-2] - 1)
+        if (need and not step_x) or (need_y and not step_y):
+            raise ShapeError(f"{width}x{height} pixels cannot be padded by reflection")
+        padded = F.pad(padded, (0, step_x, 0, step_y), mode="reflect")
+    return padded.reshape(*lead, *padded.shape[-3:])
+
+
+def crop_back(frames: Tensor, height: int, width: int) -> Tensor:
+    """Undo `pad_to_multiple`: the top left `height` x `width` pixels of [..., H, W]."""
+    return frames[..., :height, :width]
