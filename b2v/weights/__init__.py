@@ -1,0 +1,48 @@
+"""Weights: cards, files, the order in which they are looked for, downloads, conversions.
+
+A model has a card, `<model>.json`, and one safetensors file for each of its networks. This
+package alone uses safetensors and huggingface_hub; the latter is imported only when something
+must be downloaded.
+"""
+
+from b2v.weights.cards import Card, CardNetwork, card_entry, file_name, read_card, write_card
+from b2v.weights.files import Header, Network, inspect, load_network, save_network, sha256_of
+from b2v.weights.hub import Progress
+from b2v.weights.importer import import_released
+from b2v.weights.inventory import (
+    FileCheck,
+    ModelInfo,
+    download,
+    list_models,
+    path_of,
+    verify,
+)
+from b2v.weights.places import cache_dir, shipped_dir
+from b2v.weights.resolve import LoadedCascade, load_cascade
+
+__all__ = [
+    "Card",
+    "CardNetwork",
+    "FileCheck",
+    "Header",
+    "LoadedCascade",
+    "ModelInfo",
+    "Network",
+    "Progress",
+    "cache_dir",
+    "card_entry",
+    "download",
+    "file_name",
+    "import_released",
+    "inspect",
+    "list_models",
+    "load_cascade",
+    "load_network",
+    "path_of",
+    "read_card",
+    "save_network",
+    "sha256_of",
+    "shipped_dir",
+    "verify",
+    "write_card",
+]

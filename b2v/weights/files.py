@@ -1,0 +1,236 @@
+"""One network in one safetensors file: saving, strict loading, hashing.
+
+The file's metadata holds, under "b2v", a line of JSON with the role, kind and config of the
+network, so that a file can be loaded without anything beside it. Floats are stored in half
+precision unless asked otherwise and always loaded as fp32.
+"""
+
+import hashlib
+import json
+from collections.abc import Mapping
+from contextlib import suppress
+from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+from torch import Tensor, nn
+
+from b2v.errors import B2VError, WeightsError
+from b2v.models import ROLES, Blueprint
+
+FORMAT = 1
+"""Version of the metadata; a reader refuses files of a later one."""
+SUFFIX = ".safetensors"
+_CHUNK = 1 << 20
+
+
+@dataclass(frozen=True)
+class Header:
+    """What a file says about its network; `note` is free text and numbers by the maker."""
+
+    role: str
+    blueprint: Blueprint
+    note: dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Network:
+    """A loaded network: fp32, on the CPU, in eval mode, no gradients asked for."""
+
+    module: nn.Module
+    role: str
+    blueprint: Blueprint
+    sha256: str
+    path: Path
+    note: dict[str, Any]
+
+
+def save_network(
+    net_state: Mapping[str, Tensor],
+    blueprint: Blueprint,
+    role: str,
+    path: Path,
+    *,
+    half: bool = True,
+    note: dict[str, Any] | None = None,
+) -> str:
+    """Write the state of a network to `path`, through a `.part` file beside it.
+
+    Args:
+        net_state: what `state_dict` of the network gives, on any device.
+        blueprint: kind and config of the network.
+        role: one of `ROLES`.
+        path: file to write; an existing one is replaced, missing folders are made.
+        half: store floats as fp16, else as fp32.
+        note: plain values to be kept with the weights.
+
+    Returns:
+        The file's sha256.
+
+    Raises:
+        WeightsError: The state is not that of the blueprint, a weight is not finite once
+            stored, or the file cannot be written.
+
+    """
+    if role not in ROLES:
+        raise WeightsError(f"no network has the role {role!r}; roles: {', '.join(ROLES)}")
+    _check_shapes({key: list(t.shape) for key, t in net_state.items()}, blueprint, path)
+    dtype = torch.float16 if half else torch.float32
+    stored = {key: _plain(tensor, dtype) for key, tensor in net_state.items()}
+    _check_finite(stored, path)
+    kind, config = blueprint.describe()
+    about = {"format": FORMAT, "role": role, "kind": kind, "config": config, "note": note or {}}
+    _write(stored, {"b2v": json.dumps(about, sort_keys=True)}, path)
+    return sha256_of(path)
+
+
+def load_network(path: Path) -> Network:
+    """Build the network that the file `path` describes and give it the file's weights.
+
+    Raises:
+        WeightsError: The file is missing, truncated or not safetensors, holds no description,
+            lacks a key or has one too many, or a weight has another shape or is not finite.
+
+    """
+    header = inspect(path)
+    try:
+        with safe_open(path, framework="pt") as file:
+            keys = file.keys()
+            _check_shapes({k: file.get_slice(k).get_shape() for k in keys}, header.blueprint, path)
+            state = {key: _plain(file.get_tensor(key), torch.float32) for key in keys}
+    except (OSError, SafetensorError) as error:
+        raise _unreadable(path, error) from error
+    _check_finite(state, path)
+    module = _empty(header.blueprint, path)
+    module.load_state_dict(state, strict=True, assign=True)
+    module.eval().requires_grad_(False)
+    return Network(
+        module, header.role, header.blueprint, sha256_of(path), path.absolute(), header.note
+    )
+
+
+def inspect(path: Path) -> Header:
+    """Read what a file says about its network, without the weights.
+
+    Raises:
+        WeightsError: The file is not safetensors or its description cannot be understood.
+
+    """
+    try:
+        with safe_open(path, framework="pt") as file:
+            metadata = file.metadata() or {}
+    except (OSError, SafetensorError) as error:
+        raise _unreadable(path, error) from error
+    if "b2v" not in metadata:
+        raise WeightsError(
+            f"{path} does not say which network it holds (no 'b2v' metadata);"
+            " it was not written by b2v, use a file that was"
+        )
+    try:
+        about = json.loads(metadata["b2v"])
+        version, role, note = about["format"], about["role"], about.get("note", {})
+        kind, config = about["kind"], about["config"]
+        if isinstance(version, int) and version > FORMAT:
+            raise B2VError(f"format {version}, this b2v knows {FORMAT}: update b2v")
+        if role not in ROLES:
+            raise B2VError(f"role {role!r}, expected one of {', '.join(ROLES)}")
+        blueprint = Blueprint.parse(kind, config)
+    except (B2VError, ValueError, TypeError, KeyError, AttributeError) as error:
+        reason = f"missing {error}" if isinstance(error, KeyError) else str(error)
+        raise WeightsError(f"{path}: its description cannot be used: {reason}") from error
+    return Header(role, blueprint, note)
+
+
+def sha256_of(path: Path) -> str:
+    """Hash a file, once per size and time of change: 20 MB take about 20 ms.
+
+    Raises:
+        WeightsError: The file cannot be read.
+
+    """
+    try:
+        stat = path.stat()
+        return _digest(path.absolute(), stat.st_size, stat.st_mtime_ns)
+    except OSError as error:
+        raise _unreadable(path, error) from error
+
+
+@lru_cache(maxsize=256)
+def _digest(path: Path, _size: int, _mtime_ns: int) -> str:
+    digest = hashlib.sha256()
+    with path.open("rb") as file:
+        while chunk := file.read(_CHUNK):
+            digest.update(chunk)
+    return digest.hexdigest()
+
+
+def _write(stored: dict[str, Tensor], metadata: dict[str, str], path: Path) -> None:
+    part = path.with_name(path.name + ".part")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        save_file(stored, part, metadata=metadata)
+        part.replace(path)
+    except (OSError, SafetensorError) as error:
+        raise WeightsError(f"cannot write {path}: {error}; choose another folder") from error
+    finally:
+        with suppress(OSError):
+            part.unlink(missing_ok=True)
+
+
+def _plain(tensor: Tensor, dtype: torch.dtype) -> Tensor:
+    """Copy to the CPU, contiguous, floats as `dtype`."""
+    target = dtype if tensor.is_floating_point() else tensor.dtype
+    return tensor.detach().to("cpu", target, copy=True, memory_format=torch.contiguous_format)
+
+
+def _empty(blueprint: Blueprint, path: Path) -> nn.Module:
+    """Build the network without memory for its weights and without drawing random numbers."""
+    try:
+        with torch.device("meta"):
+            return blueprint.build()
+    except Exception as error:  # a config from a file may be nonsense in any way
+        reason = str(error) or type(error).__name__
+        raise WeightsError(f"{path}: no network can be built from its config: {reason}") from error
+
+
+def _check_shapes(found: Mapping[str, list[int]], blueprint: Blueprint, path: Path) -> None:
+    expected = {key: list(t.shape) for key, t in _empty(blueprint, path).state_dict().items()}
+    kind = blueprint.kind
+    hint = f"it is not of the {kind} network that it should be for, use another file"
+    for key in expected:
+        if key not in found:
+            raise WeightsError(f"{path} lacks {key!r} of shape {expected[key]}; {hint}")
+    for key, shape in found.items():
+        if key not in expected:
+            raise WeightsError(f"{path} has {key!r}, which a {kind} network has not; {hint}")
+        if list(shape) != expected[key]:
+            raise WeightsError(
+                f"{path}: {key!r} has shape {list(shape)}, expected {expected[key]}; {hint}"
+            )
+
+
+def _check_finite(state: Mapping[str, Tensor], path: Path) -> None:
+    for key, tensor in state.items():
+        if not torch.isfinite(tensor).all():
+            bad = int((~torch.isfinite(tensor)).sum())
+            raise WeightsError(
+                f"{path}: {key!r} has {bad} weights that are not finite in"
+                f" {str(tensor.dtype).removeprefix('torch.')}; use weights of an earlier step"
+            )
+
+
+def _unreadable(path: Path, error: Exception) -> WeightsError:
+    if isinstance(error, FileNotFoundError):
+        return WeightsError(f"{path} does not exist; check the path or `b2v weights list`")
+    if path.is_dir():
+        return WeightsError(f"{path} is a folder, expected one {SUFFIX} file")
+    if path.suffix == ".pth":
+        return WeightsError(f"{path} is not a {SUFFIX} file; convert it with `b2v weights import`")
+    reason = str(error).removeprefix("Error while deserializing header: ")
+    return WeightsError(
+        f"{path} is damaged or not a {SUFFIX} file ({reason}); get or make it again"
+    )

@@ -1,0 +1,226 @@
+"""Download single files from the Hugging Face Hub, pinned, resumed, verified.
+
+The metadata, the session, its offline switch, endpoint (`HF_ENDPOINT`) and token are those of
+huggingface_hub. The transfer is ours: `hf_hub_download` checks the size but not the sha256,
+throws away what a cut transfer had brought, and writes in pieces of 10 MB, which is more
+than most of our files. Here each piece lands in a `.part` file that the next run goes on from.
+"""
+
+import errno
+import os
+import re
+import shutil
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+from b2v.errors import UsageError, WeightsError
+from b2v.weights.files import sha256_of
+from b2v.weights.places import cache_dir, hub_dir
+
+Progress = Callable[[str, int, int | None], None]
+"""Called with the file's name, the bytes that are here, and the bytes there will be."""
+
+PAUSES_S = (0.5, 2.0)
+"""Waits before another try when a try has brought nothing."""
+_ADDRESS = re.compile(r"hf://(?P<repo>[\w.-]+/[\w.-]+)(?:@(?P<revision>[\w.-]+))?/(?P<file>[^@]+)")
+_SHA256 = re.compile(r"[0-9a-f]{64}")
+
+
+@dataclass(frozen=True)
+class Address:
+    """One file at one revision of a repository on the hub."""
+
+    repo: str
+    revision: str
+    file: str
+
+    @property
+    def source(self) -> str:
+        """Address of the repository, as cards have it."""
+        return f"hf://{self.repo}@{self.revision}"
+
+    @property
+    def path(self) -> Path:
+        """Where the file is kept once it is here."""
+        return hub_dir() / self.repo.replace("/", "--") / self.revision / self.file
+
+    def __str__(self) -> str:
+        return f"{self.source}/{self.file}"
+
+
+def parse_address(text: str) -> Address:
+    """Parse `hf://owner/repo@revision/file`.
+
+    Raises:
+        UsageError: It is something else, or names no revision, or one that moves.
+
+    """
+    match = _ADDRESS.fullmatch(text)
+    parts = match["file"].split("/") if match else []
+    if not match or any(part in ("", ".", "..") or "\\" in part for part in parts):
+        raise UsageError(f"{text} is not an address; expected hf://owner/repo@revision/file")
+    if match["revision"] in (None, "main", ".", ".."):
+        raise UsageError(
+            f"{text} names no fixed revision; expected hf://owner/repo@revision/file"
+            " with a commit or a tag"
+        )
+    return Address(match["repo"], match["revision"], match["file"])
+
+
+def fetch(address: Address, *, sha256: str = "", progress: Progress | None = None) -> Path:
+    """Bring one file into the cache, or find it there; no network is needed for the latter.
+
+    Args:
+        address: the file.
+        sha256: what it must hash to; without it, what the hub says, where it says so.
+        progress: called after every piece.
+
+    Returns:
+        Path of the file in the cache.
+
+    Raises:
+        WeightsError: There is no such file, no connection or no space, the transfer was cut
+            off (another call goes on from there), or the hash is wrong (the file is deleted).
+
+    """
+    path = address.path
+    if _is_here(path, sha256):
+        return path
+
+    from huggingface_hub.errors import HfHubHTTPError
+    from huggingface_hub.utils import WeakFileLock  # type: ignore[attr-defined]
+
+    # The base of every transport error, whichever HTTP library the hub's client is built on.
+    transport_error: type[Exception] = HfHubHTTPError.__bases__[0]
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with WeakFileLock(path.with_name(path.name + ".lock")):
+            if not _is_here(path, sha256):
+                _bring(address, sha256, progress, transport_error)
+    except (OSError, transport_error) as error:
+        raise WeightsError(f"cannot download {address}: {_reason(error)}") from error
+    return path
+
+
+def _is_here(path: Path, sha256: str) -> bool:
+    return path.is_file() and (not sha256 or sha256_of(path) == sha256)
+
+
+def _bring(
+    address: Address, sha256: str, progress: Progress | None, transport_error: type[Exception]
+) -> None:
+    """Transfer the file to a `.part` beside its place, verify it, rename it."""
+    from huggingface_hub import get_hf_file_metadata, hf_hub_url
+
+    # Read here, because huggingface_hub reads it only once, when it is imported.
+    endpoint = os.environ.get("HF_ENDPOINT", "").rstrip("/") or None
+    url = hf_hub_url(address.repo, address.file, revision=address.revision, endpoint=endpoint)
+    metadata = get_hf_file_metadata(url, library_name="b2v", endpoint=endpoint)
+    if metadata.commit_hash is None or metadata.etag is None:
+        raise WeightsError(
+            f"cannot download {address}: {url} does not answer as a hub does;"
+            " check HF_ENDPOINT and the proxy"
+        )
+    expected = sha256 or (metadata.etag if _SHA256.fullmatch(metadata.etag) else "")
+    # What is there of another version of the file must not be gone on from.
+    part = address.path.with_name(f"{address.path.name}.{metadata.etag[:16]}.part")
+    resumed = part.exists()
+    _transfer(url, part, metadata.size, progress, transport_error)
+    if expected and sha256_of(part) != expected and resumed:
+        part.unlink()
+        _transfer(url, part, metadata.size, progress, transport_error)
+    if expected and (found := sha256_of(part)) != expected:
+        part.unlink()
+        raise WeightsError(
+            f"{address} has sha256 {found[:12]}…, expected {expected[:12]}…, and was deleted;"
+            " try again, and if it stays so, do not use this source"
+        )
+    part.replace(address.path)
+
+
+def _transfer(
+    url: str,
+    part: Path,
+    size: int | None,
+    progress: Progress | None,
+    transport_error: type[Exception],
+) -> None:
+    """Append to `part` until it is whole; tries without any gain are limited."""
+    part.touch()
+    done = part.stat().st_size
+    if size is not None and done > size:
+        part.write_bytes(b"")
+        done = 0
+    free = shutil.disk_usage(part.parent).free
+    if size is not None and size - done > free:
+        raise OSError(errno.ENOSPC, f"{size - done:,} bytes needed, {free:,} free")
+    pauses = iter(PAUSES_S)
+    while size is None or done < size:
+        before = done
+        try:
+            _append(url, part, size, progress)
+            if size is None or part.stat().st_size >= size:
+                return
+            error: Exception = ConnectionError("the transfer ended early")
+        except transport_error as caught:
+            if getattr(caught, "response", None) is not None:  # the hub has answered: a refusal
+                raise
+            error = caught
+        done = part.stat().st_size
+        if done > before:
+            pauses = iter(PAUSES_S)
+            continue
+        pause = next(pauses, None)
+        if pause is None:
+            raise ConnectionError(f"cut off at {done:,} of {size or 0:,} bytes") from error
+        time.sleep(pause)
+
+
+def _append(url: str, part: Path, size: int | None, progress: Progress | None) -> None:
+    """Ask for what `part` lacks and write it as it comes."""
+    from huggingface_hub import constants, get_session, hf_raise_for_status
+    from huggingface_hub.utils import build_hf_headers  # type: ignore[attr-defined]
+
+    with part.open("ab") as file:
+        headers = {**build_hf_headers(library_name="b2v"), "Accept-Encoding": "identity"}
+        if file.tell():
+            headers["Range"] = f"bytes={file.tell()}-"
+        timeout = constants.HF_HUB_DOWNLOAD_TIMEOUT
+        with get_session().stream("GET", url, headers=headers, timeout=timeout) as response:
+            hf_raise_for_status(response)
+            if response.status_code != 206:  # the server sends the whole file, asked or not
+                file.seek(0)
+                file.truncate()
+            for piece in response.iter_raw():
+                file.write(piece)
+                if progress:
+                    progress(part.name.rsplit(".", 2)[0], file.tell(), size)
+
+
+def _reason(error: Exception) -> str:
+    """Say what went wrong and what to do about it, in one line."""
+    from huggingface_hub import errors
+
+    response = getattr(error, "response", None)
+    if isinstance(error, errors.OfflineModeIsEnabled):
+        return (
+            "HF_HUB_OFFLINE is set and the file is not intact in the cache; unset it and try again"
+        )
+    if isinstance(error, errors.GatedRepoError):
+        return "access must be asked for at the hub first; then set HF_TOKEN"
+    if isinstance(error, errors.RepositoryNotFoundError):
+        return "no such repository, or it is private; check the name, or set HF_TOKEN"
+    if isinstance(error, errors.RevisionNotFoundError):
+        return "the repository has no such revision; check the part after @"
+    if isinstance(error, errors.EntryNotFoundError):
+        return "the repository has no such file at this revision; check the name"
+    if response is not None:
+        return f"the hub answered {response.status_code}; try again later"
+    if isinstance(error, OSError) and error.errno == errno.ENOSPC:
+        return f"no space left ({error.strerror}); make room or set B2V_CACHE to another folder"
+    if isinstance(error, OSError) and error.errno in (errno.EACCES, errno.EROFS, errno.ENOTDIR):
+        return f"{cache_dir()} cannot be written; set B2V_CACHE to another folder"
+    text = " ".join(str(error).split()) or type(error).__name__
+    return f"{text}; check the connection and try again, what has come is kept"

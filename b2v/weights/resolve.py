@@ -1,0 +1,208 @@
+"""From a name to four loaded networks.
+
+A model is looked for in this order: the `weights` argument, the folder `B2V_WEIGHTS_DIR`, the
+shipped weights, the cache (conversions and downloads), and at last the hub, at the address
+that a card gives. Each file must have the sha256 of its card. It is hashed at every start:
+that takes 1 ms per megabyte, less than keeping a record of it would be worth.
+"""
+
+import hashlib
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from b2v.errors import UsageError, WeightsError
+from b2v.models import CASCADES, ROLES, Cascade
+from b2v.weights.cards import NOT_STATED, Card, CardNetwork, card_entry, read_card
+from b2v.weights.files import SUFFIX, Network, load_network, sha256_of
+from b2v.weights.hub import Progress, fetch, parse_address
+from b2v.weights.places import card_folders, hub_dir
+
+
+@dataclass(frozen=True)
+class LoadedCascade:
+    """The four networks wired up, fp32 on the CPU; `sha256` is one hash over the four files'."""
+
+    net: Cascade
+    name: str
+    sha256: str
+    licence: str
+    networks: dict[str, Network]
+
+
+@dataclass(frozen=True)
+class Model:
+    """A card and the folder it was found in, where its files should be as well."""
+
+    card: Card
+    folder: Path
+
+
+def load_cascade(
+    model: str = "b2v", *, weights: Path | None = None, progress: Progress | None = None
+) -> LoadedCascade:
+    """Load the four networks of a model.
+
+    Args:
+        model: name of a model, path of a card, or hub address of a card
+            (`hf://owner/repo@revision/name.json`).
+        weights: folder with the model's card or files, or a card, or one `.safetensors` file
+            that takes the place of the network of its role.
+        progress: called while something is downloaded.
+
+    Raises:
+        UsageError: A hub address is malformed or names no revision.
+        WeightsError: There is no such model, or a file of it is missing, damaged, or does not
+            hold what the card says.
+
+    """
+    swapped: Network | None = None
+    if weights is not None and weights.is_file() and weights.suffix != ".json":
+        swapped, weights = load_network(weights), None
+    found = find_model(model, weights=weights, progress=progress)
+    networks = {}
+    for role in ROLES:
+        if swapped and swapped.role == role:
+            networks[role] = swapped
+        else:
+            networks[role] = _load(found, role, progress)
+    name, licence = found.card.name, found.card.licence
+    if swapped:
+        name += f" with {swapped.role} from {swapped.path.name}"
+        own = str(swapped.note.get("licence", NOT_STATED))
+        licence += f"; {swapped.role}: {own}" if own != licence else ""
+    joined = "".join(network.sha256 for network in networks.values())
+    net = Cascade(**{role: network.module for role, network in networks.items()})
+    sha256 = hashlib.sha256(joined.encode()).hexdigest()
+    return LoadedCascade(net.eval(), name, sha256, licence, networks)
+
+
+def find_model(
+    model: str, *, weights: Path | None = None, progress: Progress | None = None
+) -> Model:
+    """Find the card of a model; its files need not be there. Arguments as of `load_cascade`.
+
+    Raises:
+        UsageError: A hub address is malformed or names no revision.
+        WeightsError: There is no such model, or its card cannot be used.
+
+    """
+    if weights is not None:
+        return _in_path(weights, model)
+    if model.startswith("hf://"):
+        address = parse_address(model)
+        if not address.file.endswith(".json"):
+            raise UsageError(f"{model} is not a card; expected hf://owner/repo@revision/name.json")
+        return _open(fetch(address, progress=progress))
+    if model.endswith(".json"):
+        return _open(Path(model))
+    for where, folder in card_folders():
+        card = folder / f"{model}.json"
+        if card.is_file():
+            return _open(card)
+        if where == "environment" and (bare := _bare(folder, model, f"{model}-*{SUFFIX}")):
+            return bare
+    raise _unknown(model)
+
+
+def file_of(found: Model, role: str, *, progress: Progress | None = None) -> Path:
+    """Path of the network `role` of a model, downloaded if it is nowhere; its hash is checked.
+
+    Raises:
+        WeightsError: The card has no such network, or its file is missing or damaged.
+
+    """
+    card = found.card
+    if role not in card.networks:
+        raise WeightsError(
+            f"{card.name} in {found.folder} has no {role} network, only"
+            f" {', '.join(card.networks)}; add its file with `b2v weights import` or --weights"
+        )
+    entry = card.networks[role]
+    path = place_of(found, entry)
+    if card.source and path == (address := parse_address(f"{card.source}/{entry.file}")).path:
+        return fetch(address, sha256=entry.sha256, progress=progress)
+    if not path.is_file():
+        raise WeightsError(
+            f"{path}, the {role} network of {card.name}, is missing;"
+            " put it back, or install b2v again if it came with it"
+        )
+    if entry.sha256 and (digest := sha256_of(path)) != entry.sha256:
+        raise WeightsError(
+            f"{path} is not what its card says: sha256 {digest[:12]}…, expected"
+            f" {entry.sha256[:12]}…; put the right file back, or install b2v again"
+        )
+    return path
+
+
+def place_of(found: Model, entry: CardNetwork) -> Path:
+    """Where the file of a network is or would be: beside the card, else in the cache."""
+    beside = found.folder / entry.file
+    if beside.exists() or not found.card.source:
+        return beside
+    return parse_address(f"{found.card.source}/{entry.file}").path
+
+
+def _load(found: Model, role: str, progress: Progress | None) -> Network:
+    network = load_network(file_of(found, role, progress=progress))
+    entry = found.card.networks[role]
+    if network.role != role or network.blueprint != entry.blueprint:
+        raise WeightsError(
+            f"{network.path} holds a {network.blueprint.kind} network for {network.role}, but the"
+            f" card of {found.card.name} expects {entry.blueprint.kind} for {role} with the"
+            " config it lists; correct the card or the file"
+        )
+    return network
+
+
+def _open(card: Path) -> Model:
+    """Read a card; the files of one that came from the hub are at the address it came from."""
+    found = Model(read_card(card), card.parent)
+    if not card.is_relative_to(hub_dir()):
+        return found
+    repo, revision, *folders = card.parent.relative_to(hub_dir()).parts
+    source = "/".join([f"hf://{repo.replace('--', '/', 1)}@{revision}", *folders])
+    return replace(found, card=replace(found.card, source=source))
+
+
+def _in_path(weights: Path, model: str) -> Model:
+    """Find the model in what the user named: a card, or a folder with a card or bare files."""
+    if weights.suffix == ".json":
+        return _open(weights)
+    if not weights.is_dir():
+        raise WeightsError(f"{weights} does not exist; expected a folder or a {SUFFIX} file")
+    if (weights / f"{model}.json").is_file():
+        return _open(weights / f"{model}.json")
+    cards = sorted(weights.glob("*.json"))
+    if len(cards) == 1:
+        return _open(cards[0])
+    bare = _bare(weights, model, f"{model}-*{SUFFIX}") or _bare(
+        weights, weights.resolve().name, f"*{SUFFIX}"
+    )
+    if bare is None:
+        names = ", ".join(card.stem for card in cards) or f"no card and no {SUFFIX} file"
+        raise WeightsError(f"{weights} has no model {model!r}; it has: {names}")
+    return bare
+
+
+def _bare(folder: Path, name: str, pattern: str) -> Model | None:
+    """Make a card for files that have none, from what they say of themselves."""
+    networks: dict[str, CardNetwork] = {}
+    for path in sorted(folder.glob(pattern)):
+        role, entry = card_entry(path)
+        if role in networks:
+            raise WeightsError(
+                f"{folder} has two {role} networks, {networks[role].file} and {path.name};"
+                " leave one or write a card"
+            )
+        networks[role] = entry
+    if not networks:
+        return None
+    return Model(Card(name=name, licence=NOT_STATED, networks=networks), folder)
+
+
+def _unknown(model: str) -> WeightsError:
+    known = sorted({card.stem for _, folder in card_folders() for card in folder.glob("*.json")})
+    hint = ""
+    if model in CASCADES and model != "b2v":
+        hint = f"; {model} is made of its authors' files by `b2v weights import`"
+    return WeightsError(f"there is no model {model!r}; known: {', '.join(known) or 'none'}{hint}")
