@@ -1,0 +1,1 @@
+"""Making blurry pictures whose sharp frames are known."""
