@@ -3,13 +3,14 @@
 import contextlib
 import ctypes
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, TypeVar
 
 import torch
 from torch import nn
 
 from b2v.errors import UsageError
 
+NetT = TypeVar("NetT", bound=nn.Module)
 Precision = Literal["auto", "fp32", "bf16", "fp16"]
 
 _DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
@@ -35,7 +36,7 @@ class Runtime:
             return contextlib.nullcontext()
         return torch.autocast(self.device.type, dtype=self.dtype)
 
-    def place(self, net: nn.Module) -> nn.Module:
+    def place(self, net: NetT) -> NetT:
         """Move `net` to the device, in the layout that its convolutions are fastest in."""
         return net.to(self.device).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
 
@@ -86,7 +87,7 @@ def _device(name: str) -> torch.device:
         raise UsageError(
             f"unknown device {name!r}; choose auto, cpu, cuda, cuda:N or mps"
         ) from error
-    if device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count():
+    if device.type == "cuda" and not 0 <= (device.index or 0) < torch.cuda.device_count():
         raise UsageError(f"device {name}: {torch.cuda.device_count()} CUDA devices found here")
     if device.type == "mps" and not torch.backends.mps.is_available():
         raise UsageError("device mps: no Apple GPU found here")
@@ -99,6 +100,7 @@ def _has_bf16(device: torch.device) -> bool:
     if device.type == "cuda":
         return torch.cuda.get_device_capability(device) >= (8, 0)
     if device.type == "cpu":
-        capabilities = torch.cpu.get_capabilities()
-        return bool(capabilities.get("avx512_bf16") or capabilities.get("amx_bf16"))
+        # Older releases of torch cannot tell, and fp32 is always right.
+        found: dict[str, bool] = getattr(torch.cpu, "get_capabilities", dict)()
+        return bool(found.get("avx512_bf16") or found.get("amx_bf16"))
     return False

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from b2v.errors import MediaError
+from b2v.media.clip import EXACT
 
 
 def read_video(path: Path) -> Iterator[Tensor]:
@@ -27,7 +28,8 @@ def read_video(path: Path) -> Iterator[Tensor]:
                 raise MediaError(f"{path}: no video stream inside; expected a video file")
             container.streams.video[0].thread_type = "AUTO"
             for frame in container.decode(video=0):
-                pixels = np.ascontiguousarray(frame.to_ndarray(format="rgb24"))
+                rgb = frame.reformat(format="rgb24", interpolation=EXACT)
+                pixels = np.ascontiguousarray(rgb.to_ndarray())
                 yield torch.from_numpy(pixels).permute(2, 0, 1)
     except (av.error.FFmpegError, OSError) as error:
         raise MediaError(f"{path}: cannot be decoded as video ({error})") from error

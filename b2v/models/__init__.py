@@ -62,9 +62,9 @@ class Blueprint:
 CASCADES: dict[str, dict[str, Blueprint]] = {
     "b2v": {
         "middle": Blueprint("unet", UNetConfig(inputs=1)),
-        "pair35": Blueprint("unet", UNetConfig(inputs=2, outputs=2, widths=(32, 64, 128))),
-        "pair26": Blueprint("unet", UNetConfig(inputs=3, widths=(32, 64, 128))),
-        "pair17": Blueprint("unet", UNetConfig(inputs=3, widths=(32, 64, 128))),
+        "pair35": Blueprint("unet", UNetConfig(inputs=2, outputs=2)),
+        "pair26": Blueprint("unet", UNetConfig(inputs=3)),
+        "pair17": Blueprint("unet", UNetConfig(inputs=3)),
     },
     "jin2018": {
         "middle": Blueprint("jin-middle", JinMiddleConfig()),

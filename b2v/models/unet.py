@@ -80,6 +80,21 @@ class UNet(nn.Module):
         frames = tuple(pictures[-1] + r for r in residual.chunk(self.config.outputs, dim=1))
         return frames if len(frames) > 1 else frames[0]
 
+    @torch.no_grad()
+    def adopt(self, other: "UNet") -> None:
+        """Take over what fits of another net's weights: all of equal shape, and its stem.
+
+        Pictures that the other net does not know are not looked at to begin with.
+        """
+        mine = dict(self.named_parameters())
+        for name, weight in other.named_parameters():
+            if name not in mine:
+                continue
+            if weight.shape == mine[name].shape:
+                mine[name].copy_(weight)
+            elif name == "stem.weight" and weight.shape[0] == mine[name].shape[0]:
+                mine[name].zero_()[:, : weight.shape[1]] = weight
+
 
 def _blocks(channels: int, count: int) -> nn.Sequential:
     return nn.Sequential(*(PlainBlock(channels=channels) for _ in range(count)))

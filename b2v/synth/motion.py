@@ -205,8 +205,8 @@ class _Object:
         alpha = self.cutout[3:]
         premultiplied = torch.cat([to_linear(self.cutout[:3], curve) * alpha, alpha])
         centre = torch.tensor([alpha.shape[2] - 1.0, alpha.shape[1] - 1.0]) / 2
-        # The scene looks out from a moving point, the object is what moves: opposite sense.
-        points = warp_points(self.path.poses(times), torch.zeros(size, size)) - self.place + centre
+        # Poses are those of an eye that moves; the object moves itself, so time runs backwards.
+        points = warp_points(self.path.poses(-times), torch.zeros(size, size)) - self.place + centre
         layer = look(premultiplied, points, "zeros")
         return layer[:, :3] + (1 - layer[:, 3:]) * scene_lin
 

@@ -1,0 +1,169 @@
+"""The structure of the package: layers, owners of heavy packages, sizes, docstrings."""
+
+import ast
+import socket
+from graphlib import TopologicalSorter
+from pathlib import Path
+
+import pytest
+
+PACKAGE = Path(__file__).parents[1] / "b2v"
+LAYERS = {
+    "errors": 0,
+    "color": 0,
+    "frames": 1,
+    "models": 2,
+    "losses": 2,
+    "metrics": 2,
+    "media": 3,
+    "weights": 3,
+    "synth": 3,
+    "runtime": 3,
+    "inference": 4,
+    "data": 4,
+    "stages": 5,
+    "train": 6,
+    "evaluate": 6,
+    "cli": 7,
+}
+TOP = 8
+"""Layer of the package's own page and of `python -m b2v`."""
+WITHIN_A_LAYER = {("losses", "metrics")}
+OWNERS = {
+    "PIL": "media",
+    "pillow_heif": "media",
+    "av": "media",
+    "imageio": "media",
+    "imageio_ffmpeg": "media",
+    "huggingface_hub": "weights",
+    "safetensors": "weights",
+    "typer": "cli",
+    "rich": "cli",
+}
+LONGEST_FILE, LONGEST_FUNCTION = 300, 60
+
+
+def name_of(path: Path) -> str:
+    parts = path.relative_to(PACKAGE.parent).with_suffix("").parts
+    return ".".join(parts[:-1] if parts[-1] == "__init__" else parts)
+
+
+MODULES = {name_of(path): path for path in sorted(PACKAGE.rglob("*.py"))}
+every_module = pytest.mark.parametrize("module", MODULES)
+
+
+def tree_of(module: str) -> ast.Module:
+    return ast.parse(MODULES[module].read_text())
+
+
+def imports_of(module: str) -> set[str]:
+    """All that `module` imports, wherever in the file, as full names of modules."""
+    found = set()
+    for node in ast.walk(tree_of(module)):
+        if isinstance(node, ast.Import):
+            found |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, f"{module} imports by relative name"
+            for alias in node.names:
+                longer = f"{node.module}.{alias.name}"
+                is_module = longer in MODULES or longer == "b2v.__version__"
+                found.add(longer if is_module else str(node.module))
+    return found - {"b2v.__version__"}
+
+
+def part_of(module: str) -> str:
+    """Name of the part of the package, a file or a folder of it; "" for the package itself."""
+    return module.split(".")[1] if module.startswith("b2v.") else ""
+
+
+def layer_of(module: str) -> int:
+    return TOP if module in ("b2v", "b2v.__main__") else LAYERS[part_of(module)]
+
+
+def test_every_part_of_the_package_has_a_layer():
+    parts = {part_of(module) for module in MODULES} - {"", "__main__"}
+    assert parts == set(LAYERS)
+
+
+@every_module
+def test_a_module_imports_only_from_lower_layers(module):
+    for imported in imports_of(module):
+        if imported.split(".")[0] != "b2v" or part_of(imported) == part_of(module) != "":
+            continue
+        if (part_of(module), part_of(imported)) not in WITHIN_A_LAYER:
+            assert layer_of(imported) < layer_of(module), f"{module} imports {imported}"
+
+
+def test_modules_do_not_import_each_other_in_a_circle():
+    graph = {module: {i for i in imports_of(module) if i in MODULES} for module in MODULES}
+    order = list(TopologicalSorter(graph).static_order())
+    assert order.index("b2v.color") < order.index("b2v.metrics") < order.index("b2v.losses")
+    assert order.index("b2v.train") < order.index("b2v.cli")
+
+
+def test_importing_is_seen_where_it_happens():
+    assert "b2v.metrics" in imports_of("b2v.losses")
+    assert "b2v.models.unet" in imports_of("b2v.models")
+    assert any("b2v.train" in imports_of(m) for m in MODULES if part_of(m) == "cli")
+
+
+@pytest.mark.parametrize(("package", "owner"), OWNERS.items())
+def test_a_heavy_package_has_one_user(package, owner):
+    users = {
+        part_of(module)
+        for module in MODULES
+        if any(imported.split(".")[0] == package for imported in imports_of(module))
+    }
+    assert users <= {owner}, f"only b2v.{owner} may use {package}"
+
+
+@every_module
+def test_a_file_fits_on_a_few_pages(module):
+    assert len(MODULES[module].read_text().splitlines()) <= LONGEST_FILE
+
+
+@every_module
+def test_a_function_fits_on_a_page(module):
+    for node in ast.walk(tree_of(module)):
+        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
+            length = node.end_lineno - node.lineno + 1
+            assert length <= LONGEST_FUNCTION, f"{module}.{node.name} has {length} lines"
+
+
+def public_things(body: list[ast.stmt], prefix: str) -> list[tuple[str, ast.AST]]:
+    """Public functions and classes, and the public methods of the latter."""
+    found = []
+    for node in body:
+        if isinstance(node, ast.FunctionDef | ast.ClassDef) and not node.name.startswith("_"):
+            found.append((f"{prefix}.{node.name}", node))
+            if isinstance(node, ast.ClassDef):
+                found += public_things(node.body, f"{prefix}.{node.name}")
+    return found
+
+
+@every_module
+def test_all_that_is_public_is_described(module):
+    tree = tree_of(module)
+    things = [(module, tree), *public_things(tree.body, module)]
+    assert [name for name, node in things if not ast.get_docstring(node)] == []
+
+
+@pytest.mark.parametrize("address", [("192.0.2.1", 80), ("example.org", 80), ("2001:db8::1", 80)])
+def test_tests_cannot_reach_the_network(address):
+    with pytest.raises(pytest.fail.Exception, match="a test reached for the network"):
+        socket.create_connection(address, timeout=0.1)
+    family = socket.AF_INET6 if ":" in address[0] else socket.AF_INET
+    with (
+        socket.socket(family) as direct,
+        pytest.raises(pytest.fail.Exception, match=address[0]),
+    ):
+        direct.connect(address)
+
+
+def test_tests_can_talk_to_a_server_of_their_own():
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        with socket.create_connection(("localhost", server.getsockname()[1]), timeout=5) as client:
+            client.sendall(b"hello")
+            connection, _ = server.accept()
+        with connection:
+            assert connection.recv(5) == b"hello"
