@@ -1,0 +1,316 @@
+"""The training loop: exact resume, refusals, what is written down."""
+
+import csv
+import json
+from collections.abc import Iterator
+from dataclasses import asdict, replace
+from itertools import pairwise
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor
+
+import b2v.train
+from b2v.errors import B2VError, TrainingError
+from b2v.models import CASCADES, ROLES, Blueprint
+from b2v.models.unet import UNetConfig
+from b2v.runtime import Runtime
+from b2v.stages import TrainConfig
+from b2v.train import Report, train
+from b2v.weights import load_network
+
+CPU = Runtime(torch.device("cpu"), "fp32")
+SMALL = {"widths": (6, 8), "blocks": (1, 1)}
+TINY = {
+    "middle": Blueprint("unet", UNetConfig(inputs=1, **SMALL)),
+    "pair35": Blueprint("unet", UNetConfig(inputs=2, outputs=2, **SMALL)),
+    "pair26": Blueprint("unet", UNetConfig(inputs=3, **SMALL)),
+    "pair17": Blueprint("unet", UNetConfig(inputs=3, **SMALL)),
+}
+CONFIG = TrainConfig(
+    model="tiny", steps=4, batch=2, crop=16, lr=2e-3, warmup=2, validate_every=2, teacher=0.75
+)
+
+
+@pytest.fixture(autouse=True)
+def _tiny(monkeypatch):
+    """Have a cascade of tiny nets, and report every other step."""
+    monkeypatch.setitem(CASCADES, "tiny", TINY)
+    monkeypatch.setattr(b2v.train, "REPORT_EVERY", 2)
+
+
+@pytest.fixture
+def begin(tmp_path: Path, tiny_bank: Path):
+    """Start or resume training in a run folder; returns the generator of reports."""
+
+    def begin(
+        config: TrainConfig, run: str = "run", *, workers: int = 0, **options: Any
+    ) -> Iterator[Report]:
+        return train(config, tmp_path / run, tiny_bank, tiny_bank, CPU, workers=workers, **options)
+
+    return begin
+
+
+def checkpoint(run: Path, stage: int = 1) -> dict[str, Any]:
+    return torch.load(run / f"stage{stage}" / "last.pt", weights_only=True)
+
+
+def assert_equal(one: object, other: object, where: str = "") -> None:
+    """Compare nested dicts and lists of tensors bit for bit."""
+    if isinstance(one, Tensor):
+        assert torch.equal(one, other), where
+    elif isinstance(one, dict):
+        assert one.keys() == other.keys(), where
+        for key in one:
+            assert_equal(one[key], other[key], f"{where}.{key}")
+    elif isinstance(one, list | tuple):
+        assert len(one) == len(other), where
+        for i, (a, b) in enumerate(zip(one, other, strict=True)):
+            assert_equal(a, b, f"{where}[{i}]")
+    else:
+        assert one == other, where
+
+
+def rows_of(run: Path, stage: int = 1) -> list[dict[str, str]]:
+    with (run / f"stage{stage}" / "metrics.csv").open(newline="") as file:
+        return list(csv.DictReader(file))
+
+
+def finish_stages(begin, config: TrainConfig, run: str, upto: int) -> None:
+    for stage in range(1, upto + 1):
+        list(begin(replace(config, stage=stage, steps=1), run))
+
+
+@pytest.mark.parametrize("stage", [1, 2, 3, 4])
+def test_two_steps_and_two_more_equal_four_bit_for_bit(begin, tmp_path, stage):
+    for run in ("whole", "parts"):
+        finish_stages(begin, CONFIG, run, stage - 1)
+    config = replace(CONFIG, stage=stage)
+    whole = list(begin(config, "whole"))
+    stopped = begin(config, "parts")
+    parts = [next(stopped)]
+    stopped.close()
+    parts += begin(config, "parts", resume=True)
+    one, other = checkpoint(tmp_path / "whole", stage), checkpoint(tmp_path / "parts", stage)
+    assert one["step"] == 4
+    assert {"net", "ema", "optimizer"} <= one.keys()
+    assert_equal(one, other)
+    assert [(r.step, r.loss, r.lr, r.gain) for r in whole] == [
+        (r.step, r.loss, r.lr, r.gain) for r in parts
+    ]
+    exported = f"weights/tiny-{ROLES[stage - 1]}.safetensors"
+    assert (tmp_path / "whole" / exported).read_bytes() == (
+        tmp_path / "parts" / exported
+    ).read_bytes()
+
+
+def test_the_average_of_weights_follows_the_net(begin, tmp_path):
+    list(begin(replace(CONFIG, steps=1, lr=0.0), "untrained"))
+    list(begin(replace(CONFIG, steps=1), "trained"))
+    before = checkpoint(tmp_path / "untrained")["net"]
+    after, average = (checkpoint(tmp_path / "trained")[part] for part in ("net", "ema"))
+    assert not torch.equal(after["head.weight"], before["head.weight"])
+    for name, weight in after.items():
+        # The decay rises to its value from 1/11 in the first step.
+        expected = before[name] / 11 + weight * 10 / 11
+        assert torch.allclose(average[name], expected, rtol=1e-5, atol=1e-7), name
+
+
+def test_the_gradient_is_held_to_its_largest_norm(begin, tmp_path):
+    config = replace(CONFIG, steps=1, weight_decay=0.0)
+    list(begin(config, "free"))
+    list(begin(replace(config, clip=1e-12), "held"))
+    free, held = (checkpoint(tmp_path / run)["net"]["head.weight"] for run in ("free", "held"))
+    assert held.abs().max() < 1e-2 * free.abs().max()
+
+
+def test_a_run_stopped_by_the_clock_goes_on_step_by_step(begin, tmp_path):
+    list(begin(CONFIG, "whole"))
+    steps = []
+    for turn in range(4):
+        steps += [report.step for report in begin(CONFIG, "parts", resume=turn > 0, minutes=0)]
+    assert steps == [1, 2, 3, 4]
+    one, other = checkpoint(tmp_path / "whole"), checkpoint(tmp_path / "parts")
+    for part in ("net", "ema", "optimizer", "step"):
+        assert_equal(one[part], other[part], part)
+
+
+def test_helpers_that_cut_crops_change_nothing(begin, tmp_path):
+    list(begin(CONFIG, "alone"))
+    list(begin(CONFIG, "helped", workers=1))
+    assert_equal(checkpoint(tmp_path / "alone"), checkpoint(tmp_path / "helped"))
+
+
+def test_a_seed_decides_everything(begin, tmp_path):
+    for run, seed in (("a", 0), ("b", 1)):
+        list(begin(replace(CONFIG, seed=seed), run))
+    one, other = (checkpoint(tmp_path / run)["net"] for run in ("a", "b"))
+    assert all(not torch.equal(one[name], other[name]) for name in one)
+
+
+def test_the_learning_rate_rises_and_then_falls_to_zero(begin, monkeypatch):
+    monkeypatch.setattr(b2v.train, "REPORT_EVERY", 1)
+    rates = [r.lr for r in begin(replace(CONFIG, steps=8, warmup=3, lr=1e-3))]
+    assert max(rates) < 1e-3
+    assert rates[0] < rates[1]
+    assert all(later < earlier for earlier, later in pairwise(rates[1:]))
+    assert rates[-1] == pytest.approx(0, abs=1e-9)
+
+
+def test_a_finished_run_can_be_made_longer(begin, tmp_path):
+    list(begin(CONFIG))
+    assert list(begin(CONFIG, resume=True)) == []
+    assert [r.step for r in begin(replace(CONFIG, steps=6), resume=True)] == [6]
+    assert checkpoint(tmp_path / "run")["step"] == 6
+
+
+def test_a_run_that_has_begun_is_not_overwritten(begin, tmp_path):
+    list(begin(CONFIG))
+    before = (tmp_path / "run" / "stage1" / "last.pt").read_bytes()
+    with pytest.raises(TrainingError, match="stage1: holds a run already; --resume it"):
+        next(begin(CONFIG))
+    assert (tmp_path / "run" / "stage1" / "last.pt").read_bytes() == before
+
+
+@pytest.mark.parametrize("change", [{"lr": 1e-5}, {"batch": 1}, {"seed": 3}, {"pixel": "mse"}])
+def test_a_run_is_not_gone_on_with_under_other_settings(begin, tmp_path, change):
+    list(begin(CONFIG))
+    kept = (tmp_path / "run" / "stage1" / "config.json").read_text()
+    with pytest.raises(TrainingError, match="stage1: was begun with other settings"):
+        next(begin(replace(CONFIG, **change), resume=True))
+    assert (tmp_path / "run" / "stage1" / "config.json").read_text() == kept
+
+
+def test_there_must_be_something_to_resume(begin, tmp_path):
+    with pytest.raises(TrainingError, match="stage1: nothing to resume"):
+        next(begin(CONFIG, resume=True))
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_stage_needs_the_exported_networks_of_those_before(begin, tmp_path):
+    with pytest.raises(TrainingError, match="before stage 2") as caught:
+        next(begin(replace(CONFIG, stage=2)))
+    assert str(tmp_path / "run" / "weights" / "tiny-middle.safetensors") in str(caught.value)
+    finish_stages(begin, CONFIG, "run", 1)
+    with pytest.raises(TrainingError, match=r"tiny-pair35\.safetensors: missing"):
+        next(begin(replace(CONFIG, stage=3)))
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"model": "nets"}, "nets"),
+        ({"crop": 18}, "multiple of 4"),
+        ({"crop": 40}, "24"),  # the clips of the bank are smaller
+        ({"stage": 2, "pair": "pear"}, "pear"),
+        ({"pixel": "msee"}, "msee"),
+    ],
+)
+def test_settings_that_cannot_work_are_refused_in_a_sentence(begin, change, message):
+    if change.get("stage"):
+        finish_stages(begin, CONFIG, "run", 1)
+    with pytest.raises(B2VError, match=message):
+        next(begin(replace(CONFIG, **change)))
+
+
+def test_a_bank_that_is_not_there_is_refused_by_name(tmp_path):
+    nowhere = tmp_path / "nowhere"
+    with pytest.raises(B2VError, match="nowhere"):
+        next(train(CONFIG, tmp_path / "run", nowhere, nowhere, CPU, workers=0))
+
+
+def test_validation_clips_need_not_be_a_multiple_of_what_the_net_asks_for(begin, monkeypatch):
+    config = UNetConfig(inputs=1, shuffle=5, **SMALL)
+    monkeypatch.setitem(TINY, "middle", Blueprint("unet", config))  # multiples of 10, clips of 24
+    (report,) = begin(replace(CONFIG, crop=20, steps=1, lr=0.0))
+    assert report.gain == pytest.approx(0, abs=1e-5)
+
+
+def test_a_run_folder_holds_what_is_promised(begin, tmp_path):
+    list(begin(CONFIG))
+    run = tmp_path / "run"
+    assert {p.name for p in (run / "stage1").iterdir()} == {
+        "config.json",
+        "last.pt",
+        "metrics.csv",
+        "strip.png",
+    }
+    assert [p.name for p in (run / "weights").iterdir()] == ["tiny-middle.safetensors"]
+    saved = json.loads((run / "stage1" / "config.json").read_text())
+    assert saved == json.loads(json.dumps(asdict(CONFIG)))
+
+
+def test_the_average_weights_are_exported_for_their_role(begin, tmp_path):
+    list(begin(replace(CONFIG, steps=2)))
+    network = load_network(tmp_path / "run" / "weights" / "tiny-middle.safetensors")
+    assert (network.role, network.blueprint) == ("middle", TINY["middle"])
+    average = checkpoint(tmp_path / "run")["ema"]
+    for name, weight in network.module.state_dict().items():
+        assert torch.equal(weight, average[name].half().float()), name
+
+
+def test_weights_are_exported_when_they_are_the_best_so_far(begin, tmp_path, monkeypatch):
+    monkeypatch.setattr(b2v.train, "REPORT_EVERY", 1)
+    file = tmp_path / "run" / "weights" / "tiny-middle.safetensors"
+    best, written, kept = -float("inf"), None, 0
+    for report in begin(replace(CONFIG, steps=12, lr=0.02, validate_every=1)):
+        content = file.read_bytes()
+        assert (content != written) == (report.gain > best), report
+        kept += content == written
+        best, written = max(best, report.gain), content
+    assert kept >= 2
+
+
+def test_reports_are_written_down_as_they_are_given(begin, tmp_path):
+    reports = list(begin(CONFIG))
+    rows = rows_of(tmp_path / "run")
+    assert [int(row["step"]) for row in rows] == [2, 4]
+    assert [float(row["loss"]) for row in rows] == [r.loss for r in reports]
+    assert [float(row["gain"]) for row in rows] == [r.gain for r in reports]
+
+
+def test_a_step_that_is_done_again_after_a_stop_is_written_down_once(begin, tmp_path, monkeypatch):
+    monkeypatch.setattr(b2v.train, "REPORT_EVERY", 1)
+    stopped = begin(CONFIG)
+    assert [next(stopped).step for _ in range(3)] == [1, 2, 3]
+    stopped.close()  # as if killed after step 3; the checkpoint is of step 2
+    assert [report.step for report in begin(CONFIG, resume=True)] == [3, 4]
+    assert [int(row["step"]) for row in rows_of(tmp_path / "run")] == [1, 2, 3, 4]
+
+
+def test_waiting_is_a_part_of_the_time(begin, monkeypatch):
+    clock = iter(range(0, 10_000, 5))
+    monkeypatch.setattr(b2v.train, "time", SimpleNamespace(monotonic=lambda: next(clock)))
+    for report in begin(CONFIG):
+        assert report.seconds >= 10
+        assert 0.2 < report.waiting < 0.8
+
+
+@pytest.mark.parametrize("stage", [1, 2, 3, 4])
+def test_a_net_that_has_learned_nothing_gains_nothing(begin, stage):
+    still = replace(CONFIG, lr=0.0, steps=1)
+    finish_stages(begin, still, "run", stage - 1)
+    (report,) = begin(replace(still, stage=stage))
+    assert report.gain == pytest.approx(0, abs=1e-5)
+
+
+def test_a_loss_that_is_not_finite_ends_the_run(begin, tmp_path):
+    with pytest.raises(TrainingError, match=r"stage1: the loss is (nan|inf) at step"):
+        list(begin(replace(CONFIG, lr=1e20, warmup=1)))
+    assert not (tmp_path / "run" / "weights").exists()
+
+
+def test_the_loss_falls_and_the_gain_rises_on_one_clip(tmp_path, tiny_bank, monkeypatch):
+    monkeypatch.setattr(b2v.train, "REPORT_EVERY", 10)
+    clips = np.load(tiny_bank / "clips.npy")
+    np.save(tiny_bank / "clips.npy", clips[:1])
+    config = replace(CONFIG, steps=60, batch=8, lr=5e-3, warmup=5, validate_every=20, ema=0.9)
+    reports = list(train(config, tmp_path / "run", tiny_bank, tiny_bank, CPU, workers=0))
+    assert reports[-1].loss < reports[0].loss - 0.05
+    gains = [r.gain for r in reports if r.gain is not None]
+    assert 0.1 < gains[0] < gains[1] < gains[2]
+    assert gains[2] > 0.25
