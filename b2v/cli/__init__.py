@@ -1,0 +1,97 @@
+"""The command line: parse, call the core, render.
+
+Results go to stdout, everything else to stderr. An expected error is one line, and its class
+says the exit code: 1 failed, 2 wrong usage, 3 weights or network, 4 a batch partly failed,
+130 interrupted.
+"""
+
+import io
+import os
+import sys
+from contextlib import suppress
+from typing import Annotated
+
+import typer
+
+from b2v import __version__
+from b2v.cli import demo, evaluate, extract, options, train, weights
+from b2v.errors import B2VError
+
+FAILED, WRONG_USAGE, INTERRUPTED = 1, 2, 130
+BAD_COMMAND_LINE: type[Exception] = typer.BadParameter.__bases__[0]
+"""What the parser raises for any line it cannot read; typer does not give it a public name."""
+
+app = typer.Typer(
+    name="b2v",
+    help="Blur to video: get the motion back out of a blurry photo.",
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+app.command("extract")(extract.command)
+app.command("demo")(demo.command)
+app.command("eval")(evaluate.command)
+app.command("train")(train.command)
+app.add_typer(weights.app, name="weights")
+
+
+def _version(wanted: bool) -> None:
+    if wanted:
+        typer.echo(f"b2v {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def _root(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_version, is_eager=True, help="Show the version.")
+    ] = False,
+) -> None:
+    pass
+
+
+def main() -> None:
+    """Run the command line; expected errors become one line and an exit code."""
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(errors="surrogateescape")  # a name of a file may be no UTF-8
+    code, problem = _run()
+    if problem:
+        options.note(f"b2v: {options.one_line(problem)}")
+    sys.exit(code)
+
+
+def _run() -> tuple[int, str]:
+    """Run the command line; return the exit code and what to say about it, if anything."""
+    try:
+        code = app(prog_name="b2v", standalone_mode=False) or 0
+        sys.stdout.flush()
+    except B2VError as error:
+        return error.exit_code, str(error)
+    except BAD_COMMAND_LINE as error:
+        return WRONG_USAGE, _explain(error)
+    except MemoryError:
+        return FAILED, "out of memory; close other programs or take a smaller picture"
+    except OSError as error:
+        _drop_output()
+        where = f"{error.filename}: " if error.filename else ""
+        silent = isinstance(error, BrokenPipeError)  # who reads our output has seen enough
+        return FAILED, "" if silent else f"{where}{error.strerror or error}"
+    except (KeyboardInterrupt, typer.Abort):
+        code = INTERRUPTED
+    return code, "interrupted; nothing half written is left" if code == INTERRUPTED else ""
+
+
+def _explain(error: Exception) -> str:
+    """Say in one line what is wrong with the command line; nothing where help was shown."""
+    if type(error).__name__ == "NoArgsIsHelpError":
+        return ""
+    context = getattr(error, "ctx", None)
+    name = context.command_path if context else "b2v"
+    said = error.format_message()  # type: ignore[attr-defined]
+    return f"{said.rstrip('.')}; see `{name} --help`"
+
+
+def _drop_output() -> None:
+    """Let what stdout still holds go nowhere: writing it at exit would fail once more."""
+    with suppress(OSError):
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

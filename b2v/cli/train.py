@@ -1,0 +1,106 @@
+"""`b2v train`: one stage of the cascade."""
+
+import math
+from enum import Enum
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from b2v.cli import options
+
+HELD_OUT_CLIPS = 96
+
+
+class Pair(str, Enum):
+    """Losses of stage 2."""
+
+    BEST_ORDER = "best-order"
+    PAIR = "pair"
+
+
+class Init(str, Enum):
+    """Where side nets start."""
+
+    PREVIOUS = "previous"
+    FRESH = "fresh"
+
+
+def command(
+    data: Annotated[
+        list[Path], typer.Option(help="Folder of photos, cut-outs (alpha) and videos; repeatable.")
+    ],
+    stage: Annotated[int, typer.Option(help="1 middle, 2: 3/5, 3: 2/6, 4: 1/7.", min=1, max=4)],
+    run: Annotated[Path, typer.Option(help="Folder of the run, shared by its stages.")] = Path(
+        "runs/b2v"
+    ),
+    bank: Annotated[Path, typer.Option(help="Folder of the clips drawn from --data.")] = Path(
+        "runs/bank"
+    ),
+    clips: Annotated[int, typer.Option(help="Clips to draw into the bank.", min=1)] = 6000,
+    model: Annotated[str, typer.Option("--model", "-m", help="b2v or jin2018.")] = "b2v",
+    steps: Annotated[int, typer.Option(help="Length of the schedule.", min=1)] = 10_000,
+    batch: Annotated[int, typer.Option(help="Crops a step.", min=1)] = 8,
+    crop: Annotated[int, typer.Option(help="Side of a crop in pixels.", min=40)] = 128,
+    lr: Annotated[float, typer.Option(help="Largest learning rate.")] = 5e-4,
+    pair: Annotated[
+        Pair, typer.Option(help="Loss of stage 2: one order for all pixels, or eq. 5.")
+    ] = Pair.BEST_ORDER,
+    init: Annotated[
+        Init, typer.Option(help="Start side nets at the net of the stage before, or fresh.")
+    ] = Init.PREVIOUS,
+    seed: Annotated[int, typer.Option(help="Seed of everything random.")] = 0,
+    minutes: Annotated[float, typer.Option(help="Stop after so long, to be resumed.")] = math.inf,
+    resume: Annotated[bool, typer.Option("--resume", help="Go on with a stopped run.")] = False,
+    device: options.Device = "auto",
+    precision: options.Precision = "auto",
+    quiet: options.Quiet = False,
+) -> None:
+    """Train one stage; stages 2 to 4 stand on the exported networks of those before.
+
+    Example: b2v train --stage 1 --data photos --data videos --minutes 60
+    """
+    from b2v.runtime import choose, keep_large_blocks
+    from b2v.stages import TrainConfig
+    from b2v.train import train
+
+    config = TrainConfig(
+        model=model,
+        stage=stage,
+        steps=steps,
+        batch=batch,
+        crop=crop,
+        lr=lr,
+        pair=pair.value,
+        init=init.value,
+        seed=seed,
+    )
+    keep_large_blocks()
+    runtime = choose(device, precision)
+    _fill_banks(data, bank, clips, quiet)
+    reports = train(
+        config, run, bank / "train", bank / "validation", runtime, resume=resume, minutes=minutes
+    )
+    for report in reports:
+        gain = "" if report.gain is None else f"  validation {report.gain:+.3f} dB"
+        speed = f"{report.seconds:7.0f} s, waiting {report.waiting:4.1%}"
+        options.note(f"step {report.step:6d}  loss {report.loss:.4f}  {speed}{gain}", quiet=quiet)
+    typer.echo(run / "weights")
+
+
+def _fill_banks(data: list[Path], bank: Path, clips: int, quiet: bool) -> None:
+    """Draw the training and the validation bank, unless they are there already."""
+    from b2v.data import BankConfig, build_bank, is_complete, load_sources
+
+    wanted = {
+        bank / "train": BankConfig(clips=clips, seed=0),
+        bank / "validation": BankConfig(clips=HELD_OUT_CLIPS, seed=1),
+    }
+    if all(is_complete(folder, config) for folder, config in wanted.items()):
+        return
+    options.note("reading the training media ...", quiet=quiet)
+    ticker = options.Ticker()
+    for (folder, config), sources in zip(wanted.items(), load_sources(data).split(), strict=True):
+        for done in build_bank(sources, config, folder):
+            if ticker.due():
+                options.note(f"{folder}: {done} of {config.clips} clips drawn", quiet=quiet)

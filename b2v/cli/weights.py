@@ -1,0 +1,192 @@
+"""`b2v weights`: what there is, where it lies, whether it is intact, how to get more."""
+
+import json
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from b2v.cli import options
+from b2v.errors import WeightsError
+
+if TYPE_CHECKING:
+    from b2v.weights import ModelInfo, Progress
+
+MB = 1e6
+
+app = typer.Typer(help="List, check, download and import weights.", no_args_is_help=True)
+
+
+@app.command("list")
+def list_command(as_json: options.Json = False) -> None:
+    """List the models that can be named with -m, in the order in which they are looked for."""
+    from b2v.weights import list_models
+
+    models = list_models()
+    if as_json:
+        typer.echo(json.dumps([asdict(model) for model in models], default=str))
+        return
+    table = Table("name", "where", "size", "licence", "networks", show_lines=True)
+    for model in models:
+        size = f"{model.bytes / MB:.1f} MB"
+        cells = (model.name, model.where, size, model.licence, _state(model))
+        table.add_row(*map(Text, cells))
+    if models:
+        Console().print(table)
+    else:
+        options.note("no weights here; see `b2v weights download` and `b2v weights import`")
+
+
+def _state(model: "ModelInfo") -> str:
+    """Say whether the networks of a model are all there and as they should be."""
+    state = model.problem or "complete"
+    return f"{state} (another {model.name} is found before)" if model.shadowed else state
+
+
+@app.command("path")
+def path_command(
+    name: Annotated[str, typer.Argument(help="Name of a model.", metavar="NAME")],
+    role: Annotated[
+        str | None,
+        typer.Argument(help="One network: middle, pair35, pair26 or pair17.", metavar="ROLE"),
+    ] = None,
+) -> None:
+    """Print the folder of a model, or the file of one of its networks."""
+    from b2v.weights import path_of
+
+    path = path_of(name, role)
+    if not path.exists():
+        raise WeightsError(f"{path} is not here yet; get it by `b2v weights download {name}`")
+    typer.echo(path)
+
+
+@app.command("verify")
+def verify_command(
+    name: Annotated[
+        str | None, typer.Argument(help="Name of a model; all without.", metavar="NAME")
+    ] = None,
+) -> None:
+    """Check that every file of a model is here, has its sha256, and loads."""
+    from b2v.weights import list_models, verify
+
+    cards = [name] if name else [str(m.folder / f"{m.name}.json") for m in list_models()]
+    if not cards:
+        raise WeightsError("no weights here; see `b2v weights download` and `b2v weights import`")
+    wrong = 0
+    for card in cards:
+        try:
+            checks = verify(card)
+        except WeightsError as error:
+            if name:
+                raise
+            typer.echo(f"WRONG  {options.one_line(error)}")
+            wrong += 1
+            continue
+        for check in checks:
+            wrong += check.problem is not None
+            state = "ok   " if check.problem is None else "WRONG"
+            problem = f": {options.one_line(check.problem)}" if check.problem else ""
+            typer.echo(f"{state}  {check.path}{problem}")
+    if wrong:
+        raise WeightsError(f"{wrong} wrong; install b2v again, or download or import the weights")
+
+
+@app.command("download")
+def download_command(
+    name: Annotated[
+        str,
+        typer.Argument(
+            help="Name of a model, or hf://owner/repo@revision/file.", metavar="[NAME|ADDRESS]"
+        ),
+    ] = "b2v",
+    quiet: options.Quiet = False,
+) -> None:
+    """Bring a model here, unless it is here already, and print its files.
+
+    The address of a card (.json) brings its networks along. What a broken transfer had
+    brought is kept, and the next call goes on from there.
+    """
+    from b2v.weights import download
+
+    with _transfers(quiet=quiet) as progress:
+        paths = download(name, progress=progress)
+    for path in paths:
+        typer.echo(path)
+    if paths[0].suffix == ".json":
+        options.note(f"use it by: b2v extract PHOTO -m {paths[0].stem}", quiet=quiet)
+    else:
+        options.note(f"use it by: b2v extract PHOTO --weights {paths[0]}", quiet=quiet)
+
+
+@app.command("import")
+def import_command(
+    files: Annotated[
+        list[Path], typer.Argument(help="The authors' .pth files, one to four.", metavar="FILE")
+    ],
+    output: Annotated[
+        Path | None,
+        typer.Option("--output", "-o", help="Folder to write to, instead of the cache."),
+    ] = None,
+    overwrite: options.Overwrite = False,
+    quiet: options.Quiet = False,
+) -> None:
+    """Convert the released weights of the 2018 cascade, and print what was written."""
+    from b2v.weights import cache_dir, import_released
+
+    folder = output or cache_dir()
+    written = import_released(files, folder, overwrite=overwrite)
+    for path in written:
+        typer.echo(path)
+    where = "" if output is None else f" --weights {folder}"
+    options.note(_next_step(written[-1], where), quiet=quiet)
+
+
+def _next_step(card: Path, where: str) -> str:
+    """Say what can be done with the networks of `card`."""
+    from b2v.models import ROLES
+    from b2v.weights import read_card
+
+    if missing := [role for role in ROLES if role not in read_card(card).networks]:
+        return f"{card.stem} still lacks {', '.join(missing)}: import those files as well"
+    return f"use it by: b2v extract PHOTO -m {card.stem}{where}"
+
+
+@contextmanager
+def _transfers(*, quiet: bool) -> Iterator["Progress"]:
+    """Show how downloads get on: bars on a terminal, a line every ten seconds elsewhere."""
+    console, ticker = Console(stderr=True), options.Ticker()
+    if quiet or not console.is_terminal:
+
+        def tell(name: str, done: int, total: int | None) -> None:
+            if done == total or ticker.due():
+                of = f" of {total / MB:.1f}" if total else ""
+                options.note(f"{name}: {done / MB:.1f}{of} MB", quiet=quiet)
+
+        yield tell
+        return
+
+    from rich.markup import escape
+    from rich.progress import (
+        DownloadColumn,
+        Progress,
+        TaskID,
+        TimeRemainingColumn,
+        TransferSpeedColumn,
+    )
+
+    columns = (DownloadColumn(), TransferSpeedColumn(), TimeRemainingColumn())
+    tasks: dict[str, TaskID] = {}
+    with Progress(*Progress.get_default_columns()[:2], *columns, console=console) as bars:
+
+        def draw(name: str, done: int, total: int | None) -> None:
+            if name not in tasks:
+                tasks[name] = bars.add_task(escape(name), total=total)
+            bars.update(tasks[name], completed=done)
+
+        yield draw

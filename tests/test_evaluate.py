@@ -1,0 +1,203 @@
+"""Scores whose values are known beforehand, and folders as they should not be."""
+
+import math
+
+import pytest
+import torch
+from conftest import make_picture
+from PIL import Image
+from torch.nn import functional as F
+
+from b2v.errors import DatasetError, MediaError, ShapeError
+from b2v.evaluate import Window, evaluate, find_windows, score, ssim, summarize
+from b2v.media import read_photo, write_photo
+from b2v.metrics import psnr, reblur
+from b2v.runtime import Runtime
+
+FP32 = Runtime(torch.device("cpu"), "fp32")
+
+
+def moving(count=7, height=24, width=32):
+    """Sharp frames [7, 3, H, W] of a picture that moves by a pixel a frame."""
+    wide = make_picture(height, width + count)
+    frames = torch.stack([wide[:, :, i : i + width] for i in range(count)])
+    return (frames * 255).round() / 255
+
+
+def write_window(root, sharp, blurry, *, sequence="walk", centre=4, suffix=".png"):
+    """Write one window in GOPRO_7 layout."""
+    for folder in ("sharp", "blur"):
+        (root / folder / sequence).mkdir(parents=True, exist_ok=True)
+    for i, frame in enumerate(sharp):
+        write_photo(frame, root / "sharp" / sequence / f"{centre - 3 + i:06d}{suffix}")
+    write_photo(blurry, root / "blur" / sequence / f"{centre:06d}{suffix}")
+    return root
+
+
+class Answer:
+    """Stands for a cascade that knows the seven frames."""
+
+    multiple = 4
+
+    def __init__(self, frames):
+        self.frames = frames
+
+    def __call__(self, blurry):
+        return self.frames[None]
+
+
+def score_of(restored, sharp, blurry=None):
+    return score("x", reblur(sharp) if blurry is None else blurry, restored, sharp)
+
+
+def test_doing_nothing_has_the_known_value_of_an_offset():
+    sharp = moving() * 0.5
+    blurry = sharp[3] + 0.1
+    assert score_of(sharp, sharp, blurry).nothing[3] == pytest.approx(20.0, abs=1e-3)
+
+
+def test_doing_nothing_and_being_the_blurry_picture_score_the_same():
+    sharp = moving()
+    blurry = reblur(sharp)
+    result = score("x", blurry, blurry.expand(7, -1, -1, -1), sharp)
+    assert torch.equal(result.psnr, result.nothing)
+    assert result.motion == 0
+
+
+def test_the_truth_scores_the_most_and_can_be_averaged():
+    result = score_of(moving(), moving())
+    assert result.psnr.tolist() == result.psnr_p.tolist() == [100.0] * 7
+    assert result.ssim_middle == pytest.approx(1)
+    assert result.motion == pytest.approx(1)
+    assert result.reblur == 100
+    assert math.isfinite(summarize([result, result], "A", "b2v")["psnr"][0])
+
+
+def test_p_takes_the_better_order_of_time_for_the_whole_sequence():
+    sharp = moving()
+    backwards = score_of(sharp.flip(0), sharp)
+    assert backwards.psnr_p.tolist() == [100.0] * 7
+    assert backwards.psnr[0] < 25
+    assert backwards.psnr[3] == 100
+    mixed = sharp.clone()
+    mixed[[0, 6]] = mixed[[6, 0]]  # two of seven swapped: the order as given is the better one
+    result = score_of(mixed, sharp)
+    assert torch.equal(result.psnr_p, result.psnr)
+    assert result.psnr_p[0] < 25
+
+
+def test_motion_is_measured_against_the_true_one():
+    sharp = moving()
+    half = sharp.mean(0) + 0.5 * (sharp - sharp.mean(0))
+    assert score_of(half, sharp).motion == pytest.approx(0.5, abs=1e-4)
+
+
+def test_reblur_asks_whether_the_frames_explain_the_photo():
+    sharp = moving()
+    blurry = (reblur(sharp) - 0.05).clamp(0, 1)
+    assert score_of(sharp, sharp, blurry).reblur == pytest.approx(
+        float(psnr(reblur(sharp), blurry))
+    )
+
+
+def test_ssim_of_two_pictures_is_that_of_its_formula():
+    """Written out from Wang et al. 2004: Gaussian window of 11 x 11, sigma 1.5."""
+    a, b = make_picture(32, 40, 1), make_picture(32, 40, 2)
+    line = torch.exp(-((torch.arange(11.0) - 5) ** 2) / (2 * 1.5**2))
+    window = (line[:, None] * line / line.sum() ** 2).expand(3, 1, 11, 11)
+
+    def mean(x):
+        return F.conv2d(x[None], window, groups=3)
+
+    ma, mb = mean(a), mean(b)
+    va, vb, vab = mean(a * a) - ma**2, mean(b * b) - mb**2, mean(a * b) - ma * mb
+    c1, c2 = 0.01**2, 0.03**2
+    index = (2 * ma * mb + c1) * (2 * vab + c2) / ((ma**2 + mb**2 + c1) * (va + vb + c2))
+    assert ssim(a, b) == pytest.approx(float(index.mean()), abs=2e-4)
+
+
+def test_a_set_is_the_mean_over_its_samples():
+    sharp = moving() * 0.5
+    scores = [score_of(sharp + offset, sharp) for offset in (0.1, 0.01)]
+    summary = summarize(scores, "A", "b2v")
+    assert (summary["set"], summary["model"], summary["samples"]) == ("A", "b2v", 2)
+    assert summary["psnr"] == pytest.approx([30.0] * 7, abs=1e-2)
+    assert summary["mean_p"] == pytest.approx(30.0, abs=1e-2)
+    assert summary["middle"] == summary["psnr"][3]
+    assert summary["nothing"]["mean"] == pytest.approx(sum(summary["nothing"]["psnr"]) / 7)
+    assert summary["nothing"]["middle"] == summary["nothing"]["psnr"][3]
+
+
+def test_windows_are_found_in_the_folder_and_in_its_splits(tmp_path):
+    for root in (tmp_path / "plain", tmp_path / "split" / "test"):
+        write_window(root, moving(), moving()[3], sequence="a")
+        write_window(root, moving(), moving()[3], sequence="b", centre=11)
+    plain, split = find_windows(tmp_path / "plain"), find_windows(tmp_path / "split")
+    assert [w.name for w in plain] == ["blur/a/000004", "blur/b/000011"]
+    assert [w.name for w in split] == ["test/blur/a/000004", "test/blur/b/000011"]
+    assert [path.name for path in plain[1].sharp] == [f"{n:06d}.png" for n in range(8, 15)]
+    assert all(path.parent.name == "b" for path in plain[1].sharp)
+
+
+def test_sharp_frames_may_be_jpeg_and_hidden_files_are_left_alone(tmp_path):
+    sharp = moving()
+    write_window(tmp_path, sharp, sharp[3], suffix=".jpg")
+    (tmp_path / "blur" / "walk" / "._000004.jpg").write_bytes(b"left by a desktop")
+    (tmp_path / "blur" / "walk" / "notes.txt").write_text("hello")
+    (window,) = find_windows(tmp_path)
+    assert {path.suffix for path in window.sharp} == {".jpg"}
+    stored = torch.stack([read_photo(path).pixels for path in window.sharp])
+    (result,) = evaluate(Answer(stored), [window], FP32)
+    assert result.psnr.tolist() == [100.0] * 7
+
+
+def test_transparent_pictures_are_laid_on_white(tmp_path):
+    sharp = moving()
+    write_window(tmp_path, sharp, sharp[3])
+    for path in sorted(tmp_path.rglob("*.png")):
+        image = Image.open(path).convert("RGBA")
+        image.putalpha(0)
+        image.save(path)
+    (result,) = evaluate(Answer(torch.ones_like(sharp)), find_windows(tmp_path), FP32)
+    assert result.psnr.tolist() == result.nothing.tolist() == [100.0] * 7
+
+
+def test_missing_frame_is_named(tmp_path):
+    write_window(tmp_path, moving(), moving()[3])
+    (tmp_path / "sharp" / "walk" / "000006.png").unlink()
+    with pytest.raises(DatasetError, match=r"sharp.walk.000006\.png: missing"):
+        find_windows(tmp_path)
+
+
+def test_blurry_picture_without_a_number_is_named(tmp_path):
+    write_window(tmp_path, moving(), moving()[3])
+    write_photo(moving()[3], tmp_path / "blur" / "walk" / "best.png")
+    with pytest.raises(DatasetError, match=r"best\.png: not named by the number"):
+        find_windows(tmp_path)
+
+
+@pytest.mark.parametrize("folder", ["nowhere", "."])
+def test_folder_of_another_layout_is_refused(tmp_path, folder):
+    (tmp_path / "photos").mkdir()
+    write_photo(make_picture(16, 16), tmp_path / "photos" / "000001.png")
+    with pytest.raises(DatasetError, match="no windows found"):
+        find_windows(tmp_path / folder)
+
+
+def test_pictures_of_several_sizes_are_refused(tmp_path):
+    write_window(tmp_path, moving(), moving()[3])
+    write_photo(make_picture(24, 31), tmp_path / "sharp/walk/000002.png", overwrite=True)
+    with pytest.raises(DatasetError, match=r"000002\.png: is not of the same size"):
+        next(evaluate(Answer(moving()), find_windows(tmp_path), FP32))
+
+
+def test_damaged_and_tiny_pictures_are_refused(tmp_path):
+    write_window(tmp_path, moving(), moving()[3])
+    damaged = tmp_path / "sharp" / "walk" / "000002.png"
+    damaged.write_bytes(damaged.read_bytes()[:200])
+    with pytest.raises(MediaError, match=r"000002\.png"):
+        next(evaluate(Answer(moving()), find_windows(tmp_path), FP32))
+    write_photo(make_picture(16, 16)[:, :9, :9], tmp_path / "tiny.png")
+    window = Window("x", tmp_path / "tiny.png", (tmp_path / "tiny.png",) * 7)
+    with pytest.raises(ShapeError, match="9x9"):
+        next(evaluate(Answer(moving()), [window], FP32))

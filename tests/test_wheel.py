@@ -1,0 +1,76 @@
+"""The built wheel: what is in it, and that it works elsewhere, without network or repository."""
+
+import json
+import os
+import subprocess
+import sys
+import zipfile
+from pathlib import Path
+
+import pytest
+from test_inference import needs_shipped_weights
+
+from b2v.media import read_clip
+from b2v.models import ROLES
+
+REPOSITORY = Path(__file__).parents[1]
+OFFLINE = """
+import socket, sys
+
+def refuse(*_):
+    raise AssertionError("reached for the network")
+
+socket.socket.connect = socket.getaddrinfo = refuse
+import b2v
+from b2v.weights import path_of
+print(b2v.__file__, path_of("b2v"), file=sys.stderr)
+from b2v.cli import main
+sys.argv = ["b2v", "extract", "b2v_demo.jpg", "-o", "clip.gif", "--json"]
+main()
+"""
+
+pytestmark = needs_shipped_weights
+
+
+def python(*args, cwd, **environment):
+    """Run `python ARGS` and return its stdout and stderr; it must succeed."""
+    env = {**os.environ, "OMP_NUM_THREADS": "1", **environment}
+    ran = subprocess.run([sys.executable, *args], cwd=cwd, env=env, capture_output=True, text=True)
+    assert ran.returncode == 0, ran.stderr
+    return ran.stdout, ran.stderr
+
+
+@pytest.fixture(scope="module")
+def wheel(tmp_path_factory):
+    pytest.importorskip("hatchling", reason="hatchling builds the wheel; it comes with b2v[dev]")
+    folder = tmp_path_factory.mktemp("wheel")
+    python("-m", "hatchling", "build", "-t", "wheel", "-d", str(folder), cwd=REPOSITORY)
+    (path,) = folder.glob("b2v-*-py3-none-any.whl")
+    return path
+
+
+def test_wheel_has_the_weights_the_demo_and_the_licence(wheel):
+    with zipfile.ZipFile(wheel) as archive:
+        names = set(archive.namelist())
+    assert {f"b2v/_weights/b2v-{role}.safetensors" for role in ROLES} <= names
+    assert {"b2v/_weights/b2v.json", "b2v/assets/demo.jpg", "b2v/assets/CREDITS.md"} <= names
+    assert any(name.endswith("licenses/LICENSE") for name in names)
+    assert not [name for name in names if name.startswith(("tests", "runs", "weights"))]
+
+
+def test_wheel_works_in_another_folder_without_network(wheel, tmp_path):
+    target, elsewhere = tmp_path / "installed", tmp_path / "elsewhere"
+    elsewhere.mkdir()
+    install = ("-m", "pip", "install", "-q", "--no-deps", "--no-index", "--no-compile")
+    python(*install, "--target", str(target), str(wheel), cwd=elsewhere)
+    alone = {"PYTHONPATH": str(target), "HF_HUB_OFFLINE": "1"}
+
+    out, _ = python("-m", "b2v", "demo", cwd=elsewhere, **alone)
+    assert out == "b2v_demo.mp4\n"
+    assert len(read_clip(elsewhere / "b2v_demo.mp4")) == 7
+
+    out, err = python("-c", OFFLINE, cwd=elsewhere, **alone)
+    assert err.split() == [str(target / "b2v" / "__init__.py"), str(target / "b2v" / "_weights")]
+    said = json.loads(out)
+    assert (said["ok"], said["frames"], said["model"]["name"]) == (True, 7, "b2v")
+    assert len(read_clip(elsewhere / "clip.gif")) == 7
