@@ -49,6 +49,12 @@ def command(
     init: Annotated[
         Init, typer.Option(help="Start side nets at the net of the stage before, or fresh.")
     ] = Init.PREVIOUS,
+    teacher: Annotated[
+        float, typer.Option(help="Part of a side net's run with teacher forcing.", min=0, max=1)
+    ] = 0.3,
+    ema: Annotated[
+        float, typer.Option(help="Decay of the average of weights that is exported.", min=0, max=1)
+    ] = 0.999,
     seed: Annotated[int, typer.Option(help="Seed of everything random.")] = 0,
     minutes: Annotated[float, typer.Option(help="Stop after so long, to be resumed.")] = math.inf,
     resume: Annotated[bool, typer.Option("--resume", help="Go on with a stopped run.")] = False,
@@ -73,6 +79,8 @@ def command(
         lr=lr,
         pair=pair.value,
         init=init.value,
+        teacher=teacher,
+        ema=ema,
         seed=seed,
     )
     keep_large_blocks()
