@@ -416,3 +416,11 @@ def test_header_is_read_without_the_weights(tmp_path):
     assert load_file(path)["stem.weight"].dtype == torch.float16
     header = inspect(path)
     assert (header.role, header.blueprint) == ("middle", replace(MIDDLE))
+
+
+def test_a_written_file_can_be_read_by_whoever_the_umask_allows(tmp_path):
+    blueprint = Blueprint("unet", UNetConfig(inputs=1, widths=(8, 8), blocks=(1, 1)))
+    path = tmp_path / "net.safetensors"
+    save_network(blueprint.build().state_dict(), blueprint, "middle", path)
+    (tmp_path / "plain").write_text("")
+    assert path.stat().st_mode == (tmp_path / "plain").stat().st_mode

@@ -26,38 +26,49 @@ class Init(str, Enum):
     FRESH = "fresh"
 
 
+Data = Annotated[
+    list[Path], typer.Option(help="Folder of photos, cut-outs (alpha) and videos; repeatable.")
+]
+StageNumber = Annotated[int, typer.Option(help="1 middle, 2: 3/5, 3: 2/6, 4: 1/7.", min=1, max=4)]
+RunFolder = Annotated[Path, typer.Option(help="Folder of the run, shared by its stages.")]
+BankFolder = Annotated[Path, typer.Option(help="Folder of the clips drawn from --data.")]
+Clips = Annotated[int, typer.Option(help="Clips to draw into the bank.", min=1)]
+Architecture = Annotated[str, typer.Option("--model", "-m", help="b2v or jin2018.")]
+Steps = Annotated[int, typer.Option(help="Length of the schedule.", min=1)]
+Batch = Annotated[int, typer.Option(help="Crops a step.", min=1)]
+Crop = Annotated[int, typer.Option(help="Side of a crop in pixels.", min=40)]
+Rate = Annotated[float, typer.Option(help="Largest learning rate.")]
+PairLoss = Annotated[Pair, typer.Option(help="Stage 2: one order for all pixels, or eq. 5.")]
+Start = Annotated[Init, typer.Option(help="Start at the net of the stage before, or fresh.")]
+Teacher = Annotated[
+    float, typer.Option(help="Part of a side net's run with teacher forcing.", min=0, max=1)
+]
+Ema = Annotated[
+    float, typer.Option(help="Decay of the average of weights that is exported.", min=0, max=1)
+]
+Seed = Annotated[int, typer.Option(help="Seed of everything random.")]
+Minutes = Annotated[float, typer.Option(help="Stop after so long, to be resumed.")]
+Resume = Annotated[bool, typer.Option("--resume", help="Go on with a stopped run.")]
+
+
 def command(
-    data: Annotated[
-        list[Path], typer.Option(help="Folder of photos, cut-outs (alpha) and videos; repeatable.")
-    ],
-    stage: Annotated[int, typer.Option(help="1 middle, 2: 3/5, 3: 2/6, 4: 1/7.", min=1, max=4)],
-    run: Annotated[Path, typer.Option(help="Folder of the run, shared by its stages.")] = Path(
-        "runs/b2v"
-    ),
-    bank: Annotated[Path, typer.Option(help="Folder of the clips drawn from --data.")] = Path(
-        "runs/bank"
-    ),
-    clips: Annotated[int, typer.Option(help="Clips to draw into the bank.", min=1)] = 6000,
-    model: Annotated[str, typer.Option("--model", "-m", help="b2v or jin2018.")] = "b2v",
-    steps: Annotated[int, typer.Option(help="Length of the schedule.", min=1)] = 10_000,
-    batch: Annotated[int, typer.Option(help="Crops a step.", min=1)] = 8,
-    crop: Annotated[int, typer.Option(help="Side of a crop in pixels.", min=40)] = 128,
-    lr: Annotated[float, typer.Option(help="Largest learning rate.")] = 5e-4,
-    pair: Annotated[
-        Pair, typer.Option(help="Loss of stage 2: one order for all pixels, or eq. 5.")
-    ] = Pair.BEST_ORDER,
-    init: Annotated[
-        Init, typer.Option(help="Start side nets at the net of the stage before, or fresh.")
-    ] = Init.PREVIOUS,
-    teacher: Annotated[
-        float, typer.Option(help="Part of a side net's run with teacher forcing.", min=0, max=1)
-    ] = 0.3,
-    ema: Annotated[
-        float, typer.Option(help="Decay of the average of weights that is exported.", min=0, max=1)
-    ] = 0.999,
-    seed: Annotated[int, typer.Option(help="Seed of everything random.")] = 0,
-    minutes: Annotated[float, typer.Option(help="Stop after so long, to be resumed.")] = math.inf,
-    resume: Annotated[bool, typer.Option("--resume", help="Go on with a stopped run.")] = False,
+    data: Data,
+    stage: StageNumber,
+    run: RunFolder = Path("runs/b2v"),
+    bank: BankFolder = Path("runs/bank"),
+    clips: Clips = 6000,
+    model: Architecture = "b2v",
+    steps: Steps = 10_000,
+    batch: Batch = 8,
+    crop: Crop = 128,
+    lr: Rate = 5e-4,
+    pair: PairLoss = Pair.BEST_ORDER,
+    init: Start = Init.PREVIOUS,
+    teacher: Teacher = 0.3,
+    ema: Ema = 0.999,
+    seed: Seed = 0,
+    minutes: Minutes = math.inf,
+    resume: Resume = False,
     device: options.Device = "auto",
     precision: options.Precision = "auto",
     quiet: options.Quiet = False,

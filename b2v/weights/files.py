@@ -16,7 +16,7 @@ from typing import Any
 
 import torch
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
+from safetensors.torch import save
 from torch import Tensor, nn
 
 from b2v.errors import B2VError, WeightsError
@@ -172,7 +172,7 @@ def _write(stored: dict[str, Tensor], metadata: dict[str, str], path: Path) -> N
     part = path.with_name(path.name + ".part")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        save_file(stored, part, metadata=metadata)
+        part.write_bytes(save(stored, metadata))  # save_file() would let only its owner read it
         part.replace(path)
     except (OSError, SafetensorError) as error:
         raise WeightsError(f"cannot write {path}: {error}; choose another folder") from error
