@@ -170,9 +170,13 @@ def is_complete(folder: Path, config: BankConfig) -> bool:
     card, done = folder / "bank.json", folder / "done"
     return (
         done.exists()
-        and card.read_text() == json.dumps(asdict(config), indent=1)
+        and card.read_text() == _text(config)
         and int(done.read_text()) == config.clips
     )
+
+
+def _text(config: BankConfig) -> str:
+    return json.dumps(asdict(config), indent=1)
 
 
 def build_bank(sources: Sources, config: BankConfig, folder: Path) -> Iterator[int]:
@@ -192,7 +196,7 @@ def build_bank(sources: Sources, config: BankConfig, folder: Path) -> Iterator[i
         )
     folder.mkdir(parents=True, exist_ok=True)
     card, done_file, array = folder / "bank.json", folder / "done", folder / "clips.npy"
-    text = json.dumps(asdict(config), indent=1)
+    text = _text(config)
     if card.exists() and card.read_text() != text:
         raise DatasetError(f"{folder}: holds a bank of another config; name another folder")
     done = int(done_file.read_text()) if done_file.exists() else 0

@@ -3,8 +3,8 @@
 A clip is [T, 3, H, W], RGB, sRGB-encoded, in [0, 1]. PyAV writes, because it keeps frames that
 equal their neighbour, which Pillow merges. MP4 is H.264, converted to BT.709 in TV range and
 tagged so. Its yuv420p can hold even sizes only (a crop tag counts in steps of two pixels as
-well), so a clip of odd width or height is written as yuv444p: every pixel is kept and FFmpeg,
-VLC and Chrome play it, but some phones do not.
+well), so a clip of odd width or height is written as yuv444p: every pixel is kept and FFmpeg
+decodes it, but some players may not.
 """
 
 import math
