@@ -3,16 +3,18 @@
 >>> import b2v
 >>> clip = b2v.extract("photo.jpg")
 >>> clip.save("clip.gif")
+>>> restored = b2v.deblur(frames)
 """
 
 from typing import TYPE_CHECKING
 
 __version__ = "0.1.0"
-__all__ = ["Clip", "__version__", "extract"]
+__all__ = ["Clip", "Deblurrer", "__version__", "deblur", "extract"]
 
 if TYPE_CHECKING:
     from b2v.inference import extract
     from b2v.media import Clip
+    from b2v.streaming import Deblurrer, deblur
 
 
 def __getattr__(name: str) -> object:
@@ -25,4 +27,8 @@ def __getattr__(name: str) -> object:
         from b2v.media import Clip
 
         return Clip
+    if name in ("Deblurrer", "deblur"):
+        from b2v import streaming
+
+        return getattr(streaming, name)
     raise AttributeError(f"module 'b2v' has no attribute {name!r}")

@@ -1,4 +1,4 @@
-"""Scores of the cascade on folders of windows whose seven sharp frames are known.
+"""Scores of a model on folders of windows whose seven sharp frames are known.
 
 PSNR is over RGB in [0, 1] with outputs clamped but not rounded, the mean of the values of
 single pictures; SSIM has a Gaussian window of 11 x 11 pixels, sigma 1.5. The order of time in
@@ -21,7 +21,7 @@ from b2v.frames import FRAMES, MIDDLE
 from b2v.inference import restore
 from b2v.media import read_photo
 from b2v.metrics import psnr, reblur
-from b2v.models import Cascade
+from b2v.models import Cascade, Unroll
 from b2v.runtime import Runtime
 
 PICTURES = (".png", ".jpg", ".jpeg")
@@ -88,7 +88,7 @@ def _frame(stem: Path, blurry: Path) -> Path:
     raise DatasetError(f"{stem}.png: missing; {blurry} needs the {FRAMES} frames around it")
 
 
-def evaluate(net: Cascade, windows: list[Window], runtime: Runtime) -> Iterator[Score]:
+def evaluate(net: Cascade | Unroll, windows: list[Window], runtime: Runtime) -> Iterator[Score]:
     """Restore and score one window after the other; `net` lies on the runtime's device.
 
     Raises:

@@ -13,9 +13,9 @@ from torch import Tensor
 from b2v.errors import B2VError, ShapeError, WeightsError
 from b2v.frames import check_frame, crop_back, pad_to_multiple
 from b2v.media import Clip, read_photo
-from b2v.models import Cascade
+from b2v.models import Cascade, Unroll
 from b2v.runtime import Runtime, choose
-from b2v.weights import load_cascade
+from b2v.weights import load_model
 
 FPS = 10.0
 """Frames a second at which a clip is played when nothing else is said."""
@@ -23,15 +23,15 @@ FPS = 10.0
 
 @torch.inference_mode()
 def restore(
-    net: Cascade, blurry: Tensor, runtime: Runtime, *, middle: Tensor | None = None
+    net: Cascade | Unroll, blurry: Tensor, runtime: Runtime, *, middle: Tensor | None = None
 ) -> Tensor:
     """Estimate the seven frames of one exposure.
 
     Args:
-        net: cascade that lies on the runtime's device (`Runtime.place`).
+        net: model that lies on the runtime's device (`Runtime.place`).
         blurry: [3, H, W] in [0, 1], at least 16 x 16 pixels.
         runtime: device and precision; an overflow in half precision is run again in fp32.
-        middle: sharp middle frame of the same shape, used instead of the middle net's.
+        middle: sharp middle frame of the same shape, used instead of the net's own.
 
     Returns:
         [7, 3, H, W] in [0, 1], on the CPU.
@@ -90,7 +90,7 @@ def extract(
 
     """
     runtime = choose(device, precision)
-    loaded = load_cascade(model, weights=None if weights is None else Path(weights))
+    loaded = load_model(model, weights=None if weights is None else Path(weights))
     net = runtime.place(loaded.net)
     frames = restore(
         net, _pixels(photo), runtime, middle=None if middle is None else _pixels(middle)

@@ -20,6 +20,7 @@ LAYERS = {
     "synth": 3,
     "runtime": 3,
     "inference": 4,
+    "streaming": 4,
     "data": 4,
     "stages": 5,
     "train": 6,

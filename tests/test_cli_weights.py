@@ -17,7 +17,7 @@ from test_cli_extract import (
 
 from b2v.errors import WeightsError
 from b2v.media import write_photo
-from b2v.models import CASCADES, ROLES
+from b2v.models import MODELS, ROLES
 from b2v.weights import importer, read_card, write_card
 
 REVISION = "a" * 40
@@ -58,7 +58,7 @@ def damage(path):
 
 def write_authors_file(path, role="pair26"):
     """Write a network of the 2018 cascade as its authors' files have it."""
-    state = CASCADES["jin2018"][role].build().state_dict()
+    state = MODELS["jin2018"][role].build().state_dict()
     names = importer._names(role)
     torch.save({"state_dict_G": {names[key]: value for key, value in state.items()}}, path)
 

@@ -15,7 +15,7 @@ from b2v.media import read_clip, read_photo, write_photo
 from b2v.metrics import psnr
 from b2v.models import ROLES
 from b2v.runtime import Runtime
-from b2v.weights import file_name, load_cascade, shipped_dir
+from b2v.weights import file_name, load_model, shipped_dir
 
 FP32, BF16 = (Runtime(torch.device("cpu"), precision) for precision in ("fp32", "bf16"))
 needs_shipped_weights = pytest.mark.skipif(
@@ -89,7 +89,7 @@ def test_frames_that_are_not_finite_in_fp32_either_are_an_error(picture):
 @pytest.mark.parametrize("runtime", [FP32, BF16], ids=str)
 def test_given_middle_frame_is_passed_through_bit_for_bit(picture, runtime, tmp_path):
     write_tiny_cascade(tmp_path)
-    net = load_cascade("b2v", weights=tmp_path).net
+    net = load_model("b2v", weights=tmp_path).net
     middle = make_picture(40, 40, seed=7)
     frames, own = restore(net, picture, runtime, middle=middle), restore(net, picture, runtime)
     assert torch.equal(frames[3], middle)
@@ -166,7 +166,7 @@ def test_extract_names_the_file_that_is_no_photo(tmp_path):
 @needs_shipped_weights
 def test_bf16_is_as_good_as_fp32_on_the_shipped_weights():
     """45 dB is a mean error of 1.4 code values of 255, below what is seen."""
-    net = load_cascade("b2v").net
+    net = load_model("b2v").net
     blurry = read_photo(files("b2v") / "assets" / "demo.jpg").pixels[:, 100:228, 100:260]
     half, full = restore(net, blurry, BF16), restore(net, blurry, FP32)
     assert psnr(half, full).min() >= 45

@@ -8,14 +8,14 @@ from conftest import make_picture
 from torch import Tensor, nn
 
 from b2v.errors import B2VError
-from b2v.models import CASCADES, ROLES, Blueprint, Cascade
+from b2v.models import MODELS, ROLES, SEVEN, Blueprint, Cascade, missing_roles
 from b2v.models.cascade import JinMiddleConfig, JinSideConfig
 from b2v.models.unet import UNet, UNetConfig
 
 SIDE = JinSideConfig(stems=(4, 2, 2), colour_channels=4, outer=1)
 SMALL = {"widths": (8, 12, 16), "blocks": (1, 1, 1)}
 TINY = {
-    "b2v": {
+    "cascade": {
         "middle": Blueprint("unet", UNetConfig(inputs=1, **SMALL)),
         "pair35": Blueprint("unet", UNetConfig(inputs=2, outputs=2, **SMALL)),
         "pair26": Blueprint("unet", UNetConfig(inputs=3, **SMALL)),
@@ -82,17 +82,17 @@ class Swapped(nn.Module):
     ],
 )
 def test_the_papers_nets_have_as_many_parameters_as_the_released_files(role, count):
-    assert parameters(CASCADES["jin2018"][role].build()) == count
+    assert parameters(MODELS["jin2018"][role].build()) == count
 
 
 def test_frames_3_and_5_have_weights_of_their_own():
-    pair = CASCADES["jin2018"]["pair35"].build()
+    pair = MODELS["jin2018"]["pair35"].build()
     assert parameters(pair.first) == parameters(pair.second) == 3_934_464
 
 
 @pytest.mark.parametrize("role", ROLES)
 def test_no_convolution_of_the_papers_nets_has_a_bias(role):
-    layers = list(CASCADES["jin2018"][role].build().modules())
+    layers = list(MODELS["jin2018"][role].build().modules())
     convolutions = [layer for layer in layers if isinstance(layer, nn.Conv2d)]
     norms = [layer for layer in layers if isinstance(layer, nn.InstanceNorm2d)]
     assert len(convolutions) > 30
@@ -104,7 +104,7 @@ def test_no_convolution_of_the_papers_nets_has_a_bias(role):
 @pytest.mark.parametrize("size", [(20, 40), (40, 20)])
 def test_seven_frames_of_the_photos_size_come_out(family, size):
     net = tiny_cascade(family)
-    multiple = {"b2v": 8, "jin2018": 20}[family]
+    multiple = {"cascade": 8, "jin2018": 20}[family]
     height, width = (side // 20 * multiple for side in size)
     assert net.multiple == multiple
     assert net(torch.rand(2, 3, height, width)).shape == (2, 7, 3, height, width)
@@ -256,7 +256,7 @@ def test_what_a_pixel_becomes_in_a_unet_depends_on_its_neighbourhood_alone():
 
 
 def test_both_frames_of_a_pair_net_are_frames_of_their_own():
-    net = randomize(TINY["b2v"]["pair35"].build())
+    net = randomize(TINY["cascade"]["pair35"].build())
     x3, x5 = net(torch.rand(1, 3, 16, 16), torch.rand(1, 3, 16, 16))
     assert x3.shape == x5.shape == (1, 3, 16, 16)
     assert (x3 - x5).abs().mean() > 0.01
@@ -278,10 +278,11 @@ def test_a_unet_adopts_what_fits_of_a_deeper_one():
     assert torch.equal(net.head.weight, deep.head.weight)
 
 
-@pytest.mark.parametrize("family", CASCADES)
-@pytest.mark.parametrize("role", ROLES)
-def test_a_blueprint_survives_json(family, role):
-    plan = CASCADES[family][role]
+@pytest.mark.parametrize(
+    ("model", "role"), [(model, role) for model, plans in MODELS.items() for role in plans]
+)
+def test_a_blueprint_survives_json(model, role):
+    plan = MODELS[model][role]
     kind, config = json.loads(json.dumps(plan.describe()))
     again = Blueprint.parse(kind, config)
     assert again == plan
@@ -298,7 +299,12 @@ def test_a_parsed_blueprint_builds_the_same_network():
 @pytest.mark.parametrize(
     ("kind", "config", "message"),
     [
-        ("vgg", {}, "unknown kind of network 'vgg'; known: jin-middle, jin-pair, jin-side, unet"),
+        (
+            "vgg",
+            {},
+            "unknown kind of network 'vgg'; known: "
+            "jin-middle, jin-pair, jin-side, unet, unroll, dtb",
+        ),
         ("unet", {}, "config of a unet network does not fit.*inputs"),
         ("unet", {"inputs": 1, "depth": 3}, "config of a unet network does not fit.*depth"),
         ("jin-side", {"channels": 8}, "config of a jin-side network does not fit.*channels"),
@@ -310,7 +316,8 @@ def test_what_is_no_blueprint_is_refused_by_name(kind, config, message):
         Blueprint.parse(kind, config)
 
 
-def test_every_cascade_has_a_network_for_every_role():
-    assert set(CASCADES) == {"b2v", "jin2018"}
-    for plans in CASCADES.values():
-        assert tuple(plans) == ROLES
+def test_every_model_has_the_networks_it_takes():
+    assert tuple(MODELS["b2v"]) == (SEVEN,)
+    assert tuple(MODELS["cascade"]) == tuple(MODELS["jin2018"]) == ROLES
+    assert not any(missing_roles(plans) for plans in MODELS.values())
+    assert missing_roles({"middle": 1, "pair26": 2}) == ["pair35", "pair17"]

@@ -19,7 +19,7 @@ from b2v.weights import (
     file_name,
     inspect,
     list_models,
-    load_cascade,
+    load_model,
     load_network,
     path_of,
     read_card,
@@ -244,13 +244,13 @@ def test_wrong_card_is_refused_with_the_name_of_the_field(tmp_path, change, word
 
 def test_loaded_cascade_turns_a_picture_into_seven_frames(places):
     make_model(places / "shipped")
-    loaded = load_cascade("tiny")
+    loaded = load_model("tiny")
     with torch.inference_mode():
         frames = loaded.net(torch.rand(1, 3, 16, 16))
     assert frames.shape == (1, 7, 3, 16, 16)
     assert (loaded.name, loaded.licence) == ("tiny", "MIT")
     assert list(loaded.networks) == list(ROLES)
-    again = load_cascade("tiny")
+    again = load_model("tiny")
     assert again.sha256 == loaded.sha256
     assert len(loaded.sha256) == 64
 
@@ -264,7 +264,7 @@ def test_places_are_tried_in_order(places, monkeypatch):
         if folder.name == "env":
             monkeypatch.setenv("B2V_WEIGHTS_DIR", str(folder))
         weights = folder if folder.name == "argument" else None
-        tried.append(load_cascade("tiny", weights=weights).networks["middle"].path.parent.name)
+        tried.append(load_model("tiny", weights=weights).networks["middle"].path.parent.name)
     assert tried == ["cache", "shipped", "env", "argument"]
     assert [(m.where, m.shadowed) for m in list_models()] == [
         ("environment", False),
@@ -275,22 +275,22 @@ def test_places_are_tried_in_order(places, monkeypatch):
 
 def test_folder_without_a_card_will_do(places, monkeypatch):
     make_model(places / "run", card=False)
-    assert load_cascade("b2v", weights=places / "run").name == "run"
+    assert load_model("b2v", weights=places / "run").name == "run"
     monkeypatch.setenv("B2V_WEIGHTS_DIR", str(places / "run"))
-    assert load_cascade("tiny").licence == "not stated"
+    assert load_model("tiny").licence == "not stated"
 
 
 def test_card_can_be_given_by_its_path(places):
     make_model(places / "else")
     path = places / "else" / "tiny.json"
-    assert load_cascade(str(path)).sha256 == load_cascade("b2v", weights=path).sha256
+    assert load_model(str(path)).sha256 == load_model("b2v", weights=path).sha256
 
 
 def test_single_file_takes_the_place_of_the_network_of_its_role(places):
     make_model(places / "shipped")
     own = places / "best.safetensors"
     digest = save_network(state_of(TINY["pair26"], 9), TINY["pair26"], "pair26", own)
-    loaded, plain = load_cascade("tiny", weights=own), load_cascade("tiny")
+    loaded, plain = load_model("tiny", weights=own), load_model("tiny")
     assert loaded.networks["pair26"].sha256 == digest
     assert loaded.networks["middle"].sha256 == plain.networks["middle"].sha256
     assert loaded.sha256 != plain.sha256
@@ -303,7 +303,7 @@ def test_file_that_differs_from_its_card_is_not_used(places):
     path = places / "shipped" / "tiny-pair17.safetensors"
     save_network(state_of(TINY["pair17"], 5), TINY["pair17"], "pair17", path)
     with pytest.raises(WeightsError, match=r"tiny-pair17.safetensors is not what its card says"):
-        load_cascade("tiny")
+        load_model("tiny")
     checks = {check.role: check.problem for check in verify("tiny")}
     assert [role for role, problem in checks.items() if problem] == ["pair17"]
     (model,) = list_models()
@@ -316,14 +316,14 @@ def test_file_with_the_wrong_network_is_not_used(places):
     swapped = {**networks, "pair17": networks["pair26"]}
     write_card(Card(name="tiny", licence="MIT", networks=swapped), places / "shipped")
     with pytest.raises(WeightsError, match="holds a unet network for pair26"):
-        load_cascade("tiny")
+        load_model("tiny")
 
 
 def test_missing_file_is_named(places):
     make_model(places / "shipped")
     (places / "shipped" / "tiny-pair35.safetensors").unlink()
     with pytest.raises(WeightsError, match=r"tiny-pair35.safetensors, the pair35 network of tiny"):
-        load_cascade("tiny")
+        load_model("tiny")
     assert [check.problem is None for check in verify("tiny")] == [True, False, True, True]
 
 
@@ -334,16 +334,16 @@ def test_card_of_part_of_a_cascade_is_completed_by_a_file(places):
     (model,) = list_models()
     assert (model.complete, model.verified) == (False, True)
     with pytest.raises(WeightsError, match="has no pair17 network, only middle, pair35, pair26"):
-        load_cascade("tiny")
+        load_model("tiny")
     rest = places / "shipped" / "tiny-pair17.safetensors"
-    assert load_cascade("tiny", weights=rest).networks["pair17"].path == rest
+    assert load_model("tiny", weights=rest).networks["pair17"].path == rest
 
 
 @pytest.mark.parametrize("name", ["nothing", "jin2018"])
 def test_unknown_model_is_answered_with_those_there_are(places, name):
     make_model(places / "shipped")
     with pytest.raises(WeightsError, match=f"no model '{name}'; known: tiny") as caught:
-        load_cascade(name)
+        load_model(name)
     assert ("b2v weights import" in str(caught.value)) == (name == "jin2018")
 
 
@@ -355,7 +355,7 @@ def test_weights_argument_that_leads_nowhere_is_refused(places, weights, words):
     (places / "bare").mkdir()
     (places / "x.pth").write_bytes(b"x" * 20)
     with pytest.raises(WeightsError, match=words):
-        load_cascade("tiny", weights=places / weights)
+        load_model("tiny", weights=places / weights)
 
 
 def test_folder_with_two_networks_of_one_role_is_refused(places):
@@ -363,13 +363,13 @@ def test_folder_with_two_networks_of_one_role_is_refused(places):
         path = places / "two" / f"{name}.safetensors"
         save_network(state_of(MIDDLE), MIDDLE, "middle", path)
     with pytest.raises(WeightsError, match=r"two middle networks, a.safetensors and b.safetensors"):
-        load_cascade("tiny", weights=places / "two")
+        load_model("tiny", weights=places / "two")
 
 
 def test_weights_dir_that_is_no_folder_is_an_error(places, monkeypatch):
     monkeypatch.setenv("B2V_WEIGHTS_DIR", str(places / "nowhere"))
     with pytest.raises(WeightsError, match=r"B2V_WEIGHTS_DIR is .*nowhere, which is no folder"):
-        load_cascade("tiny")
+        load_model("tiny")
 
 
 def test_list_tells_size_and_licence_and_goes_on_past_a_broken_card(places):

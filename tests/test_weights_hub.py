@@ -11,7 +11,7 @@ from huggingface_hub import constants
 from test_weights import make_model
 
 from b2v.errors import UsageError, WeightsError
-from b2v.weights import Card, download, hub, list_models, load_cascade, verify, write_card
+from b2v.weights import Card, download, hub, list_models, load_model, verify, write_card
 
 REVISION = "a" * 40
 SOURCE = f"hf://someone/tiny@{REVISION}"
@@ -294,10 +294,10 @@ def test_model_whose_card_names_a_source_is_downloaded_when_it_is_first_used(ser
     assert (model.where, model.verified) == ("shipped", False)
     assert model.problem == "tiny-middle.safetensors is not here"
     assert all("does not exist" in (check.problem or "") for check in verify("tiny"))
-    loaded = load_cascade("tiny")
+    loaded = load_model("tiny")
     assert loaded.networks["middle"].path.parent.name == REVISION
     server.seen.clear()
-    assert load_cascade("tiny").sha256 == loaded.sha256
+    assert load_model("tiny").sha256 == loaded.sha256
     assert server.seen == []
     assert all(check.problem is None for check in verify("tiny"))
 
@@ -308,15 +308,15 @@ def test_card_on_the_hub_brings_its_networks_and_is_known_by_name_then(server, t
     assert len(paths) == 5
     assert all(path.parent.name == REVISION for path in paths)
     server.seen.clear()
-    assert load_cascade("tiny").licence == "MIT"
-    assert load_cascade(f"{SOURCE}/tiny.json").name == "tiny"
+    assert load_model("tiny").licence == "MIT"
+    assert load_model(f"{SOURCE}/tiny.json").name == "tiny"
     assert server.seen == []
     paths[1].unlink()
-    assert load_cascade("tiny").networks["middle"].path == paths[1]
+    assert load_model("tiny").networks["middle"].path == paths[1]
 
 
 def test_file_on_the_hub_that_differs_from_the_card_is_not_used(server, tmp_path):
     upload(server, tmp_path / "remote")
     server.files["tiny-middle.safetensors"] = server.files["tiny-pair26.safetensors"]
     with pytest.raises(WeightsError, match=r"tiny-middle.safetensors has sha256"):
-        load_cascade(f"{SOURCE}/tiny.json")
+        load_model(f"{SOURCE}/tiny.json")

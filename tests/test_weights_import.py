@@ -12,7 +12,7 @@ import torch
 
 from b2v.errors import UsageError, WeightsError
 from b2v.models import ROLES
-from b2v.weights import import_released, list_models, load_cascade, load_network, read_card
+from b2v.weights import import_released, list_models, load_model, load_network, read_card
 
 REFERENCE = Path(__file__).parents[2] / "shared" / "reference"
 COUNTS = {"middle": 4_972_032, "pair35": 2 * 3_934_464, "pair26": 2_686_208, "pair17": 2_686_208}
@@ -86,7 +86,7 @@ def imported(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def cascade(imported):
-    return load_cascade("jin2018", weights=imported[1])
+    return load_model("jin2018", weights=imported[1])
 
 
 @pytest.fixture(scope="module")
@@ -137,7 +137,7 @@ def test_networks_of_later_imports_join_the_card(imported, tmp_path):
         assert list(card.networks) == list(ROLES[2 : 2 + count])
         assert len(card.lineage.split("\n")) == count
     with pytest.raises(WeightsError, match="has no middle network, only pair26, pair17"):
-        load_cascade("jin2018", weights=tmp_path)
+        load_model("jin2018", weights=tmp_path)
 
 
 def test_import_overwrites_only_when_told_to(imported, tmp_path):

@@ -27,12 +27,12 @@ def command(
     """
     from b2v.evaluate import evaluate, find_windows, summarize
     from b2v.runtime import choose, keep_large_blocks
-    from b2v.weights import load_cascade
+    from b2v.weights import load_model
 
     windows = find_windows(folder)
     keep_large_blocks()
     runtime = choose(device, precision)
-    loaded = load_cascade(model, weights=weights)
+    loaded = load_model(model, weights=weights)
     scores, ticker = [], options.Ticker()
     for score in evaluate(runtime.place(loaded.net), windows, runtime):
         scores.append(score)

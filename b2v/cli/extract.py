@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from b2v.runtime import Runtime
-    from b2v.weights import LoadedCascade
+    from b2v.weights import LoadedModel
 
 PARTLY_FAILED = 4
 FOLDER_ENDS = ("/", os.sep)
@@ -107,7 +107,7 @@ def command(
     b2v extract photo.jpg -o clip.gif --order boomerang
     """
     from b2v.runtime import choose, keep_large_blocks
-    from b2v.weights import load_cascade
+    from b2v.weights import load_model
 
     results = _plan(photos, output)
     folder = Path(output) if output and len(photos) > 1 else None
@@ -116,7 +116,7 @@ def command(
     if any(not result.error for result in results):
         keep_large_blocks()
         runtime = choose(device, precision)
-        loaded = load_cascade(model, weights=weights)
+        loaded = load_model(model, weights=weights)
     for result in results:
         if not result.error:
             with _noting(result), options.busy(f"{result.input} ...", quiet=quiet):
@@ -187,7 +187,7 @@ def _noting(result: Result) -> Iterator[None]:
         result.exit_code = error.exit_code
 
 
-def _extract(loaded: "LoadedCascade", runtime: "Runtime", job: Job, result: Result) -> None:
+def _extract(loaded: "LoadedModel", runtime: "Runtime", job: Job, result: Result) -> None:
     """Do one photo and note in `result` what came of it."""
     from b2v.inference import restore
     from b2v.media import Clip, read_photo

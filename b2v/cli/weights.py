@@ -149,10 +149,10 @@ def import_command(
 
 def _next_step(card: Path, where: str) -> str:
     """Say what can be done with the networks of `card`."""
-    from b2v.models import ROLES
+    from b2v.models import missing_roles
     from b2v.weights import read_card
 
-    if missing := [role for role in ROLES if role not in read_card(card).networks]:
+    if missing := missing_roles(read_card(card).networks):
         return f"{card.stem} still lacks {', '.join(missing)}: import those files as well"
     return f"use it by: b2v extract PHOTO -m {card.stem}{where}"
 

@@ -3,6 +3,8 @@
 Space-to-depth, residual blocks with ReLU on three scales, no normalisation, so what a pixel
 becomes depends on its neighbourhood alone. The last input is the base to which a residual is
 added, and the residual starts at zero: an untrained net returns its base.
+
+`Hourglass` is the body, from pictures to maps; `b2v.models.unroll` stands on it too.
 """
 
 from dataclasses import dataclass
@@ -43,30 +45,36 @@ class PlainBlock(nn.Module):
         return x + self.conv2(F.relu(self.conv1(x)))
 
 
-class UNet(nn.Module):
-    """Frames from pictures, all [B, 3, H, W]; one tensor, or a tuple when `outputs` > 1."""
+class Hourglass(nn.Module):
+    """Maps [B, maps, H, W] from pictures that are joined to [B, channels, H, W]; zero at first."""
 
-    def __init__(self, config: UNetConfig) -> None:
+    def __init__(
+        self,
+        *,
+        channels: int,
+        maps: int,
+        shuffle: int,
+        widths: tuple[int, ...],
+        blocks: tuple[int, ...],
+    ) -> None:
         super().__init__()
-        self.config = config
-        self.multiple = config.shuffle * 2 ** (len(config.widths) - 1)
-        cells = 3 * config.shuffle**2
-        fine, coarse = config.widths[:-1], config.widths[1:]
+        self.shuffle = shuffle
+        self.multiple = shuffle * 2 ** (len(widths) - 1)
+        fine, coarse = widths[:-1], widths[1:]
         pairs = list(zip(fine, coarse, strict=True))
-        self.stem = nn.Conv2d(cells * config.inputs, config.widths[0], 3, padding=1)
-        self.encoders = nn.ModuleList(map(_blocks, fine, config.blocks[:-1]))
+        self.stem = nn.Conv2d(channels * shuffle**2, widths[0], 3, padding=1)
+        self.encoders = nn.ModuleList(map(_blocks, fine, blocks[:-1]))
         self.downs = nn.ModuleList(nn.Conv2d(a, b, 2, stride=2) for a, b in pairs)
-        self.bottom = _blocks(config.widths[-1], config.blocks[-1])
+        self.bottom = _blocks(widths[-1], blocks[-1])
         self.ups = nn.ModuleList(nn.Conv2d(b, 4 * a, 1) for a, b in pairs)
-        self.decoders = nn.ModuleList(map(_blocks, fine, config.blocks[:-1]))
-        self.head = nn.Conv2d(config.widths[0], cells * config.outputs, 3, padding=1)
+        self.decoders = nn.ModuleList(map(_blocks, fine, blocks[:-1]))
+        self.head = nn.Conv2d(widths[0], maps * shuffle**2, 3, padding=1)
         nn.init.zeros_(self.head.weight)
         nn.init.zeros_(self.head.bias)  # type: ignore[arg-type]
 
-    def forward(self, *pictures: Tensor) -> Tensor | tuple[Tensor, ...]:
-        """Estimate `outputs` frames, each the last picture plus a residual."""
-        x = F.pixel_unshuffle(torch.cat(pictures, dim=1), self.config.shuffle)  # [B, 12n, h, w]
-        x = self.stem(x)
+    def maps(self, pictures: Tensor) -> Tensor:
+        """Compute [B, maps, H, W]."""
+        x = self.stem(F.pixel_unshuffle(pictures, self.shuffle))  # [B, C, H/s, W/s]
         skips = []
         for encoder, down in zip(self.encoders, self.downs, strict=True):
             x = encoder(x)
@@ -76,12 +84,10 @@ class UNet(nn.Module):
         for i in reversed(range(len(skips))):
             x = skips[i] + F.pixel_shuffle(self.ups[i](x), 2)
             x = self.decoders[i](x)
-        residual = F.pixel_shuffle(self.head(x), self.config.shuffle)  # [B, 3 outputs, H, W]
-        frames = tuple(pictures[-1] + r for r in residual.chunk(self.config.outputs, dim=1))
-        return frames if len(frames) > 1 else frames[0]
+        return F.pixel_shuffle(self.head(x), self.shuffle)
 
     @torch.no_grad()
-    def adopt(self, other: "UNet") -> None:
+    def adopt(self, other: "Hourglass") -> None:
         """Take over what fits of another net's weights: all of equal shape, and its stem.
 
         Pictures that the other net does not know are not looked at to begin with.
@@ -94,6 +100,26 @@ class UNet(nn.Module):
                 mine[name].copy_(weight)
             elif name == "stem.weight" and weight.shape[0] == mine[name].shape[0]:
                 mine[name].zero_()[:, : weight.shape[1]] = weight
+
+
+class UNet(Hourglass):
+    """Frames from pictures, all [B, 3, H, W]; one tensor, or a tuple when `outputs` > 1."""
+
+    def __init__(self, config: UNetConfig) -> None:
+        super().__init__(
+            channels=3 * config.inputs,
+            maps=3 * config.outputs,
+            shuffle=config.shuffle,
+            widths=config.widths,
+            blocks=config.blocks,
+        )
+        self.config = config
+
+    def forward(self, *pictures: Tensor) -> Tensor | tuple[Tensor, ...]:
+        """Estimate `outputs` frames, each the last picture plus a residual."""
+        residuals = self.maps(torch.cat(pictures, dim=1)).chunk(self.config.outputs, dim=1)
+        frames = tuple(pictures[-1] + residual for residual in residuals)
+        return frames if len(frames) > 1 else frames[0]
 
 
 def _blocks(channels: int, count: int) -> nn.Sequential:

@@ -18,14 +18,15 @@ from b2v.weights.inventory import (
     verify,
 )
 from b2v.weights.places import cache_dir, shipped_dir
-from b2v.weights.resolve import LoadedCascade, load_cascade
+from b2v.weights.resolve import LoadedModel, LoadedVideoModel, load_model, load_video_model
 
 __all__ = [
     "Card",
     "CardNetwork",
     "FileCheck",
     "Header",
-    "LoadedCascade",
+    "LoadedModel",
+    "LoadedVideoModel",
     "ModelInfo",
     "Network",
     "Progress",
@@ -36,8 +37,9 @@ __all__ = [
     "import_released",
     "inspect",
     "list_models",
-    "load_cascade",
+    "load_model",
     "load_network",
+    "load_video_model",
     "path_of",
     "read_card",
     "save_network",

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from b2v.errors import B2VError, WeightsError
-from b2v.models import ROLES, Blueprint
+from b2v.models import ALL_ROLES, Blueprint
 from b2v.weights.files import SUFFIX, Header, inspect, sha256_of
 
 NOT_STATED = "not stated"
@@ -33,7 +33,10 @@ class CardNetwork:
 
 @dataclass(frozen=True, kw_only=True)
 class Card:
-    """All there is to know about a model; `networks` by role, not always all four."""
+    """All there is to know about a model.
+
+    `networks` are by role: `SEVEN` or `VIDEO` alone, or those of a cascade, not always all four.
+    """
 
     name: str
     licence: str
@@ -151,8 +154,8 @@ def _parse(plain: object) -> Card:
 
 def _parse_network(role: str, entry: object) -> CardNetwork:
     wanted = {"file": str, "sha256": str, "bytes": int, "kind": str, "config": dict}
-    if role not in ROLES:
-        raise B2VError(f"unknown role {role!r}; roles: {', '.join(ROLES)}")
+    if role not in ALL_ROLES:
+        raise B2VError(f"unknown role {role!r}; roles: {', '.join(ALL_ROLES)}")
     if not isinstance(entry, dict):
         raise B2VError(f"the entry of {role} is not a JSON object")
     for key, kind in wanted.items():

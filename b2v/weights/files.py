@@ -20,7 +20,7 @@ from safetensors.torch import save
 from torch import Tensor, nn
 
 from b2v.errors import B2VError, WeightsError
-from b2v.models import ROLES, Blueprint
+from b2v.models import ALL_ROLES, Blueprint
 
 FORMAT = 1
 """Version of the metadata; a reader refuses files of a later one."""
@@ -63,7 +63,7 @@ def save_network(
     Args:
         net_state: what `state_dict` of the network gives, on any device.
         blueprint: kind and config of the network.
-        role: one of `ROLES`.
+        role: one of `ALL_ROLES`.
         path: file to write; an existing one is replaced, missing folders are made.
         half: store floats as fp16, else as fp32.
         note: plain values to be kept with the weights.
@@ -76,8 +76,9 @@ def save_network(
             stored, or the file cannot be written.
 
     """
-    if role not in ROLES:
-        raise WeightsError(f"no network has the role {role!r}; roles: {', '.join(ROLES)}")
+    if role not in ALL_ROLES:
+        known = ", ".join(ALL_ROLES)
+        raise WeightsError(f"no network has the role {role!r}; roles: {known}")
     _check_shapes({key: list(t.shape) for key, t in net_state.items()}, blueprint, path)
     dtype = torch.float16 if half else torch.float32
     stored = {key: _plain(tensor, dtype) for key, tensor in net_state.items()}
@@ -136,8 +137,8 @@ def inspect(path: Path) -> Header:
         kind, config = about["kind"], about["config"]
         if isinstance(version, int) and version > FORMAT:
             raise B2VError(f"format {version}, this b2v knows {FORMAT}: update b2v")
-        if role not in ROLES:
-            raise B2VError(f"role {role!r}, expected one of {', '.join(ROLES)}")
+        if role not in ALL_ROLES:
+            raise B2VError(f"role {role!r}, expected one of {', '.join(ALL_ROLES)}")
         blueprint = Blueprint.parse(kind, config)
     except (B2VError, ValueError, TypeError, KeyError, AttributeError) as error:
         reason = f"missing {error}" if isinstance(error, KeyError) else str(error)

@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 
 from b2v.errors import UsageError, WeightsError
-from b2v.models import CASCADES, Blueprint
+from b2v.models import MODELS, Blueprint
 from b2v.weights.cards import Card, CardNetwork, card_entry, file_name, read_card, write_card
 from b2v.weights.files import save_network, sha256_of
 
@@ -94,7 +94,7 @@ def import_released(paths: Sequence[Path], out: Path, *, overwrite: bool = False
     for role, new in imports.items():
         target = out / file_name(MODEL, role)
         note = {"licence": LICENCE, "made_from": new.path.name, "made_from_sha256": new.sha256}
-        save_network(new.state, CASCADES[MODEL][role], role, target, half=False, note=note)
+        save_network(new.state, MODELS[MODEL][role], role, target, half=False, note=note)
         written.append(target)
     return [*written, write_card(_card(list(imports.values()), out), out)]
 
@@ -146,7 +146,7 @@ def _recognise(state: Mapping[str, Any], path: Path) -> str:
 def _rename(state: Mapping[str, Any], role: str, path: Path) -> dict[str, Tensor]:
     """Give the weights our names; each must be there, in shape and finite, and nothing else."""
     names = _names(role)
-    shapes = _shapes(CASCADES[MODEL][role])
+    shapes = _shapes(MODELS[MODEL][role])
     hint = f"it is not the authors' {role} network, get the file again"
     if extra := sorted(set(state) - set(names.values())):
         raise WeightsError(f"{path} has {extra[0]!r}, which is not expected there; {hint}")
@@ -171,7 +171,7 @@ def _rename(state: Mapping[str, Any], role: str, path: Path) -> dict[str, Tensor
 def _names(role: str) -> dict[str, str]:
     """Our names of a network's weights, and the authors'."""
     names = {}
-    for ours in _shapes(CASCADES[MODEL][role]):
+    for ours in _shapes(MODELS[MODEL][role]):
         for own, prefix in _PREFIXES[role].items():
             if ours.startswith(own):
                 names[ours] = prefix + _their_name(ours.removeprefix(own))

@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from b2v.errors import UsageError, WeightsError
-from b2v.models import ROLES
+from b2v.models import missing_roles
 from b2v.weights.files import load_network, sha256_of
 from b2v.weights.hub import Progress, fetch, parse_address
 from b2v.weights.places import card_folders
@@ -137,7 +137,7 @@ def _describe(path: Path, where: str, shadowed: bool) -> ModelInfo:
         elif entry.sha256 and sha256_of(file) != entry.sha256:
             problem = problem or f"{entry.file} has another sha256 than its card says"
     verified = problem is None
-    if missing := [role for role in ROLES if role not in card.networks]:
+    if missing := missing_roles(card.networks):
         problem = problem or f"no network for {', '.join(missing)}"
     total = sum(entry.bytes for entry in card.networks.values())
     return ModelInfo(

@@ -1,4 +1,4 @@
-"""From a name to four loaded networks.
+"""From a name to loaded networks.
 
 A model is looked for in this order: the `weights` argument, the folder `B2V_WEIGHTS_DIR`, the
 shipped weights, the cache (conversions and downloads), and at last the hub, at the address
@@ -7,11 +7,13 @@ that takes 1 ms per megabyte, less than keeping a record of it would be worth.
 """
 
 import hashlib
+from collections.abc import Collection
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import cast
 
 from b2v.errors import UsageError, WeightsError
-from b2v.models import CASCADES, ROLES, Cascade
+from b2v.models import DTB, VIDEO, Cascade, Unroll, assemble, missing_roles, needed_roles
 from b2v.weights.cards import NOT_STATED, Card, CardNetwork, card_entry, read_card
 from b2v.weights.files import SUFFIX, Network, load_network, sha256_of
 from b2v.weights.hub import Progress, fetch, parse_address
@@ -19,14 +21,27 @@ from b2v.weights.places import card_folders, hub_dir
 
 
 @dataclass(frozen=True)
-class LoadedCascade:
-    """The four networks wired up, fp32 on the CPU; `sha256` is one hash over the four files'."""
+class _Loaded:
+    """Networks by role, and one hash over those of their files."""
 
-    net: Cascade
     name: str
     sha256: str
     licence: str
     networks: dict[str, Network]
+
+
+@dataclass(frozen=True, kw_only=True)
+class LoadedModel(_Loaded):
+    """Networks that make seven frames of a photo, wired up, fp32 on the CPU."""
+
+    net: Cascade | Unroll
+
+
+@dataclass(frozen=True, kw_only=True)
+class LoadedVideoModel(_Loaded):
+    """A network that restores video, fp32 on the CPU."""
+
+    net: DTB
 
 
 @dataclass(frozen=True)
@@ -37,49 +52,48 @@ class Model:
     folder: Path
 
 
-def load_cascade(
+def load_model(
     model: str = "b2v", *, weights: Path | None = None, progress: Progress | None = None
-) -> LoadedCascade:
-    """Load the four networks of a model.
+) -> LoadedModel:
+    """Load the networks of a model that makes seven frames of a photo.
 
     Args:
         model: name of a model, path of a card, or hub address of a card
             (`hf://owner/repo@revision/name.json`).
-        weights: folder with the model's card or files, or a card, or one `.safetensors` file
-            that takes the place of the network of its role.
+        weights: folder with the model's card or files, or a card, or one `.safetensors` file:
+            a model of its own, or in the place of the network of its role.
         progress: called while something is downloaded.
 
     Raises:
         UsageError: A hub address is malformed or names no revision.
-        WeightsError: There is no such model, or a file of it is missing, damaged, or does not
-            hold what the card says.
+        WeightsError: There is no such model, it restores video, or a file of it is missing,
+            damaged, or does not hold what the card says.
 
     """
-    swapped: Network | None = None
-    if weights is not None and weights.is_file() and weights.suffix != ".json":
-        swapped, weights = load_network(weights), None
-    found = find_model(model, weights=weights, progress=progress)
-    networks = {}
-    for role in ROLES:
-        if swapped and swapped.role == role:
-            networks[role] = swapped
-        else:
-            networks[role] = _load(found, role, progress)
-    name, licence = found.card.name, found.card.licence
-    if swapped:
-        name += f" with {swapped.role} from {swapped.path.name}"
-        own = str(swapped.note.get("licence", NOT_STATED))
-        licence += f"; {swapped.role}: {own}" if own != licence else ""
-    joined = "".join(network.sha256 for network in networks.values())
-    net = Cascade(**{role: network.module for role, network in networks.items()})
-    sha256 = hashlib.sha256(joined.encode()).hexdigest()
-    return LoadedCascade(net.eval(), name, sha256, licence, networks)
+    loaded = _gather(model, weights, progress, video=False)
+    net = assemble({role: network.module for role, network in loaded.networks.items()})
+    return LoadedModel(**vars(loaded), net=net.eval())
+
+
+def load_video_model(
+    model: str = "dtb", *, weights: Path | None = None, progress: Progress | None = None
+) -> LoadedVideoModel:
+    """Load the network of a model that restores video. Arguments as of `load_model`.
+
+    Raises:
+        UsageError: A hub address is malformed or names no revision.
+        WeightsError: There is no such model, it is one for photos, or its file is missing,
+            damaged, or does not hold what the card says.
+
+    """
+    loaded = _gather(model, weights, progress, video=True)
+    return LoadedVideoModel(**vars(loaded), net=cast("DTB", loaded.networks[VIDEO].module))
 
 
 def find_model(
     model: str, *, weights: Path | None = None, progress: Progress | None = None
 ) -> Model:
-    """Find the card of a model; its files need not be there. Arguments as of `load_cascade`.
+    """Find the card of a model; its files need not be there. Arguments as of `load_model`.
 
     Raises:
         UsageError: A hub address is malformed or names no revision.
@@ -140,6 +154,42 @@ def place_of(found: Model, entry: CardNetwork) -> Path:
     if beside.exists() or not found.card.source:
         return beside
     return parse_address(f"{found.card.source}/{entry.file}").path
+
+
+def _gather(model: str, weights: Path | None, progress: Progress | None, *, video: bool) -> _Loaded:
+    """Load the files of a model for photos or for video; a single one may replace one of them."""
+    if weights is None or not weights.is_file() or weights.suffix == ".json":
+        found = find_model(model, weights=weights, progress=progress)
+        name, licence = found.card.name, found.card.licence
+        _check_use(name, found.card.networks, video=video)
+        roles = needed_roles(found.card.networks)
+        return _join(name, licence, {role: _load(found, role, progress) for role in roles})
+    own = load_network(weights)
+    own_licence = str(own.note.get("licence", NOT_STATED))
+    _check_use(str(weights), (own.role,), video=video)
+    if not missing_roles((own.role,)):
+        return _join(weights.stem, own_licence, {own.role: own})
+    found = find_model(model, progress=progress)
+    name, licence, roles = found.card.name, found.card.licence, needed_roles(found.card.networks)
+    if own.role not in roles:
+        raise WeightsError(f"{name} has no {own.role} network that {weights} could replace")
+    others = {role: _load(found, role, progress) for role in roles if role != own.role}
+    name += f" with {own.role} from {weights.name}"
+    licence += f"; {own.role}: {own_licence}" if own_licence != licence else ""
+    return _join(name, licence, {role: others.get(role, own) for role in roles})
+
+
+def _check_use(name: str, networks: Collection[str], *, video: bool) -> None:
+    if (needed_roles(networks) == (VIDEO,)) == video:
+        return
+    if video:
+        raise WeightsError(f"{name} is for photos; use `b2v extract`, or -m dtb for video")
+    raise WeightsError(f"{name} deblurs video; use `b2v deblur`, or -m b2v for photos")
+
+
+def _join(name: str, licence: str, networks: dict[str, Network]) -> _Loaded:
+    joined = "".join(network.sha256 for network in networks.values())
+    return _Loaded(name, hashlib.sha256(joined.encode()).hexdigest(), licence, networks)
 
 
 def _load(found: Model, role: str, progress: Progress | None) -> Network:
@@ -203,6 +253,6 @@ def _bare(folder: Path, name: str, pattern: str) -> Model | None:
 def _unknown(model: str) -> WeightsError:
     known = sorted({card.stem for _, folder in card_folders() for card in folder.glob("*.json")})
     hint = ""
-    if model in CASCADES and model != "b2v":
+    if model == "jin2018":
         hint = f"; {model} is made of its authors' files by `b2v weights import`"
     return WeightsError(f"there is no model {model!r}; known: {', '.join(known) or 'none'}{hint}")
