@@ -13,7 +13,7 @@ from concurrent.futures import ProcessPoolExecutor
 from dataclasses import asdict, dataclass, field
 from multiprocessing import get_context
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import torch
@@ -27,6 +27,7 @@ from b2v.color import Curve, to_linear
 from b2v.errors import DatasetError
 from b2v.frames import FRAMES, MIDDLE
 from b2v.media import read_photo
+from b2v.media.jpeg import through_jpeg
 from b2v.media.video import read_video
 from b2v.metrics import psnr
 from b2v.synth.exposure import expose
@@ -35,6 +36,8 @@ from b2v.synth.motion import MotionConfig, move
 PHOTOS = {".jpg", ".jpeg", ".png", ".webp", ".tif", ".tiff", ".bmp"}
 TRIES = 6
 """Draws of a clip before one outside `BankConfig.blur_psnr` is taken all the same."""
+JPEG_QUALITY = (60, 96)
+"""Range of the quality of blurry crops that go through JPEG."""
 VIDEOS = {".mp4", ".mov", ".mkv", ".webm", ".avi"}
 
 
@@ -42,14 +45,14 @@ VIDEOS = {".mp4", ".mov", ".mkv", ".webm", ".avi"}
 class BankConfig:
     """How a bank is drawn."""
 
-    clips: int = 6000
+    clips: int = 8000
     size: int = 192
     seed: int = 0
-    real: float = 0.3
+    real: float = 0.35
     """Share of windows of seven real frames."""
-    stills: float = 0.25
+    stills: float = 0.2
     """Share of single video frames set in motion; the rest are photographs."""
-    blur_psnr: tuple[float, float] = (16.0, 36.0)
+    blur_psnr: tuple[float, float] = (17.0, 36.0)
     """Accepted PSNR in dB between the blurry picture and its middle frame."""
     curve: Curve = "gamma2.2"
     motion: MotionConfig = field(default_factory=MotionConfig)
@@ -116,22 +119,29 @@ def load_sources(folders: list[Path]) -> Sources:
     return sources
 
 
-def draw(sources: Sources, config: BankConfig, index: int) -> Tensor:
-    """Draw clip `index`: the blurry picture and its seven frames, [8, 3, S, S] uint8."""
+def draw(sources: Sources, config: BankConfig, index: int) -> tuple[Tensor, Tensor]:
+    """Draw clip `index`.
+
+    Returns:
+        The blurry picture and its seven frames, [8, 3, S, S] uint8, and the way of each pixel
+        (`b2v.synth.motion.move`), [2, S, S] float16, not a number where it is not known.
+
+    """
     rng = default_rng((config.seed, index))
     kind = rng.random()
     for _ in range(TRIES):
         if kind < config.real and sources.videos:
             blurry, sharp = real_window(sources, rng, config)
+            way = torch.full((2, *blurry.shape[1:]), torch.nan)
         else:
             still = (kind < config.real + config.stills and sources.videos) or not sources.photos
             photo = _video_frame(sources, rng) if still else _pick(sources.photos, rng)
-            blurry, sharp = move(
+            blurry, sharp, way = move(
                 photo, sources.cutouts, rng, size=config.size, config=config.motion
             )
         if config.blur_psnr[0] <= psnr(blurry, sharp[MIDDLE]) <= config.blur_psnr[1]:
             break
-    return _codes(torch.cat([blurry[None], sharp]))
+    return _codes(torch.cat([blurry[None], sharp])), way.half()
 
 
 def real_window(sources: Sources, rng: Generator, config: BankConfig) -> tuple[Tensor, Tensor]:
@@ -182,8 +192,8 @@ def _text(config: BankConfig) -> str:
 def build_bank(sources: Sources, config: BankConfig, folder: Path) -> Iterator[int]:
     """Draw all clips of a bank into `folder`, going on where an earlier run stopped.
 
-    The clips lie in `clips.npy`, [clips, 8, 3, S, S] uint8, blurry picture first. Yields the
-    number of clips that are done.
+    The clips lie in `clips.npy`, [clips, 8, 3, S, S] uint8, blurry picture first, the ways of
+    their pixels in `ways.npy`, [clips, 2, S, S] float16. Yields the number of clips done.
 
     Raises:
         DatasetError: `folder` holds a bank of another config, or there is nothing to draw from.
@@ -195,22 +205,30 @@ def build_bank(sources: Sources, config: BankConfig, folder: Path) -> Iterator[i
             "scenes at least"
         )
     folder.mkdir(parents=True, exist_ok=True)
-    card, done_file, array = folder / "bank.json", folder / "done", folder / "clips.npy"
+    card, done_file = folder / "bank.json", folder / "done"
     text = _text(config)
     if card.exists() and card.read_text() != text:
         raise DatasetError(f"{folder}: holds a bank of another config; name another folder")
     done = int(done_file.read_text()) if done_file.exists() else 0
-    shape = (config.clips, 1 + FRAMES, 3, config.size, config.size)
-    clips = open_memmap(array, "r+" if done else "w+", np.uint8, None if done else shape)
+    mode: Literal["r+", "w+"] = "r+" if done else "w+"
+    sides = (config.size, config.size)
+    clips, ways = (
+        open_memmap(folder / name, mode, kind, None if done else (config.clips, *shape, *sides))
+        for name, kind, shape in (
+            ("clips.npy", np.uint8, (1 + FRAMES, 3)),
+            ("ways.npy", np.float16, (2,)),
+        )
+    )
     card.write_text(text)
     _worker.update(sources=sources, config=config)
     fork = get_context("fork")  # the sources are shared with the workers, not sent
     with ProcessPoolExecutor(os.cpu_count(), fork, torch.set_num_threads, (1,)) as pool:
-        for clip in pool.map(_draw, range(done, config.clips), chunksize=4):
-            clips[done] = clip
+        for clip, way in pool.map(_draw, range(done, config.clips), chunksize=4):
+            clips[done], ways[done] = clip, way
             done += 1
             if done % 100 == 0 or done == config.clips:
                 clips.flush()
+                ways.flush()
                 part = done_file.with_suffix(".part")
                 part.write_text(str(done))
                 part.replace(done_file)
@@ -220,8 +238,9 @@ def build_bank(sources: Sources, config: BankConfig, folder: Path) -> Iterator[i
 _worker: dict[str, Any] = {}
 
 
-def _draw(index: int) -> NDArray[np.uint8]:
-    return draw(_worker["sources"], _worker["config"], index).numpy()
+def _draw(index: int) -> tuple[NDArray[np.uint8], NDArray[np.float16]]:
+    clip, way = draw(_worker["sources"], _worker["config"], index)
+    return clip.numpy(), way.numpy()
 
 
 def open_clips(folder: Path) -> NDArray[np.uint8]:
@@ -234,31 +253,43 @@ def open_clips(folder: Path) -> NDArray[np.uint8]:
     return np.load(folder / "clips.npy", mmap_mode="r")
 
 
-class Crops(Dataset[tuple[Tensor, Tensor]]):
+class Crops(Dataset[tuple[Tensor, Tensor, Tensor]]):
     """Random crops of a bank: item i is a pure function of the seed and i.
 
-    An item is (blurry [3, S, S], sharp [7, 3, S, S]) in [0, 1]. Crops are flipped, transposed,
+    An item is (blurry [3, S, S], sharp [7, 3, S, S]) in [0, 1], and the way [2, S, S] of each
+    pixel as `draw` gives it. Crops are flipped, transposed,
     played backwards and their colours permuted; half of the blurry ones get noise of up to 1 %
-    (Jin et al., Sec. 6).
+    (Jin et al., Sec. 6), and a share of `jpeg` of them are compressed as a camera does.
     """
 
-    def __init__(self, folder: Path, *, size: int, seed: int, noise: float = 0.01) -> None:
+    def __init__(
+        self, folder: Path, *, size: int, seed: int, noise: float = 0.01, jpeg: float = 0.3
+    ) -> None:
         self.clips = open_clips(folder)
-        self.size, self.seed, self.noise = size, seed, noise
+        self.ways: NDArray[np.float16] = np.load(folder / "ways.npy", mmap_mode="r")
+        self.size, self.seed, self.noise, self.jpeg = size, seed, noise, jpeg
 
-    def __getitem__(self, index: int) -> tuple[Tensor, Tensor]:
+    def __getitem__(self, index: int) -> tuple[Tensor, Tensor, Tensor]:
         """Cut item `index`; there is no last one."""
         rng = default_rng((self.seed, index))
-        clip = self.clips[rng.integers(len(self.clips))]
-        y, x = rng.integers(clip.shape[-1] - self.size + 1, size=2)
-        crop = clip[:, rng.permutation(3), y : y + self.size, x : x + self.size]
-        crop = crop if rng.random() < 0.5 else crop[..., ::-1]
-        crop = crop if rng.random() < 0.5 else crop[..., ::-1, :]
-        crop = crop if rng.random() < 0.5 else crop.swapaxes(-1, -2)
-        pictures = torch.from_numpy(np.ascontiguousarray(crop)).float() / 255
+        number = rng.integers(len(self.clips))
+        y, x = rng.integers(self.clips.shape[-1] - self.size + 1, size=2)
+        place = (..., slice(y, y + self.size), slice(x, x + self.size))
+        crop = torch.from_numpy(self.clips[number][:, rng.permutation(3)][place])
+        way = torch.from_numpy(self.ways[number][place].astype(np.float32))
+        if rng.random() < 0.5:
+            crop, way = crop.flip(-1), way.flip(-1) * torch.tensor([-1, 1]).view(2, 1, 1)
+        if rng.random() < 0.5:
+            crop, way = crop.flip(-2), way.flip(-2) * torch.tensor([1, -1]).view(2, 1, 1)
+        if rng.random() < 0.5:
+            crop, way = crop.mT, way.flip(0).mT
+        pictures = crop.contiguous().float() / 255
         blurry, sharp = pictures[0], pictures[1:]
         if rng.random() < 0.5:
-            sharp = sharp.flip(0)
+            sharp, way = sharp.flip(0), -way
         sigma = max(0.0, rng.uniform(-self.noise, self.noise))
         noise = torch.from_numpy(rng.standard_normal(blurry.shape, dtype=np.float32))
-        return (blurry + sigma * noise).clamp(0, 1), sharp
+        blurry = (blurry + sigma * noise).clamp(0, 1)
+        if rng.random() < self.jpeg:
+            blurry = through_jpeg(blurry, int(rng.integers(*JPEG_QUALITY)))
+        return blurry, sharp, way.contiguous()

@@ -1,4 +1,4 @@
-"""Losses of the cascade: how far restored frames are from sharp ones.
+"""Losses: how far restored frames are from sharp ones.
 
 The order of time in a blurry picture cannot be told, so the losses of pairs do not depend on
 it (Jin et al., CVPR 2018, Sec. 4): played backwards, the truth gives the same loss. Frames are
@@ -15,6 +15,8 @@ from b2v.metrics import mse
 
 PixelLoss = Literal["mse", "charbonnier", "log-mse"]
 PairLoss = Literal["pair", "best-order"]
+Frames = tuple[Tensor, ...]
+"""Frames [B, 3, H, W] in order of time."""
 
 LOG_FLOOR = 1e-4
 """Added to the squared error inside the logarithm: beyond 40 dB better is not worth more."""
@@ -42,18 +44,14 @@ def pair_loss(restored: tuple[Tensor, Tensor], sharp: tuple[Tensor, Tensor]) -> 
     return (sums + differences).mean(dim=(-3, -2, -1))
 
 
-def in_order(
-    restored: tuple[Tensor, Tensor], sharp: tuple[Tensor, Tensor], kind: PixelLoss
-) -> Tensor:
-    """Compare two frames with two, first with first: the mean of both pixel losses."""
-    first, second = (pixel_loss(r, s, kind) for r, s in zip(restored, sharp, strict=True))
-    return (first + second) / 2
+def in_order(restored: Frames, sharp: Frames, kind: PixelLoss) -> Tensor:
+    """Compare frames with as many, first with first: the mean of their pixel losses."""
+    losses = [pixel_loss(r, s, kind) for r, s in zip(restored, sharp, strict=True)]
+    return torch.stack(losses).mean(0)
 
 
-def best_order_loss(
-    restored: tuple[Tensor, Tensor], sharp: tuple[Tensor, Tensor], kind: PixelLoss = "log-mse"
-) -> Tensor:
-    """Compare two frames with the truth in whichever order of time suits each sample better.
+def best_order_loss(restored: Frames, sharp: Frames, kind: PixelLoss = "log-mse") -> Tensor:
+    """Compare frames with the truth in whichever order of time suits each sample better.
 
     Unlike eq. 5, which is free to choose anew at every pixel, this asks for one direction in
     all of the picture.
@@ -79,6 +77,19 @@ def moves_against(pair: tuple[Tensor, Tensor]) -> Tensor:
     return (yy * tx - xy * ty) + (xx * ty - xy * tx) < 0
 
 
-def runs_backwards(restored: tuple[Tensor, Tensor], sharp: tuple[Tensor, Tensor]) -> Tensor:
-    """Tell for which samples the restored pair fits the truth better when swapped: [B] bool."""
+def path_loss(path: Tensor, way: Tensor) -> Tensor:
+    """Compare estimated paths with true ones, both [B, 2, H, W] in pixels: [B].
+
+    The distance is taken relative to the way and a pixel, so that slow counts as much as fast,
+    and not squared, so that a net in doubt takes the likelier direction instead of standing
+    still. Where the way is not a number nothing is asked for.
+    """
+    known = way.isfinite().all(1)
+    way = way.nan_to_num()
+    error = (path - way).square().sum(1).add(1e-6).sqrt() / (1 + way.square().sum(1).sqrt())
+    return (error * known).mean((1, 2))
+
+
+def runs_backwards(restored: Frames, sharp: Frames) -> Tensor:
+    """Tell for which samples the restored frames fit the truth better when swapped: [B] bool."""
     return in_order(restored, sharp[::-1], "mse") < in_order(restored, sharp, "mse")

@@ -1,8 +1,8 @@
-"""The four stages of training the cascade (Jin et al., CVPR 2018, Sec. 5-6).
+"""What a run of training is made of: its config, what a stage computes, and its loss.
 
-Stage 1 trains the middle net, stage 2 frames 3 and 5, stage 3 frames 2 and 6, stage 4 frames
-1 and 7; each stands on the frozen networks of the stages before it. This page has what a run
-is made of: its config, what a stage computes, and its loss.
+The cascade is trained in four stages (Jin et al., CVPR 2018, Sec. 5-6): stage 1 the middle net,
+stage 2 frames 3 and 5, stage 3 frames 2 and 6, stage 4 frames 1 and 7; each stands on the frozen
+networks of the stages before it. A model of one network has one stage.
 """
 
 import math
@@ -16,26 +16,34 @@ from torch import Tensor, nn
 
 from b2v.data import open_clips
 from b2v.errors import UsageError
-from b2v.frames import MIDDLE, crop_back, pad_to_multiple
+from b2v.frames import FRAMES, MIDDLE, crop_back, pad_to_multiple
 from b2v.losses import (
+    Frames,
     PairLoss,
     PixelLoss,
     best_order_loss,
     in_order,
     moves_against,
     pair_loss,
+    path_loss,
     pixel_loss,
     runs_backwards,
 )
 from b2v.metrics import psnr
-from b2v.models import CASCADES, ROLES
-from b2v.models.unet import UNet
+from b2v.models import MODELS, ROLES, SEVEN
+from b2v.models.unet import Hourglass, UNet
+from b2v.models.unroll import Unroll
 from b2v.runtime import Runtime
 
-Pair = tuple[Tensor, Tensor]
 Init = Literal["previous", "fresh"]
 Nets = dict[str, nn.Module]
 """Networks by role."""
+
+FRAMES_OF: dict[str, tuple[int, ...]] = {
+    SEVEN: tuple(range(FRAMES)),
+    **{role: tuple(sorted({MIDDLE - k, MIDDLE + k})) for k, role in enumerate(ROLES)},
+}
+"""Indices of the frames that the network of a role gives, in order of time."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -59,16 +67,31 @@ class TrainConfig:
     pixel: PixelLoss = "log-mse"
     pair: PairLoss = "best-order"
     canonical: float = 0.2
-    """Part of stage 2 in which the direction of time is prescribed (`moves_against`), because
-    a net that starts with two equal frames would never choose one; then the better one counts."""
+    """Part of the run in which a net that chooses the direction of time has it prescribed
+    (`moves_against`), because one that starts with equal frames would never choose; then the
+    better direction counts."""
+    path_weight: float = 0.5
+    """Weight of `path_loss` for a net that estimates paths."""
     teacher: float = 0.3
     """Part of a side net's run that sees the true x4 (teacher forcing) less and less often;
     from then on the middle net's own."""
     init: Init = "previous"
     """Where a side net of the U-Net kind starts: at the net of the stage before, which knows
     how to deblur, or at random."""
+    start: str = ""
+    """File of a network whose weights a net of the U-Net kind starts with, as far as they fit."""
     seed: int = 0
     validate_every: int = 500
+
+    @property
+    def roles(self) -> tuple[str, ...]:
+        """Roles of the networks up to that of the stage, in training order."""
+        return tuple(MODELS[self.model])[: self.stage]
+
+    @property
+    def role(self) -> str:
+        """Role of the network that is trained."""
+        return self.roles[-1]
 
 
 def check(config: TrainConfig, clip_size: int) -> None:
@@ -77,8 +100,8 @@ def check(config: TrainConfig, clip_size: int) -> None:
     Raises UsageError, which names what is wrong and what would do.
     """
     choices = {
-        "model": (config.model, tuple(CASCADES)),
-        "stage": (config.stage, (1, 2, 3, 4)),
+        "model": (config.model, tuple(MODELS)),
+        "stage": (config.stage, tuple(range(1, 1 + len(MODELS.get(config.model, ROLES))))),
         "pixel": (config.pixel, get_args(PixelLoss)),
         "pair": (config.pair, get_args(PairLoss)),
         "init": (config.init, get_args(Init)),
@@ -86,8 +109,8 @@ def check(config: TrainConfig, clip_size: int) -> None:
     for name, (value, known) in choices.items():
         if value not in known:
             raise UsageError(f"{name} {value!r} is unknown; choose {', '.join(map(str, known))}")
-    roles = ROLES[: config.stage]
-    multiple = math.lcm(*(_multiple(CASCADES[config.model][role].build()) for role in roles))
+    plans = MODELS[config.model]
+    multiple = math.lcm(*(_multiple(plans[role].build()) for role in config.roles))
     if config.crop % multiple:
         raise UsageError(f"crop {config.crop} does not suit; take a multiple of {multiple}")
     if config.crop > clip_size:
@@ -98,45 +121,64 @@ def _multiple(net: nn.Module) -> int:
     return cast("int", net.multiple)
 
 
-def new_network(config: TrainConfig, earlier: Nets) -> nn.Module:
-    """Make the network that a stage trains, its random weights drawn from the seed."""
+def new_network(config: TrainConfig, earlier: Nets, start: nn.Module | None = None) -> nn.Module:
+    """Make the network that a stage trains, its random weights drawn from the seed.
+
+    Args:
+        config: which network.
+        earlier: networks of the stages before.
+        start: network of `config.start`.
+
+    Raises:
+        UsageError: the networks are not of a kind that can start one from the other.
+
+    """
     torch.manual_seed(config.seed)
-    net = CASCADES[config.model][ROLES[config.stage - 1]].build()
-    if config.stage == 2 and isinstance(net, UNet) and config.pair == "pair":
+    net = MODELS[config.model][config.role].build()
+    if config.role == "pair35" and isinstance(net, UNet) and config.pair == "pair":
         nn.init.normal_(net.head.weight, std=1e-3)  # two equal frames have no gradient apart
     if config.init == "previous" and earlier and isinstance(net, UNet):
-        previous = earlier[ROLES[config.stage - 2]]
+        previous = earlier[config.roles[-2]]
         if isinstance(previous, UNet):
             net.adopt(previous)
+    if start is not None:
+        if not isinstance(net, Hourglass) or not isinstance(start, Hourglass):
+            raise UsageError(f"{config.start}: only a U-Net can be started with, and only from one")
+        net.adopt(start)
     return net
 
 
-def restore_pair(
-    stage: int, nets: Nets, blurry: Tensor, x4: Tensor | None = None
-) -> tuple[Pair, Pair]:
-    """Estimate the two frames of stages 2 to 4; the networks of earlier stages are frozen.
+def restore_frames(
+    role: str, nets: Nets, blurry: Tensor, x4: Tensor | None = None
+) -> tuple[Frames, Frames]:
+    """Estimate the frames of a role; the networks of earlier stages are frozen.
 
     Args:
-        stage: 2, 3 or 4.
-        nets: networks by role, up to and with that of the stage.
+        role: whose frames.
+        nets: networks by role, up to and with this one.
         blurry: [B, 3, H, W].
-        x4: the true middle frame for teacher forcing, or None for the middle net's own.
+        x4: the true middle frame for teacher forcing of side nets, or None for the middle net's
+            own.
 
     Returns:
-        The stage's frames (k, 8 - k), and frames (3, 5), which show the direction of time
-        that stage 2 has chosen.
+        The role's frames (`FRAMES_OF`), and of a side net frames (3, 5), which show the direction
+        of time that stage 2 has chosen.
 
     """
+    if role == SEVEN:
+        return nets[SEVEN](blurry).unbind(1), ()
+    if role == "middle":
+        return (nets["middle"](blurry),), ()
     with torch.no_grad():
         x4 = nets["middle"](blurry) if x4 is None else x4
-    if stage == 2:
+    if role == "pair35":
         inner = nets["pair35"](blurry, x4)
         return inner, inner
     with torch.no_grad():
         inner = nets["pair35"](blurry, x4)
     # Both ends of the exposure in one batch: the outer nets are shared between them.
     twice, near, x4 = blurry.repeat(2, 1, 1, 1), torch.cat(inner), x4.repeat(2, 1, 1, 1)
-    if stage == 3:
+    if role == "pair26":
         outer = nets["pair26"](twice, x4, near)
     else:
         with torch.no_grad():
@@ -145,7 +187,31 @@ def restore_pair(
     return tuple(outer.chunk(2)), inner
 
 
-def stage_loss(config: TrainConfig, nets: Nets, blurry: Tensor, sharp: Tensor, step: int) -> Tensor:
+def seven_loss(
+    config: TrainConfig, net: Unroll, blurry: Tensor, sharp: Tensor, way: Tensor, step: int
+) -> Tensor:
+    """Loss [B] of a net that gives all frames; arguments as of `stage_loss`.
+
+    In the beginning time runs so that the mean motion points to the right and down, then for
+    each sample in the direction that suits the net better.
+    """
+    frames, path = net.unroll(blurry)
+    losses = [
+        in_order(frames.unbind(1), truth.unbind(1), config.pixel)
+        + config.path_weight * path_loss(path, w)
+        for truth, w in ((sharp, way), (sharp.flip(1), -way))
+    ]
+    if step >= config.canonical * config.steps:
+        return torch.minimum(*losses)
+    known = way.isfinite().flatten(1).all(1)
+    seen = moves_against((sharp[:, MIDDLE - 1], sharp[:, MIDDLE + 1]))
+    backwards = torch.where(known, way.sum(1).mean((1, 2)) < 0, seen)
+    return torch.where(backwards, losses[1], losses[0])
+
+
+def stage_loss(
+    config: TrainConfig, nets: Nets, blurry: Tensor, sharp: Tensor, way: Tensor, step: int
+) -> Tensor:
     """Loss of a stage on a batch.
 
     Args:
@@ -153,50 +219,49 @@ def stage_loss(config: TrainConfig, nets: Nets, blurry: Tensor, sharp: Tensor, s
         nets: networks by role, up to and with that of the stage.
         blurry: [B, 3, H, W].
         sharp: [B, 7, 3, H, W].
+        way: [B, 2, H, W] true paths in pixels, not a number where unknown (`b2v.data.draw`).
         step: steps taken so far, on which teacher forcing and the direction of time depend.
 
     Returns:
         [B].
 
     """
-    if config.stage == 1:
-        return pixel_loss(nets["middle"](blurry), sharp[:, MIDDLE], config.pixel)
+    role = config.role
+    if role == SEVEN:
+        return seven_loss(config, cast("Unroll", nets[SEVEN]), blurry, sharp, way, step)
     chance = np.random.default_rng((config.seed, step)).random()
     forced = chance * config.teacher * config.steps > step
-    restored, inner = restore_pair(config.stage, nets, blurry, sharp[:, MIDDLE] if forced else None)
-    if config.stage == 2:
-        target = pair_of(sharp, 1)
+    restored, inner = restore_frames(role, nets, blurry, sharp[:, MIDDLE] if forced else None)
+    if role == "middle":
+        return pixel_loss(restored[0], sharp[:, MIDDLE], config.pixel)
+    if role == "pair35":  # it chooses the direction of time
+        truth = sharp[:, MIDDLE - 1], sharp[:, MIDDLE + 1]
         if config.pair == "pair":
-            return pair_loss(restored, target)
+            return pair_loss((restored[0], restored[1]), truth)
         if step >= config.canonical * config.steps:
-            return best_order_loss(restored, target, config.pixel)
-        sharp = _turned(sharp, moves_against(target))
-        return in_order(restored, pair_of(sharp, 1), config.pixel)
-    # Stages 3 and 4 follow the direction that stage 2 chose for each sample.
-    sharp = _turned(sharp, runs_backwards(inner, pair_of(sharp, 1)))
-    return in_order(restored, pair_of(sharp, config.stage - 1), config.pixel)
+            return best_order_loss(restored, truth, config.pixel)
+        backwards = moves_against(truth)
+    else:  # the outer ones follow what was chosen for each sample
+        backwards = runs_backwards(inner, frames_of("pair35", sharp))
+    turned = torch.where(backwards[:, None, None, None, None], sharp.flip(1), sharp)
+    return in_order(restored, frames_of(role, turned), config.pixel)
 
 
-def _turned(sharp: Tensor, backwards: Tensor) -> Tensor:
-    """Play those samples of [B, 7, 3, H, W] backwards for which [B] is true."""
-    return torch.where(backwards[:, None, None, None, None], sharp.flip(1), sharp)
-
-
-def pair_of(sharp: Tensor, distance: int) -> Pair:
-    """Pick the frames so many intervals before and after the middle one."""
-    return sharp[:, MIDDLE - distance], sharp[:, MIDDLE + distance]
+def frames_of(role: str, sharp: Tensor) -> Frames:
+    """Pick of [B, 7, 3, H, W] the frames that a role's network gives."""
+    return tuple(sharp[:, index] for index in FRAMES_OF[role])
 
 
 @torch.no_grad()
 def validate(
-    stage: int, nets: Nets, validation: Path, runtime: Runtime, rows: int = 4
+    role: str, nets: Nets, validation: Path, runtime: Runtime, rows: int = 4
 ) -> tuple[float, Tensor]:
-    """Score a stage on clips of scenes that it is not trained on.
+    """Score a network on clips of scenes that it is not trained on.
 
     Returns:
         Mean gain in dB over the blurry picture, in the better order of time a sample, and a
         picture [3, h, w] to look at: the first clips, a row each, blurry, then restored and
-        sharp of either frame.
+        sharp of the role's first frame and its last.
 
     """
     gains: list[Tensor] = []
@@ -204,20 +269,13 @@ def validate(
     multiple = math.lcm(*(_multiple(net) for net in nets.values()))
     for clip in open_clips(validation):
         pictures = torch.from_numpy(clip.copy()).to(runtime.device).float() / 255
-        blurry, truth = pictures[:1], pair_of(pictures[None, 1:], stage - 1)
-        padded = pad_to_multiple(blurry, multiple)
+        blurry, truth = pictures[:1], torch.cat(frames_of(role, pictures[None, 1:]))
         with runtime.autocast():
-            pair = (
-                2 * (nets["middle"](padded),)
-                if stage == 1
-                else restore_pair(stage, nets, padded)[0]
-            )
-        restored = crop_back(torch.cat(pair).float(), *blurry.shape[2:]).clamp(0, 1)
-        forwards, backwards = (
-            psnr(restored, torch.cat(order)).mean() for order in (truth, truth[::-1])
-        )
-        gains.append(torch.maximum(forwards, backwards) - psnr(blurry, torch.cat(truth)).mean())
+            frames, _ = restore_frames(role, nets, pad_to_multiple(blurry, multiple))
+        restored = crop_back(torch.cat(frames).float(), *blurry.shape[2:]).clamp(0, 1)
+        forwards, backwards = (psnr(restored, t).mean() for t in (truth, truth.flip(0)))
+        gains.append(torch.maximum(forwards, backwards) - psnr(blurry, truth).mean())
         if len(strips) < rows:
-            first, second = restored
-            strips.append(torch.cat([blurry[0], first, truth[0][0], second, truth[1][0]], dim=2))
+            pairs = [blurry[0], restored[0], truth[0], restored[-1], truth[-1]]
+            strips.append(torch.cat(pairs, dim=2))
     return float(torch.stack(gains).mean()), torch.cat(strips, dim=1).cpu()

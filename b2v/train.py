@@ -24,9 +24,9 @@ from torch.utils.data import DataLoader
 from b2v.data import Crops
 from b2v.errors import TrainingError
 from b2v.media import write_photo
-from b2v.models import CASCADES, ROLES
+from b2v.models import MODELS
 from b2v.runtime import Runtime
-from b2v.stages import Nets, Pair, TrainConfig, check, new_network, stage_loss, validate
+from b2v.stages import Nets, TrainConfig, check, new_network, stage_loss, validate
 from b2v.weights import load_network, save_network
 
 REPORT_EVERY = 50
@@ -83,7 +83,7 @@ def train(
 
     Args:
         config: what to do.
-        run: folder of the run, shared by its four stages.
+        run: folder of the run, shared by its stages.
         bank: clips to train on, as `b2v.data.build_bank` writes them.
         validation: clips of other scenes.
         runtime: device and precision.
@@ -102,14 +102,16 @@ def train(
     check(config, crops.clips.shape[-1])
     folder = run / f"stage{config.stage}"
     earlier = _earlier(config, run, runtime)
-    state = _begin(config, folder, runtime.place(new_network(config, earlier)), resume)
+    state = _begin(
+        config, folder, runtime.place(new_network(config, earlier, _start(config))), resume
+    )
     batches = iter(_loader(crops, config, state.step, workers))
     started, waited, losses = time.monotonic(), 0.0, []
     while state.step < config.steps:
         waiting = time.monotonic()
-        blurry, sharp = (x.to(runtime.device) for x in next(batches))
+        batch = [x.to(runtime.device) for x in next(batches)]
         waited += time.monotonic() - waiting
-        losses.append(_step(config, state, earlier, blurry, sharp, runtime))
+        losses.append(_step(config, state, earlier, batch, runtime))
         seconds = time.monotonic() - started
         last = state.step == config.steps or seconds > 60 * minutes
         if state.step % REPORT_EVERY and not last:
@@ -133,14 +135,14 @@ def _step(
     config: TrainConfig,
     state: _State,
     earlier: Nets,
-    blurry: Tensor,
-    sharp: Tensor,
+    batch: list[Tensor],
     runtime: Runtime,
 ) -> Tensor:
-    """Take one step; returns the loss before it."""
-    nets = {**earlier, ROLES[config.stage - 1]: state.net}
+    """Take one step on a batch of `Crops`; returns the loss before it."""
+    nets = {**earlier, config.role: state.net}
+    blurry, sharp, way = batch
     with runtime.autocast():
-        loss = stage_loss(config, nets, blurry, sharp, state.step).mean()
+        loss = stage_loss(config, nets, blurry, sharp, way, state.step).mean()
     for group in state.optimizer.param_groups:
         group["lr"] = _learning_rate(config, state.step)
     state.optimizer.zero_grad(set_to_none=True)
@@ -187,12 +189,16 @@ def _begin(config: TrainConfig, folder: Path, net: nn.Module, resume: bool) -> _
 def _earlier(config: TrainConfig, run: Path, runtime: Runtime) -> Nets:
     """Load the networks that the stages before this one have exported."""
     nets = {}
-    for role in ROLES[: config.stage - 1]:
+    for role in config.roles[:-1]:
         path = _exported(config, run, role)
         if not path.exists():
             raise TrainingError(f"{path}: missing; train the stages before stage {config.stage}")
         nets[role] = runtime.place(load_network(path).module)
     return nets
+
+
+def _start(config: TrainConfig) -> nn.Module | None:
+    return load_network(Path(config.start)).module if config.start else None
 
 
 def _exported(config: TrainConfig, run: Path, role: str) -> Path:
@@ -208,11 +214,11 @@ def _milestone(
     runtime: Runtime,
 ) -> float:
     """Validate, write the checkpoint, and export the average weights when they are the best."""
-    role = ROLES[config.stage - 1]
-    gain, strip = validate(config.stage, {**earlier, role: state.ema}, validation, runtime)
+    role = config.role
+    gain, strip = validate(role, {**earlier, role: state.ema}, validation, runtime)
     if gain >= state.best:
         state.best = gain
-        blueprint = CASCADES[config.model][role]
+        blueprint = MODELS[config.model][role]
         path = _exported(config, run, role)
         path.parent.mkdir(exist_ok=True)
         save_network(state.ema.state_dict(), blueprint, role, path)
@@ -224,7 +230,9 @@ def _milestone(
     return gain
 
 
-def _loader(crops: Crops, config: TrainConfig, step: int, workers: int) -> DataLoader[Pair]:
+def _loader(
+    crops: Crops, config: TrainConfig, step: int, workers: int
+) -> DataLoader[tuple[Tensor, ...]]:
     indices = range(step * config.batch, config.steps * config.batch)
     return DataLoader(
         crops,

@@ -8,9 +8,11 @@ import torch
 from conftest import make_picture
 from torch import Tensor, nn
 
-from b2v.models import CASCADES, ROLES, Blueprint
+from b2v.errors import UsageError
+from b2v.models import MODELS, ROLES, SEVEN, Blueprint
 from b2v.models.unet import UNet, UNetConfig
-from b2v.stages import TrainConfig, new_network, pair_of, restore_pair, stage_loss
+from b2v.models.unroll import Unroll, UnrollConfig, Unrolled
+from b2v.stages import TrainConfig, check, frames_of, new_network, restore_frames, stage_loss
 
 SMALL = {"widths": (6, 8), "blocks": (1, 1)}
 CONFIG = TrainConfig(model="tiny", steps=40, pixel="mse", teacher=0.5, canonical=0.0)
@@ -61,7 +63,9 @@ def loss_of(
     stage: int, nets: dict[str, Known], sharp: Tensor, step: int = LATE, **changes: Any
 ) -> Tensor:
     config = replace(CONFIG, stage=stage, **changes)
-    return stage_loss(config, nets, torch.rand(2, *sharp.shape[2:]), sharp, step)
+    assert config.role in nets
+    way = torch.full((2, 2, *sharp.shape[3:]), torch.nan)
+    return stage_loss(config, nets, torch.rand(2, *sharp.shape[2:]), sharp, way, step)
 
 
 @pytest.mark.parametrize("stage", [1, 2, 3, 4])
@@ -158,23 +162,109 @@ def test_both_ends_of_the_exposure_see_the_pictures_that_the_paper_names(sharp):
     x3, x5 = nets["pair35"].answer
     (x4,) = nets["middle"].answer
     x2, x6 = nets["pair26"].answer[0].chunk(2)
-    frames, inner = restore_pair(3, nets, blurry)
+    frames, inner = restore_frames("pair26", nets, blurry)
     assert_same(nets["pair35"].seen, (blurry, x4))
     expected = (torch.cat([blurry, blurry]), torch.cat([x4, x4]), torch.cat([x3, x5]))
     assert_same(nets["pair26"].seen, expected)
     assert_same([*frames, *inner], [x2, x6, x3, x5])
-    frames, inner = restore_pair(4, nets, blurry)
+    frames, inner = restore_frames("pair17", nets, blurry)
     expected = (torch.cat([blurry, blurry]), torch.cat([x3, x5]), torch.cat([x2, x6]))
     assert_same(nets["pair17"].seen, expected)
     assert_same([*frames, *inner], [*nets["pair17"].answer[0].chunk(2), x3, x5])
 
 
 def test_pairs_lie_at_equal_distances_from_the_middle(sharp):
-    for distance, (first, second) in ((0, (3, 3)), (1, (2, 4)), (2, (1, 5)), (3, (0, 6))):
-        assert_same(pair_of(sharp, distance), (sharp[:, first], sharp[:, second]))
+    expected = {"middle": (3,), "pair35": (2, 4), "pair26": (1, 5), "pair17": (0, 6)}
+    for role, indices in {**expected, SEVEN: range(7)}.items():
+        assert_same(frames_of(role, sharp), [sharp[:, index] for index in indices])
 
 
-@pytest.fixture
+class KnownUnroll(nn.Module):
+    """A net that answers with seven frames [B, 7, 3, H, W] and paths at once."""
+
+    def __init__(self, frames: Tensor, path: Tensor) -> None:
+        super().__init__()
+        self.answer = Unrolled(frames, path)
+
+    def unroll(self, _: Tensor) -> Unrolled:
+        return self.answer
+
+
+def loss_of_seven(
+    frames: Tensor,
+    truth: Tensor,
+    step: int = LATE,
+    *,
+    path: Tensor | None = None,
+    way: Tensor | None = None,
+    **changes: Any,
+) -> Tensor:
+    config = replace(CONFIG, model="b2v", **changes)
+    unknown = torch.full((2, 2, *truth.shape[3:]), torch.nan)
+    path, way = (unknown.nan_to_num() if path is None else path), (unknown if way is None else way)
+    nets = {SEVEN: KnownUnroll(frames, path)}
+    return stage_loss(config, nets, torch.rand(2, *truth.shape[2:]), truth, way, step)
+
+
+def test_seven_frames_may_run_in_either_direction_but_all_in_one(sharp):
+    assert loss_of_seven(sharp, sharp.flip(1)).tolist() == [0, 0]
+    mixed = torch.cat([sharp[:, :3].flip(1), sharp[:, 3:]], dim=1)
+    assert (loss_of_seven(mixed, sharp) > 0.03).all()
+
+
+def test_the_direction_of_seven_frames_is_prescribed_in_the_beginning():
+    sharp = torch.stack([moving(2, 1, 0), moving(-2, -1, 1)])
+    canonical = torch.stack([sharp[0], sharp[1].flip(0)])
+    for truth in (sharp, sharp.flip(1)):
+        assert loss_of_seven(canonical, truth, 7, canonical=0.2).tolist() == [0, 0]
+        assert (loss_of_seven(canonical.flip(1), truth, 7, canonical=0.2) > 1e-4).all()
+        assert loss_of_seven(canonical.flip(1), truth, 8, canonical=0.2).tolist() == [0, 0]
+
+
+def test_paths_have_the_direction_that_the_frames_have(sharp):
+    way = torch.randn(2, 2, 8, 8)
+    for path, truth in ((way, sharp), (-way, sharp.flip(1))):
+        assert loss_of_seven(truth, sharp, path=path, way=way).tolist() == pytest.approx(
+            [0, 0], abs=1e-3
+        )
+        wrong = loss_of_seven(truth, sharp, path=-path, way=way, path_weight=1.0)
+        assert (wrong > 0.03).all()
+
+
+def test_known_ways_prescribe_the_direction_in_the_beginning(sharp):
+    way = torch.ones(2, 2, 8, 8) * torch.tensor([1.0, -1.0]).view(2, 1, 1, 1)
+    canonical = torch.stack([sharp[0], sharp[1].flip(0)])
+    right, wrong = (
+        loss_of_seven(frames, sharp, 7, path=way, way=way, path_weight=0.0, canonical=0.2)
+        for frames in (canonical, canonical.flip(1))
+    )
+    assert right.tolist() == [0, 0]
+    assert (wrong > 0.03).all()
+
+
+def test_a_net_of_seven_frames_can_start_at_a_middle_net():
+    small = {key: SMALL[key] for key in ("widths", "blocks")}
+    middle = trained(Blueprint("unet", UNetConfig(inputs=1, **small)))
+    net = Unroll(UnrollConfig(**small))
+    net.adopt(middle)
+    blurry = torch.rand(2, 3, 16, 24)
+    for frame in net(blurry).unbind(1):  # none of them moves yet
+        assert torch.allclose(frame, middle(blurry), atol=1e-5)
+
+
+def test_a_start_that_does_not_suit_is_refused(tiny):
+    plan = MODELS["jin2018"]["middle"].build()
+    with pytest.raises(UsageError, match=r"mine.safetensors: only a U-Net"):
+        new_network(replace(CONFIG, start="mine.safetensors"), {}, plan)
+
+
+def test_a_model_of_one_network_has_one_stage():
+    check(replace(CONFIG, model="b2v"), 128)
+    with pytest.raises(UsageError, match="stage 2 is unknown; choose 1"):
+        check(replace(CONFIG, model="b2v", stage=2), 128)
+
+
+@pytest.fixture(autouse=True)
 def tiny(monkeypatch) -> dict[str, Blueprint]:
     """Have a cascade of tiny U-Nets."""
     plans = {
@@ -183,7 +273,7 @@ def tiny(monkeypatch) -> dict[str, Blueprint]:
         "pair26": Blueprint("unet", UNetConfig(inputs=3, **SMALL)),
         "pair17": Blueprint("unet", UNetConfig(inputs=3, **SMALL)),
     }
-    monkeypatch.setitem(CASCADES, "tiny", plans)
+    monkeypatch.setitem(MODELS, "tiny", plans)
     return plans
 
 
@@ -227,7 +317,7 @@ def test_the_paper_s_pair_loss_starts_with_two_different_frames(tiny):
 
 
 def test_a_net_of_the_paper_starts_at_random_and_takes_nothing_over(tiny):
-    tiny["pair26"] = CASCADES["jin2018"]["pair26"]
+    tiny["pair26"] = MODELS["jin2018"]["pair26"]
     config = replace(CONFIG, stage=3)
     earlier = {"middle": trained(tiny["middle"]), "pair35": trained(tiny["pair35"])}
     alone = new_network(replace(config, init="fresh"), {})

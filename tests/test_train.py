@@ -16,7 +16,7 @@ from torch import Tensor
 
 import b2v.train
 from b2v.errors import B2VError, TrainingError
-from b2v.models import CASCADES, ROLES, Blueprint
+from b2v.models import MODELS, ROLES, Blueprint
 from b2v.models.unet import UNetConfig
 from b2v.runtime import Runtime
 from b2v.stages import TrainConfig
@@ -39,7 +39,7 @@ CONFIG = TrainConfig(
 @pytest.fixture(autouse=True)
 def _tiny(monkeypatch):
     """Have a cascade of tiny nets, and report every other step."""
-    monkeypatch.setitem(CASCADES, "tiny", TINY)
+    monkeypatch.setitem(MODELS, "tiny", TINY)
     monkeypatch.setattr(b2v.train, "REPORT_EVERY", 2)
 
 

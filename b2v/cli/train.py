@@ -1,4 +1,4 @@
-"""`b2v train`: one stage of the cascade."""
+"""`b2v train`: one stage of a model."""
 
 import math
 from enum import Enum
@@ -29,17 +29,25 @@ class Init(str, Enum):
 Data = Annotated[
     list[Path], typer.Option(help="Folder of photos, cut-outs (alpha) and videos; repeatable.")
 ]
-StageNumber = Annotated[int, typer.Option(help="1 middle, 2: 3/5, 3: 2/6, 4: 1/7.", min=1, max=4)]
+StageNumber = Annotated[
+    int, typer.Option(help="Of a cascade: 1 middle, 2: 3/5, 3: 2/6, 4: 1/7.", min=1, max=4)
+]
 RunFolder = Annotated[Path, typer.Option(help="Folder of the run, shared by its stages.")]
 BankFolder = Annotated[Path, typer.Option(help="Folder of the clips drawn from --data.")]
 Clips = Annotated[int, typer.Option(help="Clips to draw into the bank.", min=1)]
-Architecture = Annotated[str, typer.Option("--model", "-m", help="b2v or jin2018.")]
+Architecture = Annotated[
+    str, typer.Option("--model", "-m", help="b2v (one network), cascade or jin2018.")
+]
 Steps = Annotated[int, typer.Option(help="Length of the schedule.", min=1)]
 Batch = Annotated[int, typer.Option(help="Crops a step.", min=1)]
 Crop = Annotated[int, typer.Option(help="Side of a crop in pixels.", min=40)]
 Rate = Annotated[float, typer.Option(help="Largest learning rate.")]
 PairLoss = Annotated[Pair, typer.Option(help="Stage 2: one order for all pixels, or eq. 5.")]
 Start = Annotated[Init, typer.Option(help="Start at the net of the stage before, or fresh.")]
+Canonical = Annotated[
+    float, typer.Option(help="Part of the run with a prescribed direction of time.", min=0, max=1)
+]
+From = Annotated[Path | None, typer.Option("--start", help="File of a U-Net to start with.")]
 Teacher = Annotated[
     float, typer.Option(help="Part of a side net's run with teacher forcing.", min=0, max=1)
 ]
@@ -53,10 +61,10 @@ Resume = Annotated[bool, typer.Option("--resume", help="Go on with a stopped run
 
 def command(
     data: Data,
-    stage: StageNumber,
+    stage: StageNumber = 1,
     run: RunFolder = Path("runs/b2v"),
     bank: BankFolder = Path("runs/bank"),
-    clips: Clips = 6000,
+    clips: Clips = 8000,
     model: Architecture = "b2v",
     steps: Steps = 10_000,
     batch: Batch = 8,
@@ -64,6 +72,8 @@ def command(
     lr: Rate = 5e-4,
     pair: PairLoss = Pair.BEST_ORDER,
     init: Start = Init.PREVIOUS,
+    start: From = None,
+    canonical: Canonical = 0.2,
     teacher: Teacher = 0.3,
     ema: Ema = 0.999,
     seed: Seed = 0,
@@ -73,9 +83,9 @@ def command(
     precision: options.Precision = "auto",
     quiet: options.Quiet = False,
 ) -> None:
-    """Train one stage; stages 2 to 4 stand on the exported networks of those before.
+    """Train one stage of a model; stages 2 to 4 of a cascade stand on the networks before.
 
-    Example: b2v train --stage 1 --data photos --data videos --minutes 60
+    Example: b2v train --data photos --data videos --minutes 60
     """
     from b2v.runtime import choose, keep_large_blocks
     from b2v.stages import TrainConfig
@@ -90,6 +100,8 @@ def command(
         lr=lr,
         pair=pair.value,
         init=init.value,
+        start="" if start is None else str(start),
+        canonical=canonical,
         teacher=teacher,
         ema=ema,
         seed=seed,

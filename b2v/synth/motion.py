@@ -26,7 +26,7 @@ from b2v.synth.exposure import expose, instants
 class MotionConfig:
     """How scenes move; ranges are per frame interval."""
 
-    speed: tuple[float, float] = (0.3, 8.0)
+    speed: tuple[float, float] = (0.3, 6.0)
     """Translation in pixels, drawn log-uniformly."""
     curvature: float = 0.25
     """Largest deviation from the straight path at its ends, as a part of the path."""
@@ -109,6 +109,16 @@ def warp_points(poses: Tensor, depth: Tensor) -> Tensor:
     return torch.stack([cos * x - sin * y + tx * near, sin * x + cos * y + ty * near], dim=-1)
 
 
+def mean_way(path: Path, depth: Tensor) -> Tensor:
+    """How far what an eye on a path sees moves in the picture from the middle frame to the last.
+
+    The mean of that and of the way from the first frame to the middle: [2, S, S], x and y.
+    """
+    end = float(FRAMES // 2)
+    first, last = warp_points(path.poses(torch.tensor([-end, end])), depth)
+    return (first - last).movedim(-1, 0) / 2
+
+
 def look(picture: Tensor, points: Tensor, padding: str = "reflection") -> Tensor:
     """Sample `picture` [C, H, W] bilinearly at `points` [N, S, S, 2] in its pixels."""
     height, width = picture.shape[-2:]
@@ -132,7 +142,7 @@ def move(
     size: int,
     config: MotionConfig,
     curve: Curve = "gamma2.2",
-) -> tuple[Tensor, Tensor]:
+) -> tuple[Tensor, Tensor, Tensor]:
     """Set one photograph and some cut-outs in motion.
 
     Args:
@@ -144,7 +154,9 @@ def move(
         curve: transfer curve of the code values.
 
     Returns:
-        Blurry picture [3, size, size] and its seven frames [7, 3, size, size], in [0, 1].
+        Blurry picture [3, size, size] and its seven frames [7, 3, size, size], in [0, 1], and
+        the way [2, size, size] (x, y) that what each pixel of the middle frame shows goes on
+        average from there to the last frame and to there from the first, in pixels.
 
     """
     path = random_path(rng, config, size)
@@ -161,10 +173,12 @@ def move(
     times = instants(FRAMES, sub_frames).flatten()
     patch, points = _cut(photo, warp_points(path.poses(times), depth), rng, config)
     scene_lin = look(to_linear(patch.float() / 255, curve), points)  # [N, 3, S, S]
+    way = mean_way(path, depth)
     for mover in movers:
-        scene_lin = mover.over(scene_lin, times, curve)
+        scene_lin, alpha = mover.over(scene_lin, times, curve)
+        way = torch.where(alpha[len(times) // 2] > 0.5, mover.way(size), way)
     sharp = to_encoded(scene_lin[sub_frames // 2 :: sub_frames], curve)
-    return expose(scene_lin, curve), sharp
+    return expose(scene_lin, curve), sharp, way
 
 
 def _cut(
@@ -199,8 +213,11 @@ class _Object:
     place: Tensor  # [2] pixels from the picture's centre
     path: Path
 
-    def over(self, scene_lin: Tensor, times: Tensor, curve: Curve) -> Tensor:
-        """Lay the object over the scene [N, 3, S, S] at each of the times [N]."""
+    def over(self, scene_lin: Tensor, times: Tensor, curve: Curve) -> tuple[Tensor, Tensor]:
+        """Lay the object over the scene [N, 3, S, S] at each of the times [N].
+
+        Returns the scene with it, and how much of each pixel it covers, [N, 1, S, S].
+        """
         size = scene_lin.shape[-1]
         alpha = self.cutout[3:]
         premultiplied = torch.cat([to_linear(self.cutout[:3], curve) * alpha, alpha])
@@ -208,7 +225,11 @@ class _Object:
         # Poses are those of an eye that moves; the object moves itself, so time runs backwards.
         points = warp_points(self.path.poses(-times), torch.zeros(size, size)) - self.place + centre
         layer = look(premultiplied, points, "zeros")
-        return layer[:, :3] + (1 - layer[:, 3:]) * scene_lin
+        return layer[:, :3] + (1 - layer[:, 3:]) * scene_lin, layer[:, 3:]
+
+    def way(self, size: int) -> Tensor:
+        """Way of the object from the middle frame to the last, wherever it is: [2, S, S]."""
+        return -mean_way(self.path, torch.zeros(size, size))
 
 
 def _random_object(
