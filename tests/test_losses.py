@@ -11,6 +11,7 @@ from b2v.losses import (
     in_order,
     moves_against,
     pair_loss,
+    path_loss,
     pixel_loss,
     runs_backwards,
 )
@@ -150,3 +151,25 @@ def test_gradients_are_finite_where_the_frame_is_already_right(kind):
     frame = flat(0.5).clone().requires_grad_()
     pixel_loss(frame, flat(0.5), kind).sum().backward()
     assert frame.grad.abs().max() == 0
+
+
+def test_a_path_that_stands_still_loses_nearly_the_same_at_every_speed():
+    ways = torch.tensor([0.0, 1.0, 3.0, 9.0])[:, None, None, None] * torch.tensor([0.6, 0.8]).view(
+        1, 2, 1, 1
+    )
+    ways = ways.expand(4, 2, 6, 6)
+    still = path_loss(torch.zeros_like(ways), ways)
+    assert still.tolist() == pytest.approx([0, 1 / 2, 3 / 4, 9 / 10], abs=2e-3)
+    assert path_loss(-ways, ways).tolist() == pytest.approx([0, 1, 3 / 2, 9 / 5], abs=2e-3)
+    assert path_loss(ways, ways).max() < 2e-3
+
+
+def test_nothing_is_asked_of_paths_whose_way_is_not_known():
+    way = torch.full((1, 2, 4, 4), torch.nan)
+    path = torch.randn(1, 2, 4, 4, requires_grad=True)
+    loss = path_loss(path, way)
+    loss.sum().backward()
+    assert loss.item() == 0
+    assert path.grad.abs().max() == 0
+    way[..., :2] = 0  # half of the picture is known
+    assert path_loss(torch.ones(1, 2, 4, 4), way).item() == pytest.approx(2**0.5 / 2, abs=1e-3)
