@@ -1,10 +1,37 @@
-"""Photos and clips between files and tensors: RGB, sRGB-encoded, in [0, 1].
+"""Photos, clips and videos between files and tensors: RGB, sRGB-encoded, in [0, 1].
 
 The modules of this folder are the only users of PIL, av and imageio in the package. Output
 appears under its name only when it is complete; every failure is one line that names the file.
 """
 
 from b2v.media.clip import Clip, check_target, read_clip
+from b2v.media.info import VideoInfo
+from b2v.media.live import live_writer
+from b2v.media.output import check_video_target, finish, verify
 from b2v.media.photo import Photo, read_photo, write_photo
+from b2v.media.reader import TimedFrame, TruncatedVideoError, VideoReader, open_video
+from b2v.media.segments import SegmentWriter
+from b2v.media.writer import Encoding, PipeClosedError, VideoWriter, choose_codec
 
-__all__ = ["Clip", "Photo", "check_target", "read_clip", "read_photo", "write_photo"]
+__all__ = [
+    "Clip",
+    "Encoding",
+    "Photo",
+    "PipeClosedError",
+    "SegmentWriter",
+    "TimedFrame",
+    "TruncatedVideoError",
+    "VideoInfo",
+    "VideoReader",
+    "VideoWriter",
+    "check_target",
+    "check_video_target",
+    "choose_codec",
+    "finish",
+    "live_writer",
+    "open_video",
+    "read_clip",
+    "read_photo",
+    "verify",
+    "write_photo",
+]

@@ -1,19 +1,15 @@
-"""Video files to frames, one after the other."""
+"""Video files to frames, one after the other, in whole code values."""
 
 from collections.abc import Iterator
 from pathlib import Path
 
-import av
-import numpy as np
-import torch
 from torch import Tensor
 
-from b2v.errors import MediaError
-from b2v.media.clip import EXACT
+from b2v.media.reader import open_video
 
 
 def read_video(path: Path) -> Iterator[Tensor]:
-    """Decode the first video stream of `path`, frame by frame.
+    """Decode the video stream of `path`, frame by frame, upright.
 
     Yields:
         [3, H, W] uint8 RGB code values.
@@ -22,14 +18,6 @@ def read_video(path: Path) -> Iterator[Tensor]:
         MediaError: `path` is no video, or breaks off in the middle.
 
     """
-    try:
-        with av.open(str(path)) as container:
-            if not container.streams.video:
-                raise MediaError(f"{path}: no video stream inside; expected a video file")
-            container.streams.video[0].thread_type = "AUTO"
-            for frame in container.decode(video=0):
-                rgb = frame.reformat(format="rgb24", interpolation=EXACT)
-                pixels = np.ascontiguousarray(rgb.to_ndarray())
-                yield torch.from_numpy(pixels).permute(2, 0, 1)
-    except (av.error.FFmpegError, OSError) as error:
-        raise MediaError(f"{path}: cannot be decoded as video ({error})") from error
+    with open_video(path) as reader:
+        for frame in reader:
+            yield frame.pixels.mul(255).round_().byte()

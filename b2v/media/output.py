@@ -1,0 +1,169 @@
+"""The last steps of a restored video: put together, checked by reopening, renamed into place."""
+
+import os
+from array import array
+from collections.abc import Iterable
+from fractions import Fraction
+from pathlib import Path
+
+import av
+from av.container import InputContainer
+
+from b2v.errors import MediaError, UsageError
+from b2v.media.clip import MAX_NAME
+from b2v.media.info import StreamInfo, Turn, VideoInfo, stated_end, turn_of
+from b2v.media.photo import one_line, replacing
+from b2v.media.remux import plan_remux, remux
+from b2v.media.segments import SegmentWriter
+from b2v.media.writer import choose_codec
+
+
+def check_video_target(
+    path: str | os.PathLike[str],
+    *,
+    codec: str | None = None,
+    overwrite: bool = False,
+    inputs: Iterable[str | os.PathLike[str]] = (),
+) -> Path:
+    """Check, before any work is done, that a video can be written at `path`; return it.
+
+    Raises UsageError when the suffix is unknown or cannot hold `codec`, when something is
+    there that may not be replaced, and when it is one of `inputs`; MediaError when its folder
+    is missing or cannot be written to.
+    """
+    target = Path(path)
+    if target.name in ("", "..") or len(os.fsencode(target.name)) > MAX_NAME:
+        raise UsageError(f"{target}: not a name for an output; give a file")
+    choose_codec(target, codec)
+    for source in map(Path, inputs if target.exists() else ()):
+        if source.exists() and target.samefile(source):
+            raise UsageError(f"{target}: is the input {source}; give another name")
+    parent = target.parent
+    if not parent.is_dir():
+        what = "is not a folder" if parent.exists() else "does not exist; create it first"
+        raise MediaError(f"{target}: output folder {parent} {what}")
+    if not os.access(parent, os.W_OK | os.X_OK):
+        raise MediaError(f"{target}: no permission to write into {parent}; choose another folder")
+    if target.is_dir():
+        raise UsageError(f"{target}: exists already and is a folder; give another name")
+    if os.path.lexists(target) and not overwrite:
+        raise UsageError(f"{target}: exists already; give another name or --overwrite")
+    return target
+
+
+def finish(
+    video: SegmentWriter,
+    source: str | os.PathLike[str] | None,
+    *,
+    overwrite: bool = False,
+    keep_gps: bool = False,
+    metadata: dict[str, str] | None = None,
+) -> list[str]:
+    """Turn what `video` holds into its target, with all else that the `source` has.
+
+    `source` is None where it cannot be read again, as standard input; `metadata` is added.
+    The pieces are deleted at the end. Returns lines for the user on what could not be kept.
+    Raises MediaError, and leaves nothing under the name of the target, where a step fails or
+    the file differs from what was meant.
+    """
+    target, info = video.target, video.info
+    plan = plan_remux(info, target, keep_gps=keep_gps, readable=source is not None)
+    with replacing(target, overwrite=overwrite) as part:
+        origin = None if source is None else Path(source)
+        remux(video.join(), origin, part, info, plan, metadata=metadata)
+        wrong = verify(part, info, video.timestamps, video.end, plan.kept)
+        if wrong:
+            raise MediaError(f"{target}: was not written as meant: {'; '.join(wrong)}")
+        notes = plan.lost if origin is None else plan.lost + compare_audio(part, origin, info)
+    video.remove()
+    return [f"{target}: {note}" for note in notes]
+
+
+def verify(
+    written: Path,
+    info: VideoInfo,
+    timestamps: "array[int]",
+    end: int,
+    kept: Iterable[StreamInfo] = (),
+) -> list[str]:
+    """Reopen a video and say what differs: frames, times, duration, size, colour, streams.
+
+    `timestamps` and `end`, when the last frame goes, are in ticks of `info`; times may differ
+    by one tick of the coarser clock, the duration by two.
+    """
+    try:
+        with av.open(f"file:{written.absolute()}", "r") as file:
+            wrong = _differences(file, info, timestamps, end)
+            kinds = [str(stream.type) for stream in file.streams][1:]
+            found = [kind for kind in kinds if kind != "data"]  # MP4 stores its chapters so
+    except (av.FFmpegError, OSError, IndexError, StopIteration) as error:
+        return [f"it cannot be read again ({one_line(error)})"]
+    meant = [stream.kind for stream in kept]
+    if sorted(found) != sorted(meant):
+        wrong.append(f"streams beside the video are {found or 'none'} instead of {meant}")
+    return wrong
+
+
+def _differences(
+    file: InputContainer, info: VideoInfo, timestamps: "array[int]", end: int
+) -> list[str]:
+    stream = file.streams.video[0]
+    first = next(file.decode(stream))
+    wrong = []
+    if (first.width, first.height) != (info.width, info.height) or turn_of(first) != Turn():
+        size = f"{first.width}x{first.height}, {turn_of(first).degrees} degrees"
+        wrong.append(f"frames are {size} instead of {info.width}x{info.height}, upright")
+    file.seek(0, stream=stream)
+    tick = stream.time_base or Fraction(1)
+    slack, found, gone = max(tick, info.time_base), 0, Fraction(0)
+    for packet in file.demux(stream):
+        if not packet.size or packet.pts is None:
+            continue
+        if found < len(timestamps) and len(wrong) < 2:
+            late = packet.pts * tick - timestamps[found] * info.time_base
+            if abs(late) > slack:
+                wrong.append(f"frame {found + 1} comes {float(late) * 1e3:+.3f} ms late")
+        found += 1
+        gone = (packet.pts + (packet.duration or 0)) * tick
+    stated = stated_end(file, stream)
+    gone = gone if stated is None else stated
+    if found != len(timestamps):
+        wrong.append(f"{found} frames instead of {len(timestamps)}")
+    elif abs(gone - end * info.time_base) > 2 * slack:
+        wrong.append(f"it ends at {float(gone):.4f} s instead of {float(end * info.time_base):.4f}")
+    return wrong
+
+
+def compare_audio(written: Path, source: Path, info: VideoInfo) -> list[str]:
+    """Say where the packets of sound of a whole video differ from those of its source.
+
+    Only their number and times are compared, to one tick of the coarser clock; other kinds of
+    files divide uncompressed sound in other packets.
+    """
+    if info.cut is not None or not info.of_kind("audio"):
+        return []
+    try:
+        meant, found = _audio_times(source), _audio_times(written)
+    except (av.FFmpegError, OSError) as error:
+        return [f"the sound could not be compared with the source ({one_line(error)})"]
+    notes = []
+    for number, (old, new) in enumerate(zip(meant, found, strict=False)):
+        (tick, pcm, times), (tick_new, _, times_new) = old, new
+        late = [abs(a * tick - b * tick_new) for a, b in zip(times, times_new, strict=False)]
+        if not pcm and (len(times) != len(times_new) or max(late, default=0) > max(tick, tick_new)):
+            notes.append(f"sound {number + 1} has other packets or times than in the source")
+    return notes
+
+
+def _audio_times(path: Path) -> list[tuple[Fraction, bool, "array[int]"]]:
+    """For each stream of sound: its tick, whether it is uncompressed, the times of its packets."""
+    with av.open(f"file:{path.absolute()}", "r") as file:
+        times = {stream.index: array("q") for stream in file.streams.audio}
+        for packet in file.demux(*file.streams.audio):
+            if packet.stream.index in times and packet.size and packet.pts is not None:
+                times[packet.stream.index].append(packet.pts)
+        found = []
+        for stream in file.streams.audio:
+            uncompressed = "pcm" in stream.codec_context.name
+            found.append((stream.time_base or Fraction(1), uncompressed, times[stream.index]))
+        return found

@@ -1,0 +1,253 @@
+"""Videos to frames, one after the other: upright pixels with the exact time of each.
+
+Reads what FFmpeg reads, from a file or from standard input (`-`), and never more than a few
+frames at a time. A file that breaks off gives all that can be read, then `TruncatedVideoError`.
+"""
+
+import os
+from collections.abc import Iterator
+from contextlib import suppress
+from dataclasses import replace
+from fractions import Fraction
+from typing import NamedTuple
+
+import av
+from torch import Tensor
+
+from b2v.errors import MediaError, UsageError
+from b2v.media.info import describe, stated_end
+from b2v.media.photo import one_line
+from b2v.media.pipe import PIPE
+from b2v.media.pixels import ToPixels
+from b2v.media.source import open_source, video_stream
+
+SEEK_BACK = 2
+"""Seconds by which a seek goes too far back; pictures are stored in another order than shown."""
+LATE = Fraction(1, 2)
+"""Seconds by which a video may end before it should; the last frame may just stay."""
+LAST_FRAME = 1
+"""Seconds that the last frame may be stated to stay beyond its own duration."""
+
+
+class TruncatedVideoError(MediaError):
+    """The video broke off; `frames` of it were delivered."""
+
+    def __init__(self, message: str, frames: int) -> None:
+        super().__init__(message)
+        self.frames = frames
+
+
+class TimedFrame(NamedTuple):
+    """`pixels` [3, H, W], shown from `pts` for `duration`, both in ticks of the video."""
+
+    pixels: Tensor
+    pts: int
+    duration: int
+
+
+class VideoReader:
+    """An open video: `info` about it, and its frames by iteration, once. Use it with `with`.
+
+    `notes` are lines for the user on what was converted or left out; complete after the end.
+    """
+
+    def __init__(
+        self, path: str | os.PathLike[str], start: float | None, end: float | None
+    ) -> None:
+        self.name, self.live = os.fspath(path), os.fspath(path) == PIPE
+        _check_part(self.name, start, end)
+        self.container = open_source(self.name)
+        try:
+            self.stream = video_stream(self.container, self.name)
+            self._prepare(start, end)
+        except BaseException:
+            self.container.close()
+            raise
+
+    def _prepare(self, start: float | None, end: float | None) -> None:
+        """Find the first frame that is wanted, and all that `info` tells."""
+        self.count, self._damaged, self._broken, self._ended = 0, 0, "", False
+        self._end = Fraction(0)  # when the last frame that was read goes, in seconds
+        self._frames = self._decode()
+        first = next(self._frames, None)
+        if first is None:
+            raise MediaError(f"{self.name}: no frame can be read ({self._broken or 'none inside'})")
+        self.info = describe(self.name, self.container, self.stream, first)
+        self._pixels = ToPixels(first, self.info.turn, self.info.colours, self.info.codec)
+        zero, tick = first.pts or 0, self.info.time_base
+        self._from = None if start is None else zero + round(Fraction(start) / tick)
+        self._until = None if end is None else zero + round(Fraction(end) / tick)
+        if start and not self.live:
+            first = self._seek(first, zero) or first
+        self._shown = self._timed(first)
+        self._next = next(self._shown, None)
+        if self._next is None:
+            part = f"from {start or 0} s" + (f" to {end} s" if end else "")
+            raise UsageError(f"{self.name}: has no frames {part}; it is shorter")
+        self._offset = 0
+        if start is not None or end is not None:
+            self._offset = self._next[1]
+            until = None if self._until is None else self._until * tick
+            self.info = replace(self.info, frames=None, cut=(self._offset * tick, until))
+
+    def __enter__(self) -> "VideoReader":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Close the file."""
+        self.container.close()
+
+    def __iter__(self) -> Iterator[TimedFrame]:
+        """Yield the frames; raises TruncatedVideoError after the last where the file breaks off."""
+        while self._next is not None:
+            frame, pts, duration = self._next
+            self.count += 1
+            timed = TimedFrame(self._pixels(frame), pts - self._offset, duration)
+            if self.live:
+                yield timed
+            self._next = next(self._shown, None)
+            if not self.live:
+                yield timed
+        self._check_whole()
+
+    def skip(self, count: int) -> None:
+        """Pass over `count` frames, faster than by reading them."""
+        while self._next is not None and count > 0:
+            self._next, self.count, count = next(self._shown, None), self.count + 1, count - 1
+        if count:
+            raise MediaError(f"{self.name}: ends {count} frames before the place to go on from")
+
+    @property
+    def notes(self) -> list[str]:
+        """Lines for the user on what was converted or left out; complete after the end."""
+        info, notes = self.info, []
+        if info.colours.hdr:
+            notes.append(f"HDR ({info.colours.hdr}) was brought to standard range")
+        if info.interlaced:
+            notes.append("video is interlaced; its two fields are treated as one picture")
+        if self._pixels.scaled:
+            width, height = info.width, info.height
+            notes.append(f"{self._pixels.scaled} frames were scaled to {width}x{height}")
+        if self._damaged:
+            notes.append(f"{self._damaged} damaged pieces of the video could not be decoded")
+        return [f"{self.name}: {note}" for note in notes]
+
+    def _decode(self) -> Iterator[av.VideoFrame]:
+        """Yield decoded frames in the order they are shown; note where the file breaks off."""
+        self._held: av.Packet[av.VideoStream] | None = None  # damaged, and perhaps the last
+        self._packets = 0
+        try:
+            for packet in self.container.demux(self.stream):
+                self._packets += bool(packet.size)
+                if self._held is not None and packet.size:
+                    yield from self._decoded(self._held)
+                damaged = packet.is_corrupt and bool(packet.size)
+                self._held = packet if damaged else None if packet.size else self._held
+                if not damaged:
+                    yield from self._decoded(packet)
+        except (av.FFmpegError, OSError) as error:
+            self._broken = one_line(error)
+        if self._held is not None:
+            self._broken = "the last picture is cut"
+        self._ended = True
+
+    def _decoded(self, packet: "av.Packet[av.VideoStream]") -> list[av.VideoFrame]:
+        try:
+            return packet.decode()
+        except av.InvalidDataError:
+            self._damaged += 1
+            return []
+
+    def _timed(self, first: av.VideoFrame) -> Iterator[tuple[av.VideoFrame, int, int]]:
+        """Yield the wanted frames with their time and duration in ticks.
+
+        The time of a frame that has none, or that goes back, is put after the frame before.
+        A file is read one frame ahead, so that a frame lasts until the next one.
+        """
+        usual = max(1, round(self.info.frame_interval / self.info.time_base))
+        waiting: tuple[av.VideoFrame, int, int] | None = None
+        pts, lasts = None, usual
+        frame: av.VideoFrame | None = first
+        while frame is not None:
+            least = None if pts is None else pts + 1
+            found = frame.pts if frame.pts is not None else frame.dts
+            follows = 0 if pts is None else pts + lasts
+            pts = follows if found is None else found if least is None else max(found, least)
+            lasts = frame.duration or usual
+            self._end = (pts + lasts) * self.info.time_base
+            if waiting is not None:
+                yield waiting[0], waiting[1], pts - waiting[1]
+                waiting = None
+            if self._until is not None and pts >= self._until:
+                return
+            if self._from is None or pts >= self._from:
+                waiting = (frame, pts, lasts)
+                if self.live:
+                    yield waiting
+                    waiting = None
+            frame = next(self._frames, None)
+        if waiting is not None:
+            yield waiting[0], waiting[1], self._last_duration(waiting[1], waiting[2])
+
+    def _last_duration(self, pts: int, usual: int) -> int:
+        """How long the last frame stays: until the stated end of the video, where that fits."""
+        tick, stream = self.info.time_base, self.stream
+        end = stated_end(self.container, stream)
+        if end is None and stream.duration is not None and stream.start_time is not None:
+            end = (stream.start_time + stream.duration) * tick
+        if self._broken or end is None:
+            return usual
+        left = round(end / tick) - pts
+        return left if 0 < left <= usual + LAST_FRAME / tick else usual
+
+    def _seek(self, first: av.VideoFrame, zero: int) -> av.VideoFrame | None:
+        """Go to a key frame before the start; return the first frame from there on."""
+        assert self._from is not None  # only called with a start
+        back = self._from - round(SEEK_BACK / self.info.time_base)
+        if back <= zero:
+            return None
+        with suppress(av.FFmpegError):
+            self.container.seek(back, stream=self.stream, backward=True)
+            self._frames = self._decode()
+            landed = next(self._frames, None)
+            if landed is not None and landed.pts is not None and landed.pts <= self._from:
+                return landed
+        self.container.close()  # cannot be sought in: read from the beginning instead
+        self.container = open_source(self.name)
+        self.stream = video_stream(self.container, self.name)
+        self._frames = self._decode()
+        return next(self._frames, None)
+
+    def _check_whole(self) -> None:
+        """Raise TruncatedVideoError if the file ends before it should."""
+        if self.live or not self._ended:
+            return
+        missing, stated = "", stated_end(self.container, self.stream)
+        if self.info.cut is None and self.stream.frames > self._packets:
+            missing = f"{self.stream.frames} are stated"
+        elif stated is not None and stated - self._end > LATE:
+            missing = f"it should go on for {float(stated - self._end):.1f} s"
+        if why := self._broken or missing:
+            message = f"{self.name}: breaks off after {self.count} frames ({why})"
+            raise TruncatedVideoError(f"{message}; get a whole copy for the rest", self.count)
+
+
+def open_video(
+    path: str | os.PathLike[str], start: float | None = None, end: float | None = None
+) -> VideoReader:
+    """Open the first video stream of a file, or of standard input for `-`.
+
+    Only frames shown from `start` to before `end` are read, in seconds from the first frame;
+    their times then count from the first of them. Raises MediaError where there is no video
+    that can be decoded, UsageError where there is no such part.
+    """
+    return VideoReader(path, start or None, end)
+
+
+def _check_part(name: str, start: float | None, end: float | None) -> None:
+    low = 0.0 if start is None else start
+    if not 0 <= low < float("inf") or (end is not None and not low < end):
+        raise UsageError(f"{name}: no part from {start} to {end} s; expected 0 <= start < end")

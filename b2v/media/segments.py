@@ -1,0 +1,246 @@
+"""A video written in closed pieces, so that a run that was stopped can go on.
+
+The pieces lie in a hidden folder beside the target, `.<name>.b2v`. Each begins with a key
+frame, has its times from zero, and its name tells its place and its first time. All runs
+write them, so that one that was stopped and resumed gives the same pictures as one that was not.
+"""
+
+import math
+import re
+import shutil
+from array import array
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from fractions import Fraction
+from pathlib import Path
+
+import av
+from av.container import OutputContainer
+from torch import Tensor
+
+from b2v.errors import MediaError, UsageError
+from b2v.media.info import VideoInfo
+from b2v.media.photo import one_line
+from b2v.media.writer import CODECS, Encoding, VideoWriter
+
+FRAMES_EACH = 120
+"""Frames in a piece: what a stopped run loses at most."""
+PIECE = re.compile(r"(\d{6})_(-?\d+)\.(mp4|mov)")
+KEY, STATE = "key.txt", "state"
+AS_STORED = {"fflags": "nofillin+noparse"}
+"""Reads packets as they are stored; FFmpeg would guess the durations of VP9 anew."""
+
+
+class SegmentWriter:
+    """A video in pieces, with the interface of `VideoWriter`.
+
+    With `resume`, what an earlier run closed is taken over: go on with frame `done_frames`,
+    and with `state`, what the earlier run gave when it closed its last piece.
+
+    Args:
+        target: the video that it is to become; nothing is written under that name.
+        info: what the frames are, as the reader tells.
+        encoding: how to encode them.
+        each: frames in a piece.
+        key: what a run must have in common with the one that it resumes, as one text:
+            the source, the network, the options.
+        resume: take over the pieces of an earlier run; without, they are deleted.
+        keep: leave the closed pieces where the block ends with an error.
+        save: called before a piece is closed, for what the run needs to go on after it.
+
+    Raises:
+        UsageError: the earlier run had another `key`.
+        MediaError: the folder cannot be written to.
+
+    """
+
+    def __init__(
+        self,
+        target: Path,
+        info: VideoInfo,
+        encoding: Encoding | None = None,
+        *,
+        each: int = FRAMES_EACH,
+        key: str = "",
+        resume: bool = False,
+        keep: bool = False,
+        save: Callable[[], bytes] | None = None,
+    ) -> None:
+        self.target, self.info, self.encoding = target, info, encoding or Encoding()
+        self.each, self.keep, self.save = each, keep, save
+        self.folder = target.with_name(f".{target.name}.b2v")
+        self.timestamps, self.end = array("q"), 0
+        self.pieces: list[Path] = []
+        self.state: bytes | None = None
+        self._open: VideoWriter | None = None
+        self._first = self._in_piece = 0
+        with self._guarded():
+            if not resume:
+                self.remove()
+            self.folder.mkdir(exist_ok=True)
+            self._check_key(f"{key}\n{self.encoding}\n{each}\n")
+            self._take_over()
+        self.done_frames = len(self.timestamps)
+
+    def _check_key(self, key: str) -> None:
+        file = self.folder / KEY
+        if not file.exists():
+            file.write_text(key)
+        elif file.read_text() != key:
+            what = "was begun with another input or other options"
+            raise UsageError(f"{self.target}: {what}; use the same, or start without --resume")
+
+    def _take_over(self) -> None:
+        """Find the pieces that an earlier run closed, up to the first that cannot be read."""
+        for file in sorted(self.folder.iterdir()):
+            match = PIECE.fullmatch(file.name)
+            if match is None or int(match[1]) != len(self.pieces):
+                continue
+            try:
+                times, end = read_times(file, self.info)
+            except MediaError:
+                break
+            self.timestamps.extend(time + int(match[2]) for time in times)
+            self.end = end + int(match[2])
+            self.pieces.append(file)
+        saved = self.folder / f"{len(self.pieces):06d}.{STATE}"
+        self.state = saved.read_bytes() if saved.exists() else None
+
+    def __enter__(self) -> "SegmentWriter":
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
+        if kind is None:
+            self.close()
+        else:
+            self.abort()
+
+    def write(self, pixels: Tensor, pts: int, duration: int) -> None:
+        """Append `pixels` [3, H, W] in [0, 1], shown from `pts` for `duration` ticks.
+
+        Raises as `VideoWriter.write` does.
+        """
+        if self.timestamps and pts <= self.timestamps[-1]:
+            raise UsageError(f"{self.target}: time {pts} does not follow {self.timestamps[-1]}")
+        if self._open is None:
+            self._first, self._in_piece = pts, 0
+            file = self.folder / f"{len(self.pieces):06d}.part"
+            self._open = VideoWriter(file, self.info, self.encoding)
+            self._open.name = str(self.target)
+        self._open.write(pixels, pts - self._first, duration)
+        self.timestamps.append(pts)
+        self.end = pts + duration
+        self._in_piece += 1
+        if self._in_piece == self.each:
+            self.close()
+
+    def close(self) -> None:
+        """Close the piece that is being written, if any."""
+        if self._open is None:
+            return
+        writer, number, self._open = self._open, len(self.pieces), None
+        writer.close()
+        with self._guarded():
+            if self.save is not None:
+                (self.folder / f"{number + 1:06d}.{STATE}").write_bytes(self.save())
+            name = f"{number:06d}_{self._first}.{CODECS[self.encoding.codec].parts}"
+            self.pieces.append((self.folder / f"{number:06d}.part").rename(self.folder / name))
+            (self.folder / f"{number:06d}.{STATE}").unlink(missing_ok=True)
+
+    def abort(self) -> None:
+        """Drop the piece that is being written, and all of them unless they are to be kept."""
+        if self._open is not None:
+            self._open.abort()
+            (self.folder / f"{len(self.pieces):06d}.part").unlink(missing_ok=True)
+            self._open = None
+        if not self.keep:
+            self.remove()
+
+    def remove(self) -> None:
+        """Delete the folder with all pieces."""
+        if self.folder.is_dir():
+            shutil.rmtree(self.folder)
+
+    def join(self) -> Path:
+        """Put the closed pieces together in one file in the folder, without encoding again.
+
+        Raises MediaError where they do not fit together or the disk refuses.
+        """
+        self.close()
+        if not self.pieces:
+            raise MediaError(f"{self.target}: has no frames; nothing was written")
+        joined = self.folder / f"joined.{self.pieces[0].suffix[1:]}"
+        with self._guarded():
+            join(self.pieces, joined, self.info.time_base)
+        return joined
+
+    @contextmanager
+    def _guarded(self) -> Iterator[None]:
+        try:
+            yield
+        except (OSError, av.FFmpegError) as error:
+            why = f"cannot be written by way of {self.folder.name} ({one_line(error)})"
+            raise MediaError(f"{self.target}: {why}") from error
+
+
+def read_times(file: Path, info: VideoInfo) -> tuple[list[int], int]:
+    """Read when the frames of a piece are shown and when the last one goes, in ticks of `info`.
+
+    Raises MediaError where it cannot be read, or is not whole.
+    """
+    try:
+        with av.open(f"file:{file.absolute()}", "r", container_options=AS_STORED) as container:
+            stream = container.streams.video[0]
+            found = [
+                (packet.pts, packet.duration)
+                for packet in container.demux(stream)
+                if packet.size and packet.pts is not None and not packet.is_corrupt
+            ]
+            tick, stated = (stream.time_base or 1) / info.time_base, stream.frames
+    except (av.FFmpegError, IndexError) as error:
+        raise MediaError(f"{file}: cannot be read ({one_line(error)})") from error
+    if not found or len(found) != stated:
+        raise MediaError(f"{file}: holds {len(found)} frames of {stated}")
+    last = found[-1][0] + (found[-1][1] or 0)
+    return [round(pts * tick) for pts, _ in found], round(last * tick)
+
+
+def join(pieces: list[Path], joined: Path, tick: Fraction) -> None:
+    """Copy the packets of all pieces to one file, each from the time in its name on.
+
+    That time is in units of `tick` seconds. Raises MediaError where a piece is coded otherwise.
+    """
+    with av.open(f"file:{pieces[0].absolute()}", "r") as first:
+        template = first.streams.video[0]
+        scale = movie_timescale(tick.denominator)
+        options = {"movie_timescale": str(scale)}
+        with av.open(f"file:{joined.absolute()}", "w", options=options) as target:
+            stream = target.add_stream_from_template(template)
+            stream.codec_context.codec_tag = template.codec_context.codec_tag
+            for piece in pieces:
+                match = PIECE.fullmatch(piece.name)
+                assert match is not None  # the writer named it
+                late = int(match[2]) * tick
+                _append(piece, late, target, stream, template.codec_context.extradata)
+
+
+def _append(
+    piece: Path, late: Fraction, target: OutputContainer, stream: av.VideoStream, header: object
+) -> None:
+    """Copy the packets of one piece, `late` seconds later; `header` tells how they are coded."""
+    with av.open(f"file:{piece.absolute()}", "r", container_options=AS_STORED) as source:
+        copied = source.streams.video[0]
+        if copied.codec_context.extradata != header:
+            raise MediaError(f"{piece}: is coded otherwise; start without --resume")
+        for packet in source.demux(copied):
+            if packet.size and packet.pts is not None and packet.dts is not None:
+                shift = round(late / packet.time_base)
+                packet.pts, packet.dts = packet.pts + shift, packet.dts + shift
+                packet.stream = stream
+                target.mux(packet)
+
+
+def movie_timescale(*parts: int) -> int:
+    """Ticks a second in which MP4 can say exactly when a stream begins late, of such parts."""
+    scale = math.lcm(*parts)
+    return scale if scale < 2**31 else max(parts)

@@ -1,0 +1,158 @@
+import subprocess
+import sys
+import textwrap
+import threading
+from fractions import Fraction
+
+import av
+import pytest
+from imageio_ffmpeg import get_ffmpeg_exe
+from video_samples import EVEN, FRAMES, HEIGHT, TICK, UNEVEN, WIDTH, drawing, make_video, refused
+
+from b2v.errors import MediaError, ShapeError, UsageError
+from b2v.media import PipeClosedError, live_writer, open_video
+from b2v.media.live import LIVE_KINDS
+
+PASS = textwrap.dedent("""
+    import sys
+    from b2v.media import live_writer, open_video
+    with open_video("-") as reader, live_writer(reader.info, sys.argv[1]) as writer:
+        for frame in reader:
+            writer.write(*frame)
+            print(frame.pts, file=sys.stderr, flush=True)
+""")
+
+
+class Memory:
+    name = "-"
+
+    def __init__(self, room=10**9):
+        self.parts, self.room = [], room
+
+    def write(self, data):
+        if sum(map(len, self.parts)) + len(data) > self.room:
+            raise BrokenPipeError
+        self.parts.append(bytes(data))
+        return len(data)
+
+
+def passed_on(data, kind):
+    """Feed `data` through another process that reads and writes its standard streams."""
+    command = [sys.executable, "-c", PASS, kind]
+    return subprocess.run(command, input=data, capture_output=True, check=True)
+
+
+def read(path):
+    with open_video(path) as reader:
+        return [(frame.pts * reader.info.time_base, frame.pixels) for frame in reader]
+
+
+@pytest.mark.parametrize("kind", LIVE_KINDS)
+@pytest.mark.parametrize("source", ["matroska", "yuv4mpegpipe"])
+def test_a_video_goes_through_pipes(tmp_path, source, kind):
+    path = make_video(tmp_path / "a.mkv", EVEN, matrix=5, tags=(6, 6, 6))
+    raw = ["-f", source, "-pix_fmt", "yuv420p", "-"]
+    raw = ["-c", "copy", *raw] if source == "matroska" else raw
+    command = [get_ffmpeg_exe(), "-v", "error", "-i", str(path), *raw]
+    data = subprocess.run(command, capture_output=True, check=True).stdout
+    out = tmp_path / "out"
+    out.write_bytes(passed_on(data, kind).stdout)
+    frames = read(out)
+    assert len(frames) == FRAMES
+    for number, (time, pixels) in enumerate(frames):
+        assert abs(time - EVEN[number] * TICK) <= Fraction(1, 1000)
+        assert pixels.shape == (3, HEIGHT, WIDTH)
+        assert (pixels - drawing(number)).abs().max() < 20 / 255
+
+
+def test_uneven_times_go_through_matroska(tmp_path):
+    path = make_video(tmp_path / "a.mkv", UNEVEN)
+    (tmp_path / "out.mkv").write_bytes(passed_on(path.read_bytes(), "matroska").stdout)
+    assert [time for time, _ in read(tmp_path / "out.mkv")] == [time for time, _ in read(path)]
+
+
+@pytest.mark.parametrize("kind", LIVE_KINDS)
+def test_frames_come_out_before_the_end_goes_in(tmp_path, kind):
+    times = [20 * number for number in range(120)]
+    path = make_video(tmp_path / "a.mkv", times, options={"bf": "0"})
+    data = path.read_bytes()
+    command = [sys.executable, "-c", PASS, kind]
+    pipes = dict.fromkeys(("stdin", "stdout", "stderr"), subprocess.PIPE)
+    with subprocess.Popen(command, **pipes) as process:
+        came = []
+        late = threading.Timer(60, process.kill)
+        take = threading.Thread(target=lambda: came.extend(iter(lambda: out(10**6), b"")))
+        out = process.stdout.read1
+        late.start()
+        take.start()
+        process.stdin.write(data[: len(data) // 2])
+        process.stdin.flush()
+        for _ in range(30):
+            assert process.stderr.readline()
+        early = b"".join(came)
+        process.stdin.write(data[len(data) // 2 :])
+        process.stdin.close()
+        process.stderr.read()
+        take.join()
+        late.cancel()
+    assert process.returncode == 0
+    (tmp_path / "early").write_bytes(early)
+    (tmp_path / "all").write_bytes(b"".join(came))
+    with av.open(str(tmp_path / "early")) as file:
+        assert sum(bool(packet.size) for packet in file.demux(video=0)) >= 20
+    assert len(read(tmp_path / "all")) == 120
+
+
+@pytest.mark.parametrize("kind", LIVE_KINDS)
+def test_a_reader_that_goes_away_is_told_in_one_line(tmp_path, kind):
+    path = make_video(tmp_path / "a.mp4", EVEN)
+
+    def write():
+        with open_video(path) as reader, live_writer(reader.info, kind, sink=Memory(4700)) as out:
+            for frame in reader:
+                out.write(*frame)
+
+    message = refused(PipeClosedError, write)
+    assert message.startswith("-: nobody reads on after ")
+    assert not message.endswith(" 0 frames")
+
+
+def test_y4m_is_of_the_matrix_that_players_take(tmp_path):
+    path = make_video(tmp_path / "a.mkv", EVEN, size=(63, 47), codec="ffv1", pix_fmt="yuv444p")
+    memory = Memory()
+    with open_video(path) as reader, live_writer(reader.info, "y4m", sink=memory) as writer:
+        for frame in reader:
+            writer.write(*frame)
+        assert "expected [3, 47, 63]" in refused(ShapeError, writer.write, drawing(0), 0, 1)
+    data = b"".join(memory.parts)
+    assert data.startswith(
+        b"YUV4MPEG2 W63 H47 F30:1 Ip A1:1 C420mpeg2 XCOLORRANGE=LIMITED\nFRAME\n"
+    )
+    assert len(data) == data.index(b"FRAME") + FRAMES * (6 + 63 * 47 + 2 * 32 * 24)
+    (tmp_path / "out.y4m").write_bytes(data)
+    for number, (_, pixels) in enumerate(read(tmp_path / "out.y4m")):
+        assert (pixels - drawing(number, 47, 63)).abs().max() < 8 / 255
+
+
+@pytest.mark.parametrize("data", [b"", b"Dear diary, " * 100])
+def test_a_pipe_without_video_is_refused(data):
+    done = subprocess.run([sys.executable, "-c", PASS, "y4m"], input=data, capture_output=True)
+    assert b"MediaError: -: " in done.stderr.splitlines()[-1]
+
+
+def test_a_pipe_that_breaks_off_ends_with_what_came(tmp_path):
+    times = [20 * number for number in range(60)]
+    data = make_video(tmp_path / "a.mkv", times, options={"bf": "0"}).read_bytes()
+    done = passed_on(data[: len(data) // 2], "y4m")
+    assert 10 < len(done.stderr.splitlines()) < 60
+
+
+def test_terminals_and_unknown_kinds_are_refused(tmp_path, monkeypatch):
+    with open_video(make_video(tmp_path / "a.mp4")) as reader:
+        info = reader.info
+    assert "matroska or y4m" in refused(UsageError, live_writer, info, "avi")
+    monkeypatch.setattr("sys.stdout", type("Terminal", (), {"isatty": lambda _: True})())
+    assert "is the terminal" in refused(UsageError, live_writer, info)
+    monkeypatch.setattr("sys.stdin", type("Terminal", (), {"isatty": lambda _: True})())
+    assert "is the terminal" in refused(UsageError, open_video, "-")
+    assert issubclass(PipeClosedError, MediaError)
