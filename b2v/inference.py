@@ -1,4 +1,4 @@
-"""From one blurry photo to seven frames: pad, run, crop, clamp.
+"""From one blurry photo to seven frames: pad, run, crop, clamp, align.
 
 `restore` works on tensors; `extract` is what the command does, from a file to a clip.
 """
@@ -10,6 +10,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
+from b2v.direction import in_one_direction
 from b2v.errors import B2VError, ShapeError, WeightsError
 from b2v.frames import check_frame, crop_back, pad_to_multiple
 from b2v.media import Clip, read_photo
@@ -23,7 +24,12 @@ FPS = 10.0
 
 @torch.inference_mode()
 def restore(
-    net: Cascade | Unroll, blurry: Tensor, runtime: Runtime, *, middle: Tensor | None = None
+    net: Cascade | Unroll,
+    blurry: Tensor,
+    runtime: Runtime,
+    *,
+    middle: Tensor | None = None,
+    align: bool = True,
 ) -> Tensor:
     """Estimate the seven frames of one exposure.
 
@@ -32,6 +38,7 @@ def restore(
         blurry: [3, H, W] in [0, 1], at least 16 x 16 pixels.
         runtime: device and precision; an overflow in half precision is run again in fp32.
         middle: sharp middle frame of the same shape, used instead of the net's own.
+        align: have all of the picture run in one direction of time (`b2v.direction`).
 
     Returns:
         [7, 3, H, W] in [0, 1], on the CPU.
@@ -57,8 +64,10 @@ def restore(
     if not frames.isfinite().all():
         if runtime.precision == "fp32":
             raise WeightsError("the networks give values that are not finite; use other weights")
-        return restore(net, blurry, Runtime(runtime.device, "fp32"), middle=middle)
-    return crop_back(frames, *blurry.shape[1:]).clamp(0, 1).cpu()
+        full = Runtime(runtime.device, "fp32")
+        return restore(net, blurry, full, middle=middle, align=align)
+    frames = crop_back(frames, *blurry.shape[1:]).clamp(0, 1)
+    return (in_one_direction(frames) if align else frames).cpu()
 
 
 def extract(

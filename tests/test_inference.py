@@ -7,6 +7,8 @@ import pytest
 import torch
 from conftest import make_picture
 from test_cli_extract import write_tiny_cascade
+from test_direction import LEFT, filmed, torn
+from torch.nn import functional as F
 
 import b2v
 from b2v.errors import B2VError, MediaError, ShapeError, WeightsError
@@ -62,6 +64,18 @@ def test_frames_are_fp32_on_the_cpu_without_gradients(picture):
     frames = restore(Stub(), picture.requires_grad_(), BF16)
     assert (frames.dtype, frames.device.type) == (torch.float32, "cpu")
     assert not frames.requires_grad
+
+
+def test_all_of_a_picture_runs_in_one_direction_unless_asked_otherwise():
+    class Torn(Stub):
+        def __call__(self, blurry, middle=None):
+            assert blurry.shape[-2:] == (100, 140)
+            return F.pad(torn(filmed(right=1.5), LEFT), (0, 12, 0, 4))[None]
+
+    truth, blurry = filmed(right=1.5), torch.rand(3, 96, 128)
+    aligned, raw = (restore(Torn(), blurry, FP32, align=align) for align in (True, False))
+    assert torch.equal(raw, torn(truth, LEFT))
+    assert (aligned - truth).square().mean() < 0.25 * (raw - truth).square().mean()
 
 
 def overflow_in_bf16(blurry):
