@@ -1,14 +1,14 @@
-"""What a run of training is made of: its config, what a stage computes, and its loss.
+"""The stages of training: what each computes, its loss, and how it is validated.
 
 The cascade is trained in four stages (Jin et al., CVPR 2018, Sec. 5-6): stage 1 the middle net,
 stage 2 frames 3 and 5, stage 3 frames 2 and 6, stage 4 frames 1 and 7; each stands on the frozen
-networks of the stages before it. A model of one network has one stage.
+networks of the stages before it. A model of one network has one stage; that of networks for
+video is in `b2v.video_stage`.
 """
 
 import math
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal, cast, get_args
+from typing import cast
 
 import numpy as np
 import torch
@@ -19,8 +19,6 @@ from b2v.errors import UsageError
 from b2v.frames import FRAMES, MIDDLE, crop_back, pad_to_multiple
 from b2v.losses import (
     Frames,
-    PairLoss,
-    PixelLoss,
     best_order_loss,
     in_order,
     moves_against,
@@ -30,12 +28,14 @@ from b2v.losses import (
     runs_backwards,
 )
 from b2v.metrics import psnr
-from b2v.models import MODELS, ROLES, SEVEN
+from b2v.models import ROLES, SEVEN, VIDEO
+from b2v.models.dtb import DTB
 from b2v.models.unet import Hourglass, UNet
 from b2v.models.unroll import Unroll
+from b2v.recipes import TrainConfig, multiple_of
 from b2v.runtime import Runtime
+from b2v.video_stage import validate_video, video_loss
 
-Init = Literal["previous", "fresh"]
 Nets = dict[str, nn.Module]
 """Networks by role."""
 
@@ -44,81 +44,6 @@ FRAMES_OF: dict[str, tuple[int, ...]] = {
     **{role: tuple(sorted({MIDDLE - k, MIDDLE + k})) for k, role in enumerate(ROLES)},
 }
 """Indices of the frames that the network of a role gives, in order of time."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class TrainConfig:
-    """What a run does; everything but `steps` is fixed once it has begun."""
-
-    model: str = "b2v"
-    stage: int = 1
-    steps: int = 10_000
-    batch: int = 8
-    crop: int = 128
-    lr: float = 5e-4
-    warmup: int = 200
-    """Steps in which the learning rate rises from zero; then it falls to zero by a cosine."""
-    weight_decay: float = 1e-4
-    betas: tuple[float, float] = (0.9, 0.99)
-    clip: float = 5.0
-    """Largest norm of the gradient."""
-    ema: float = 0.999
-    """Decay of the moving average of weights, which is what is validated and exported."""
-    pixel: PixelLoss = "log-mse"
-    pair: PairLoss = "best-order"
-    canonical: float = 0.2
-    """Part of the run in which a net that chooses the direction of time has it prescribed
-    (`moves_against`), because one that starts with equal frames would never choose; then the
-    better direction counts."""
-    path_weight: float = 0.5
-    """Weight of `path_loss` for a net that estimates paths."""
-    teacher: float = 0.3
-    """Part of a side net's run that sees the true x4 (teacher forcing) less and less often;
-    from then on the middle net's own."""
-    init: Init = "previous"
-    """Where a side net of the U-Net kind starts: at the net of the stage before, which knows
-    how to deblur, or at random."""
-    start: str = ""
-    """File of a network whose weights a net of the U-Net kind starts with, as far as they fit."""
-    seed: int = 0
-    validate_every: int = 500
-
-    @property
-    def roles(self) -> tuple[str, ...]:
-        """Roles of the networks up to that of the stage, in training order."""
-        return tuple(MODELS[self.model])[: self.stage]
-
-    @property
-    def role(self) -> str:
-        """Role of the network that is trained."""
-        return self.roles[-1]
-
-
-def check(config: TrainConfig, clip_size: int) -> None:
-    """Check that a config can be trained on clips of so many pixels a side.
-
-    Raises UsageError, which names what is wrong and what would do.
-    """
-    choices = {
-        "model": (config.model, tuple(MODELS)),
-        "stage": (config.stage, tuple(range(1, 1 + len(MODELS.get(config.model, ROLES))))),
-        "pixel": (config.pixel, get_args(PixelLoss)),
-        "pair": (config.pair, get_args(PairLoss)),
-        "init": (config.init, get_args(Init)),
-    }
-    for name, (value, known) in choices.items():
-        if value not in known:
-            raise UsageError(f"{name} {value!r} is unknown; choose {', '.join(map(str, known))}")
-    plans = MODELS[config.model]
-    multiple = math.lcm(*(_multiple(plans[role].build()) for role in config.roles))
-    if config.crop % multiple:
-        raise UsageError(f"crop {config.crop} does not suit; take a multiple of {multiple}")
-    if config.crop > clip_size:
-        raise UsageError(f"crop {config.crop} is larger than the clips: {clip_size} pixels")
-
-
-def _multiple(net: nn.Module) -> int:
-    return cast("int", net.multiple)
 
 
 def new_network(config: TrainConfig, earlier: Nets, start: nn.Module | None = None) -> nn.Module:
@@ -134,7 +59,7 @@ def new_network(config: TrainConfig, earlier: Nets, start: nn.Module | None = No
 
     """
     torch.manual_seed(config.seed)
-    net = MODELS[config.model][config.role].build()
+    net = config.blueprint.build()
     if config.role == "pair35" and isinstance(net, UNet) and config.pair == "pair":
         nn.init.normal_(net.head.weight, std=1e-3)  # two equal frames have no gradient apart
     if config.init == "previous" and earlier and isinstance(net, UNet):
@@ -192,16 +117,18 @@ def seven_loss(
 ) -> Tensor:
     """Loss [B] of a net that gives all frames; arguments as of `stage_loss`.
 
-    In the beginning time runs so that the mean motion points to the right and down, then for
-    each sample in the direction that suits the net better.
+    In the beginning time runs so that the mean motion points to the right and down, and paths are
+    learned from known ways alone: what sharp frames say of a path that is still wrong is noise.
+    Then each sample goes in the direction that suits the net better, and frames teach paths too.
     """
-    frames, path = net.unroll(blurry)
+    beginning = step < config.canonical * config.steps
+    frames, path = net.unroll(blurry, teach_path=not beginning)
     losses = [
         in_order(frames.unbind(1), truth.unbind(1), config.pixel)
         + config.path_weight * path_loss(path, w)
         for truth, w in ((sharp, way), (sharp.flip(1), -way))
     ]
-    if step >= config.canonical * config.steps:
+    if not beginning:
         return torch.minimum(*losses)
     known = way.isfinite().flatten(1).all(1)
     seen = moves_against((sharp[:, MIDDLE - 1], sharp[:, MIDDLE + 1]))
@@ -210,16 +137,22 @@ def seven_loss(
 
 
 def stage_loss(
-    config: TrainConfig, nets: Nets, blurry: Tensor, sharp: Tensor, way: Tensor, step: int
+    config: TrainConfig,
+    nets: Nets,
+    blurry: Tensor,
+    sharp: Tensor,
+    way: Tensor | None,
+    step: int,
 ) -> Tensor:
     """Loss of a stage on a batch.
 
     Args:
         config: which stage, and which losses.
         nets: networks by role, up to and with that of the stage.
-        blurry: [B, 3, H, W].
-        sharp: [B, 7, 3, H, W].
-        way: [B, 2, H, W] true paths in pixels, not a number where unknown (`b2v.data.draw`).
+        blurry: [B, 3, H, W]; of video, [B, N, 3, H, W].
+        sharp: [B, 7, 3, H, W]; of video, [B, N, 3, H, W].
+        way: [B, 2, H, W] true paths in pixels, not a number where unknown (`b2v.data.draw`);
+            None for networks that do not estimate any.
         step: steps taken so far, on which teacher forcing and the direction of time depend.
 
     Returns:
@@ -227,7 +160,9 @@ def stage_loss(
 
     """
     role = config.role
-    if role == SEVEN:
+    if role == VIDEO:
+        return video_loss(cast("DTB", nets[VIDEO]), blurry, sharp, config.pixel)
+    if role == SEVEN and way is not None:
         return seven_loss(config, cast("Unroll", nets[SEVEN]), blurry, sharp, way, step)
     chance = np.random.default_rng((config.seed, step)).random()
     forced = chance * config.teacher * config.steps > step
@@ -261,12 +196,14 @@ def validate(
     Returns:
         Mean gain in dB over the blurry picture, in the better order of time a sample, and a
         picture [3, h, w] to look at: the first clips, a row each, blurry, then restored and
-        sharp of the role's first frame and its last.
+        sharp of the role's first frame and its last. Of video, `validate_video`'s.
 
     """
+    if role == VIDEO:
+        return validate_video(cast("DTB", nets[VIDEO]), validation, runtime, rows)
     gains: list[Tensor] = []
     strips: list[Tensor] = []
-    multiple = math.lcm(*(_multiple(net) for net in nets.values()))
+    multiple = math.lcm(*(multiple_of(net) for net in nets.values()))
     for clip in open_clips(validation):
         pictures = torch.from_numpy(clip.copy()).to(runtime.device).float() / 255
         blurry, truth = pictures[:1], torch.cat(frames_of(role, pictures[None, 1:]))
@@ -279,3 +216,16 @@ def validate(
             pairs = [blurry[0], restored[0], truth[0], restored[-1], truth[-1]]
             strips.append(torch.cat(pairs, dim=2))
     return float(torch.stack(gains).mean()), torch.cat(strips, dim=1).cpu()
+
+
+__all__ = [
+    "FRAMES_OF",
+    "Nets",
+    "TrainConfig",
+    "frames_of",
+    "new_network",
+    "restore_frames",
+    "seven_loss",
+    "stage_loss",
+    "validate",
+]

@@ -19,14 +19,15 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.utils.data import DataLoader
+from torch.utils.data import DataLoader, Dataset
 
 from b2v.data import Crops
 from b2v.errors import TrainingError
 from b2v.media import write_photo
-from b2v.models import MODELS
+from b2v.recipes import DECAY, DECAY_STEPS, TrainConfig, check, is_for_video
 from b2v.runtime import Runtime
-from b2v.stages import Nets, TrainConfig, check, new_network, stage_loss, validate
+from b2v.sequences import SequenceCrops
+from b2v.stages import Nets, new_network, stage_loss, validate
 from b2v.weights import load_network, save_network
 
 REPORT_EVERY = 50
@@ -45,7 +46,7 @@ class Report:
     """Part of the time that was spent waiting for data."""
     gain: float | None = None
     """Validation: PSNR in dB over the blurry picture, mean of this stage's frames in the
-    better of both orders."""
+    better of both orders; of video, of all frames over the blurry ones."""
 
 
 @dataclass
@@ -84,7 +85,7 @@ def train(
     Args:
         config: what to do.
         run: folder of the run, shared by its stages.
-        bank: clips to train on, as `b2v.data.build_bank` writes them.
+        bank: what to train on, by `b2v.data.build_bank` or, of video, `build_sequences`.
         validation: clips of other scenes.
         runtime: device and precision.
         resume: go on from `last.pt`; else a run that has begun is refused.
@@ -98,8 +99,7 @@ def train(
             stages missing, or the loss is no longer finite.
 
     """
-    crops = Crops(bank, size=config.crop, seed=config.seed)
-    check(config, crops.clips.shape[-1])
+    crops = open_crops(config, bank)
     folder = run / f"stage{config.stage}"
     earlier = _earlier(config, run, runtime)
     state = _begin(
@@ -131,6 +131,24 @@ def train(
             return
 
 
+def open_crops(config: TrainConfig, bank: Path) -> Crops | SequenceCrops:
+    """Open the crops of a bank that a config is trained on.
+
+    Raises:
+        UsageError: the config cannot be trained on them.
+        DatasetError: there is no bank, or it is of another kind.
+
+    """
+    if is_for_video(config.model):
+        frames = config.frames
+        sequences = SequenceCrops(bank, frames=frames, size=config.crop, seed=config.seed)
+        check(config, sequences.sequences.shape[-1], sequences.sequences.shape[2])
+        return sequences
+    crops = Crops(bank, size=config.crop, seed=config.seed)
+    check(config, crops.clips.shape[-1])
+    return crops
+
+
 def _step(
     config: TrainConfig,
     state: _State,
@@ -138,10 +156,11 @@ def _step(
     batch: list[Tensor],
     runtime: Runtime,
 ) -> Tensor:
-    """Take one step on a batch of `Crops`; returns the loss before it."""
+    """Take one step on a batch of items of `open_crops`; returns the loss before it."""
     nets = {**earlier, config.role: state.net}
-    blurry, sharp, way = batch
+    blurry, sharp, *ways = batch
     with runtime.autocast():
+        way = ways[0] if ways else None
         loss = stage_loss(config, nets, blurry, sharp, way, state.step).mean()
     for group in state.optimizer.param_groups:
         group["lr"] = _learning_rate(config, state.step)
@@ -159,15 +178,14 @@ def _step(
 
 def _learning_rate(config: TrainConfig, step: int) -> float:
     rise = min(1.0, (step + 1) / config.warmup)
+    if config.schedule == "steps":
+        return config.lr * rise * DECAY ** (step // DECAY_STEPS)
     return config.lr * rise * 0.5 * (1 + math.cos(math.pi * min(1.0, step / config.steps)))
 
 
 def _begin(config: TrainConfig, folder: Path, net: nn.Module, resume: bool) -> _State:
     """Make the state of a new run, or load that of one which was stopped."""
-    optimizer = torch.optim.AdamW(
-        net.parameters(), lr=config.lr, betas=config.betas, weight_decay=config.weight_decay
-    )
-    state = _State(net, copy.deepcopy(net).requires_grad_(False), optimizer)
+    state = _State(net, copy.deepcopy(net).requires_grad_(False), _optimizer(config, net))
     text = json.dumps(asdict(config), indent=1)
     if resume:
         if not (folder / "last.pt").exists():
@@ -184,6 +202,14 @@ def _begin(config: TrainConfig, folder: Path, net: nn.Module, resume: bool) -> _
     (folder / "config.json").write_text(text)
     _forget(folder / "metrics.csv", state.step)
     return state
+
+
+def _optimizer(config: TrainConfig, net: nn.Module) -> torch.optim.Optimizer:
+    kind: type[torch.optim.Adam | torch.optim.AdamW] = torch.optim.AdamW
+    decay = config.weight_decay
+    if config.optimizer == "adam":  # the gradient of decay * |W|^2 is 2 * decay * W
+        kind, decay = torch.optim.Adam, 2 * decay
+    return kind(net.parameters(), lr=config.lr, betas=config.betas, weight_decay=decay)
 
 
 def _earlier(config: TrainConfig, run: Path, runtime: Runtime) -> Nets:
@@ -218,10 +244,9 @@ def _milestone(
     gain, strip = validate(role, {**earlier, role: state.ema}, validation, runtime)
     if gain >= state.best:
         state.best = gain
-        blueprint = MODELS[config.model][role]
         path = _exported(config, run, role)
         path.parent.mkdir(exist_ok=True)
-        save_network(state.ema.state_dict(), blueprint, role, path)
+        save_network(state.ema.state_dict(), config.blueprint, role, path)
     folder = run / f"stage{config.stage}"
     write_photo(strip, folder / "strip.png", overwrite=True)
     part = folder / "last.pt.part"
@@ -231,7 +256,7 @@ def _milestone(
 
 
 def _loader(
-    crops: Crops, config: TrainConfig, step: int, workers: int
+    crops: Dataset[Any], config: TrainConfig, step: int, workers: int
 ) -> DataLoader[tuple[Tensor, ...]]:
     indices = range(step * config.batch, config.steps * config.batch)
     return DataLoader(

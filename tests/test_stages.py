@@ -12,7 +12,8 @@ from b2v.errors import UsageError
 from b2v.models import MODELS, ROLES, SEVEN, Blueprint
 from b2v.models.unet import UNet, UNetConfig
 from b2v.models.unroll import Unroll, UnrollConfig, Unrolled
-from b2v.stages import TrainConfig, check, frames_of, new_network, restore_frames, stage_loss
+from b2v.recipes import TrainConfig, check
+from b2v.stages import frames_of, new_network, restore_frames, stage_loss
 
 SMALL = {"widths": (6, 8), "blocks": (1, 1)}
 CONFIG = TrainConfig(model="tiny", steps=40, pixel="mse", teacher=0.5, canonical=0.0)
@@ -186,7 +187,7 @@ class KnownUnroll(nn.Module):
         super().__init__()
         self.answer = Unrolled(frames, path)
 
-    def unroll(self, _: Tensor) -> Unrolled:
+    def unroll(self, _: Tensor, *, teach_path: bool) -> Unrolled:
         return self.answer
 
 
@@ -199,7 +200,7 @@ def loss_of_seven(
     way: Tensor | None = None,
     **changes: Any,
 ) -> Tensor:
-    config = replace(CONFIG, model="b2v", **changes)
+    config = replace(CONFIG, model="unroll", **changes)
     unknown = torch.full((2, 2, *truth.shape[3:]), torch.nan)
     path, way = (unknown.nan_to_num() if path is None else path), (unknown if way is None else way)
     nets = {SEVEN: KnownUnroll(frames, path)}
@@ -259,9 +260,9 @@ def test_a_start_that_does_not_suit_is_refused(tiny):
 
 
 def test_a_model_of_one_network_has_one_stage():
-    check(replace(CONFIG, model="b2v"), 128)
+    check(replace(CONFIG, model="unroll"), 128)
     with pytest.raises(UsageError, match="stage 2 is unknown; choose 1"):
-        check(replace(CONFIG, model="b2v", stage=2), 128)
+        check(replace(CONFIG, model="unroll", stage=2), 128)
 
 
 @pytest.fixture(autouse=True)

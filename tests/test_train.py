@@ -18,8 +18,8 @@ import b2v.train
 from b2v.errors import B2VError, TrainingError
 from b2v.models import MODELS, ROLES, Blueprint
 from b2v.models.unet import UNetConfig
+from b2v.recipes import TrainConfig
 from b2v.runtime import Runtime
-from b2v.stages import TrainConfig
 from b2v.train import Report, train
 from b2v.weights import load_network
 

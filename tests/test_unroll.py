@@ -123,9 +123,9 @@ def test_half_precision_does_not_move_pictures_to_the_wrong_place(blurry):
     assert (half - net(blurry)).abs().max() < 0.05
 
 
-def test_the_default_model_is_this_network_alone():
-    net = MODELS["b2v"][SEVEN].build()
+def test_the_model_is_this_network_alone():
+    net = MODELS["unroll"][SEVEN].build()
     assert isinstance(net, Unroll)
     assert net.multiple == 8
     assert assemble({SEVEN: net}) is net
-    assert Blueprint.parse(*MODELS["b2v"][SEVEN].describe()) == MODELS["b2v"][SEVEN]
+    assert Blueprint.parse(*MODELS["unroll"][SEVEN].describe()) == MODELS["unroll"][SEVEN]

@@ -74,8 +74,7 @@ class Blueprint:
 
 
 MODELS: dict[str, dict[str, Blueprint]] = {
-    "b2v": {SEVEN: Blueprint("unroll", UnrollConfig())},
-    "cascade": {
+    "b2v": {
         "middle": Blueprint("unet", UNetConfig(inputs=1)),
         "pair35": Blueprint("unet", UNetConfig(inputs=2, outputs=2)),
         "pair26": Blueprint("unet", UNetConfig(inputs=3)),
@@ -90,6 +89,7 @@ MODELS: dict[str, dict[str, Blueprint]] = {
         "pair26": Blueprint("jin-side", JinSideConfig(outer=2)),
         "pair17": Blueprint("jin-side", JinSideConfig(outer=2)),
     },
+    "unroll": {SEVEN: Blueprint("unroll", UnrollConfig())},
 }
 """Blueprints of the networks of each model, by the model's name and the role, in training order."""
 

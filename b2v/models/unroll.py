@@ -62,12 +62,15 @@ class Unroll(Hourglass):
         """Estimate the seven frames [B, 7, 3, H, W] as `unroll` does."""
         return self.unroll(blurry, middle).frames
 
-    def unroll(self, blurry: Tensor, middle: Tensor | None = None) -> Unrolled:
+    def unroll(
+        self, blurry: Tensor, middle: Tensor | None = None, *, teach_path: bool = True
+    ) -> Unrolled:
         """Estimate the seven frames in order of time, and the paths along which they move.
 
         Args:
             blurry: [B, 3, H, W] in [0, 1], sides multiples of `multiple`.
             middle: sharp middle frame of the same shape to be used instead of the net's own.
+            teach_path: have gradients flow from the frames into the paths.
 
         """
         maps = self.maps(blurry).float()  # positions need more than half precision
@@ -76,7 +79,8 @@ class Unroll(Hourglass):
         times = torch.arange(-MIDDLE, MIDDLE + 1, device=blurry.device) / MIDDLE
         sides = torch.cat([times[:MIDDLE], times[MIDDLE + 1 :]]).view(1, -1, 1, 1, 1)  # no x4
         path, bend = self.config.reach * path, self.config.reach * bend
-        moved = move_along(x4, path[:, None] * sides + bend[:, None] * sides.square())
+        taken = path if teach_path else path.detach()
+        moved = move_along(x4, taken[:, None] * sides + bend[:, None] * sides.square())
         moved = moved + rest.reshape(moved.shape)  # [B, 6, 3, H, W]
         frames = torch.cat([moved[:, :MIDDLE], x4[:, None], moved[:, MIDDLE:]], dim=1)
         return Unrolled(frames, path)

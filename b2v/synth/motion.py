@@ -102,10 +102,26 @@ def warp_points(poses: Tensor, depth: Tensor) -> Tensor:
     size = depth.shape[-1]
     axis = torch.arange(size) - (size - 1) / 2
     y, x = torch.meshgrid(axis, axis, indexing="ij")
+    return warp(poses, x, y, 1 + depth, size)
+
+
+def warp(poses: Tensor, x: Tensor, y: Tensor, near: Tensor, size: int) -> Tensor:
+    """Where some pixels of a picture of `size` pixels a side look, in pixels from the centre.
+
+    Args:
+        poses: [N, 6].
+        x: columns of the pixels, from the centre, [h, w].
+        y: rows, likewise.
+        near: factor of the translation, [h, w].
+        size: side of the whole picture.
+
+    Returns:
+        [N, h, w, 2] x and y.
+
+    """
     tx, ty, roll, zoom, px, py = (p[:, None, None] for p in poses.unbind(1))
     scale = torch.exp(zoom) * (1 + (px * x + py * y) * (2 / size))
     cos, sin = torch.cos(roll) * scale, torch.sin(roll) * scale
-    near = 1 + depth
     return torch.stack([cos * x - sin * y + tx * near, sin * x + cos * y + ty * near], dim=-1)
 
 

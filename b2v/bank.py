@@ -1,0 +1,124 @@
+"""Banks: samples drawn once, by index, into memory-mapped arrays that all runs share.
+
+A bank is a folder with an array for each part of a sample, `bank.json`, the config that it was
+drawn with, and `done`, the number of samples drawn so far. Drawing goes on where it stopped:
+sample `index` is a pure function of the config and the index.
+"""
+
+import json
+import os
+from collections.abc import Callable, Iterator
+from concurrent.futures import ProcessPoolExecutor
+from dataclasses import Field, asdict
+from multiprocessing import get_context
+from pathlib import Path
+from typing import Any, ClassVar, Literal, NamedTuple, Protocol
+
+import numpy as np
+import torch
+from numpy.lib.format import open_memmap
+from numpy.typing import NDArray
+
+from b2v.errors import DatasetError
+
+FLUSH_EVERY = 100
+"""Samples between two times that what is done is secured."""
+
+Draw = Callable[[int], tuple[NDArray[Any], ...]]
+
+
+class BankConfig(Protocol):
+    """Config of a bank: a frozen dataclass that says how many samples are drawn."""
+
+    __dataclass_fields__: ClassVar[dict[str, Field[Any]]]
+
+    @property
+    def clips(self) -> int:
+        """Samples in the bank."""
+
+
+class Part(NamedTuple):
+    """One array of a bank: `name` of its file, `kind` of its values, `shape` in one sample."""
+
+    name: str
+    kind: type[np.generic]
+    shape: tuple[int, ...]
+
+
+def is_complete(folder: Path, config: BankConfig) -> bool:
+    """Tell whether `folder` holds all samples of a bank of this config."""
+    card, done = folder / "bank.json", folder / "done"
+    return (
+        done.exists()
+        and card.read_text() == _text(config)
+        and int(done.read_text()) == config.clips
+    )
+
+
+def fill(
+    folder: Path, config: BankConfig, parts: tuple[Part, ...], draw: Draw, every: int = FLUSH_EVERY
+) -> Iterator[int]:
+    """Draw all samples of a bank into `folder`, going on where an earlier run stopped.
+
+    Args:
+        folder: of the bank; made where it is missing.
+        config: written beside the arrays.
+        parts: the arrays of a sample.
+        draw: gives the arrays of sample `index`; it is called in forked processes, which see
+            what it refers to without its being sent.
+        every: samples between two reports, after which what is done is secured.
+
+    Yields:
+        The number of samples done.
+
+    Raises:
+        DatasetError: `folder` holds a bank of another config.
+
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    card, done_file = folder / "bank.json", folder / "done"
+    text = _text(config)
+    if card.exists() and card.read_text() != text:
+        raise DatasetError(f"{folder}: holds a bank of another config; name another folder")
+    done = int(done_file.read_text()) if done_file.exists() else 0
+    mode: Literal["r+", "w+"] = "r+" if done else "w+"
+    arrays = [
+        open_memmap(folder / p.name, mode, p.kind, None if done else (config.clips, *p.shape))
+        for p in parts
+    ]
+    card.write_text(text)
+    _worker["draw"] = draw
+    fork = get_context("fork")
+    with ProcessPoolExecutor(os.cpu_count(), fork, torch.set_num_threads, (1,)) as pool:
+        for sample in pool.map(_draw, range(done, config.clips), chunksize=4):
+            for array, values in zip(arrays, sample, strict=True):
+                array[done] = values
+            done += 1
+            if done % every == 0 or done == config.clips:
+                for array in arrays:
+                    array.flush()
+                part = done_file.with_suffix(".part")
+                part.write_text(str(done))
+                part.replace(done_file)
+                yield done
+
+
+def open_array(folder: Path, name: str) -> NDArray[Any]:
+    """Map an array of a bank into memory, samples first.
+
+    Raises DatasetError when there is no such bank.
+    """
+    if not (folder / name).exists():
+        raise DatasetError(f"{folder}: no bank of {Path(name).stem} there; draw one first")
+    return np.load(folder / name, mmap_mode="r")
+
+
+def _text(config: BankConfig) -> str:
+    return json.dumps(asdict(config), indent=1)
+
+
+_worker: dict[str, Draw] = {}
+
+
+def _draw(index: int) -> tuple[NDArray[Any], ...]:
+    return _worker["draw"](index)
