@@ -88,8 +88,12 @@ def _frame(stem: Path, blurry: Path) -> Path:
     raise DatasetError(f"{stem}.png: missing; {blurry} needs the {FRAMES} frames around it")
 
 
-def evaluate(net: Cascade | Unroll, windows: list[Window], runtime: Runtime) -> Iterator[Score]:
+def evaluate(
+    net: Cascade | Unroll, windows: list[Window], runtime: Runtime, *, align: bool = True
+) -> Iterator[Score]:
     """Restore and score one window after the other; `net` lies on the runtime's device.
+
+    `align` as of `restore`.
 
     Raises:
         B2VError: a picture cannot be read, or is too small for the networks.
@@ -102,7 +106,7 @@ def evaluate(net: Cascade | Unroll, windows: list[Window], runtime: Runtime) -> 
         for path, frame in zip(window.sharp, sharp, strict=True):
             if frame.shape != blurry.shape:
                 raise DatasetError(f"{path}: is not of the same size as {window.blurry}")
-        restored = restore(net, blurry, runtime)
+        restored = restore(net, blurry, runtime, align=align)
         yield score(window.name, blurry, restored, torch.stack(sharp))
 
 
