@@ -1,0 +1,263 @@
+"""`b2v synth-dataset`: blurry and sharp pictures from high-rate videos and from photographs."""
+
+import os
+import re
+from dataclasses import replace
+from enum import Enum
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from b2v.cli import options
+from b2v.errors import UsageError
+
+if TYPE_CHECKING:
+    from b2v.synthesis import Aperture, Finished, Plan, Recipe
+
+FAILED, PARTLY_FAILED = 1, 4
+
+
+class Layout(str, Enum):
+    """How the sources lie."""
+
+    AUTO = "auto"
+    GOPRO = "gopro"
+    REDS = "reds"
+    BSD = "bsd"
+    FRAMES = "frames"
+    VIDEOS = "videos"
+    PHOTOS = "photos"
+
+
+class Written(str, Enum):
+    """How the dataset is laid out."""
+
+    GOPRO7 = "gopro7"
+    GOPRO = "gopro"
+    REDS = "reds"
+    BSD = "bsd"
+    PAIRS = "pairs"
+
+
+class Format(str, Enum):
+    """Kind of picture."""
+
+    PNG = "png"
+    JPG = "jpg"
+
+
+class Name(str, Enum):
+    """Recipes."""
+
+    JIN = "jin"
+    KIM = "kim"
+    REDS = "reds"
+    GOPRO = "gopro"
+
+
+class Light(str, Enum):
+    """What is averaged."""
+
+    LINEAR = "linear"
+    CODE = "code"
+
+
+class Curve(str, Enum):
+    """From code values to light."""
+
+    SRGB = "srgb"
+    GAMMA = "gamma2.2"
+
+
+class Hole(str, Enum):
+    """The aperture: a plain one, or with a phase mask and a sweep of focus."""
+
+    OPEN = "open"
+    CODED = "coded"
+
+
+class Sweep(str, Enum):
+    """Direction of the sweep of focus."""
+
+    FORWARD = "forward"
+    BACKWARD = "backward"
+
+
+Sources = Annotated[
+    list[Path] | None,
+    typer.Argument(help="Datasets, folders of frames, videos, photographs.", metavar="SRC..."),
+]
+Output = Annotated[
+    Path | None, typer.Option("--output", "-o", help="Folder of the dataset.", metavar="DIR")
+]
+LayoutIn = Annotated[Layout, typer.Option(help="How SRC lies; auto looks at it.")]
+Write = Annotated[Written, typer.Option(help="Layout to write.")]
+Kind = Annotated[Format, typer.Option("--format", help="Kind of picture.")]
+Split = Annotated[
+    str | None, typer.Option(help="Shares of whole sequences, as train:0.8,test:0.2.")
+]
+Preset = Annotated[
+    Name,
+    typer.Option(
+        help="jin: 7 frames, 0.45 of the size; kim: 7 to 15 frames with gaps, within 960x540;"
+        " reds: 7 frames; gopro: 7 to 13 frames. The options below change it."
+    ),
+]
+Frames = Annotated[int | None, typer.Option(help="Frames averaged, an odd number.")]
+Stride = Annotated[int | None, typer.Option(help="Frames from one window to the next.")]
+Scale = Annotated[str | None, typer.Option(help="Size: a factor as 0.45, or 960x540 at most.")]
+Noise = Annotated[float, typer.Option(help="Noise on blurry pictures; 0.01 is 1 % of white.")]
+LightOption = Annotated[Light, typer.Option(help="Average light, or code values.")]
+CurveOption = Annotated[Curve, typer.Option(help="Curve between both.")]
+SubFrames = Annotated[
+    int | None,
+    typer.Option(help="Instants a frame: of photographs, and of the focus of a coded aperture."),
+]
+Seed = Annotated[int, typer.Option(help="Seed of everything random.")]
+PerPhoto = Annotated[int, typer.Option(help="Windows of each photograph.", min=1)]
+Size = Annotated[int, typer.Option(help="Side of windows of photographs in pixels.", min=16)]
+Objects = Annotated[
+    Path | None,
+    typer.Option(help="Folder of cut-outs (alpha) to fly through photographs.", metavar="DIR"),
+]
+ApertureOption = Annotated[Hole, typer.Option(help="coded: phase mask and focus sweep.")]
+Psf = Annotated[
+    Path | None, typer.Option(help="PSFs of the coded aperture, .npz with `psfs` [T, k, k, 3].")
+]
+Gains = Annotated[
+    bool, typer.Option("--his-gains", help="Keep the light that PSFs lose, as in Berman 2021.")
+]
+SweepOption = Annotated[Sweep, typer.Option(help="Direction of the focus sweep.")]
+ShowPsf = Annotated[
+    Path | None,
+    typer.Option(help="Draw the PSFs over the exposure and stop.", metavar="PICTURE"),
+]
+Jobs = Annotated[int, typer.Option("--jobs", "-j", help="Sequences at a time; 0: one a core.")]
+
+
+def command(
+    sources: Sources = None,
+    output: Output = None,
+    layout: LayoutIn = Layout.AUTO,
+    write: Write = Written.GOPRO7,
+    kind: Kind = Format.PNG,
+    split: Split = None,
+    recipe: Preset = Name.JIN,
+    frames: Frames = None,
+    stride: Stride = None,
+    scale: Scale = None,
+    noise: Noise = 0.0,
+    light: LightOption = Light.LINEAR,
+    curve: CurveOption = Curve.GAMMA,
+    sub_frames: SubFrames = None,
+    seed: Seed = 0,
+    per_photo: PerPhoto = 4,
+    size: Size = 256,
+    objects: Objects = None,
+    aperture: ApertureOption = Hole.OPEN,
+    psf: Psf = None,
+    his_gains: Gains = False,
+    sweep: SweepOption = Sweep.FORWARD,
+    show_psf: ShowPsf = None,
+    jobs: Jobs = 0,
+    quiet: options.Quiet = False,
+) -> None:
+    """Write blurry pictures and the sharp frames behind them, with a manifest.
+
+    A stopped run goes on when it is started again. Example:
+    b2v synth-dataset GOPRO_Large_all -o windows --split train:0.8,test:0.2
+    """
+    from b2v.synthesis import Settings, find_sequences, plan
+
+    lens = _aperture(aperture, psf, his_gains, sweep, drawn=show_psf is not None)
+    if show_psf is not None and lens is not None:
+        return _draw(lens, show_psf)
+    if not sources or output is None:
+        raise UsageError("give sources and the folder to write: b2v synth-dataset SRC -o DIR")
+    settings = Settings(
+        recipe=_recipe(recipe.value, frames, stride, scale),
+        layout=write.value, suffix=kind.value, light=light.value, curve=curve.value,
+        noise=noise, sub_frames=sub_frames, per_photo=per_photo, photo_size=size,
+        objects=None if objects is None else str(objects), aperture=lens, seed=seed,
+    )  # fmt: skip
+    found = find_sequences(sources, layout.value, leave_out=output)
+    _run(plan(found, settings, output, _splits(split)), jobs or os.cpu_count() or 1, quiet)
+
+
+def _aperture(
+    hole: Hole, psf: Path | None, gains: bool, sweep: Sweep, *, drawn: bool
+) -> "Aperture | None":
+    """Settle the coded aperture; read its file once, so that a bad one is known before work."""
+    from b2v.synthesis import Aperture
+
+    if hole is Hole.OPEN and not drawn:
+        if psf or gains or sweep is Sweep.BACKWARD:
+            raise UsageError("--psf, --his-gains and --sweep need --aperture coded")
+        return None
+    name = None if psf is None else str(psf)
+    lens = Aperture(psf=name, gains=gains, backward=sweep is Sweep.BACKWARD)
+    lens.psfs(1)
+    return lens
+
+
+def _draw(lens: "Aperture", picture: Path) -> None:
+    from b2v.media import write_photo
+    from b2v.synth.aperture import show_psf
+
+    if picture.exists():
+        raise UsageError(f"{picture}: exists already; give another name")
+    write_photo(show_psf(lens.psfs(7)), picture)
+    typer.echo(picture)
+
+
+def _recipe(name: str, frames: int | None, stride: int | None, scale: str | None) -> "Recipe":
+    """Take a recipe and change what is given."""
+    from b2v.synthesis import RECIPES
+
+    recipe = RECIPES[name]
+    if frames is not None:
+        recipe = replace(recipe, frames=(frames,))
+    if stride is not None:
+        recipe = replace(recipe, stride=stride)
+    if scale is None:
+        return recipe
+    if match := re.fullmatch(r"(\d+)x(\d+)", scale):
+        return replace(recipe, scale=1.0, box=(int(match[1]), int(match[2])))
+    try:
+        return replace(recipe, scale=float(scale), box=None)
+    except ValueError:
+        raise UsageError(f"--scale {scale}: expected a factor as 0.45, or 960x540") from None
+
+
+def _splits(text: str | None) -> dict[str, float] | None:
+    """Read shares of splits, as train:0.8,test:0.2."""
+    if text is None:
+        return None
+    found = re.findall(r"([\w-]+):(\d*\.?\d+)(?:,|$)", text)
+    if ",".join(":".join(pair) for pair in found) != text or len(dict(found)) < len(found):
+        raise UsageError(f"--split {text}: expected shares as train:0.8,test:0.2")
+    return {name: float(share) for name, share in found}
+
+
+def _run(plan: "Plan", jobs: int, quiet: bool) -> None:
+    """Write the dataset, say how far it is, and leave with the code that fits."""
+    from b2v.synthesis import Finished, synthesise
+
+    ticker, windows, ends = options.Ticker(), 0, list["Finished"]()
+    for report in synthesise(plan, jobs):
+        if isinstance(report, Finished):
+            ends.append(report)
+            if report.problem:
+                options.note(f"b2v: {options.one_line(report.problem)}")
+        else:
+            windows += 1
+        if ticker.due():
+            done = f"{len(ends)} of {len(plan.sequences)} sequences"
+            options.note(f"{plan.folder}: {windows} windows, {done} done", quiet=quiet)
+    before = sum(end.before for end in ends)
+    there = f"; {before} were there" if before else ""
+    options.note(f"{windows} windows of {len(ends)} sequences{there}", quiet=quiet)
+    if any(end.problem for end in ends):
+        raise typer.Exit(PARTLY_FAILED if windows + before else FAILED)
+    typer.echo(plan.folder)

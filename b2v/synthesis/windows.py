@@ -1,0 +1,172 @@
+"""Windows: a blurry picture and the sharp frames behind it, from videos and from photographs."""
+
+from collections.abc import Iterator, Set
+from dataclasses import dataclass, replace
+
+import torch
+from torch import Tensor
+
+from b2v.color import to_encoded, to_linear
+from b2v.errors import DatasetError
+from b2v.frames import FRAMES, MIDDLE, MIN_SIDE
+from b2v.media import read_photo
+from b2v.metrics import psnr
+from b2v.synth.aperture import by_frame, through_psfs
+from b2v.synth.exposure import expose
+from b2v.synth.motion import MotionConfig
+from b2v.synth.scene import Scene, render
+from b2v.synthesis.reading import Faults, Frame, read_frames, resize
+from b2v.synthesis.recipe import Light, Settings
+from b2v.synthesis.sources import Sequence
+
+BLUR_PSNR = (17.0, 36.0)
+"""Accepted PSNR in dB between a photograph's plain blur and its middle frame."""
+TRIES = 6
+"""Draws of a photograph's motion before one outside `BLUR_PSNR` is taken all the same."""
+
+
+@dataclass(frozen=True, eq=False)
+class Window:
+    """Window `index` of a sequence; its frames are `positions` from 0 in it, called `numbers`."""
+
+    index: int
+    positions: tuple[int, ...]
+    numbers: tuple[int, ...]
+    sharp: Tensor  # [tau, 3, H, W]
+    blurry: dict[Light, Tensor]  # [3, H, W] each
+    period: int
+    sub_frames: int
+    scale: float
+
+    @property
+    def centre(self) -> int:
+        """Number of the middle frame."""
+        return self.numbers[len(self.numbers) // 2]
+
+
+def windows_of(
+    sequence: Sequence, settings: Settings, objects: list[Tensor], done: Set[int], faults: Faults
+) -> Iterator[Window]:
+    """Make the windows of a sequence in order, but those that are `done`; note its faults.
+
+    Raises:
+        B2VError: the sequence cannot be read, or is too short for a single window.
+
+    """
+    if sequence.kind == "photo":
+        return _of_photo(sequence, settings, objects, done)
+    return _of_video(sequence, settings, done, faults)
+
+
+def _of_video(
+    sequence: Sequence, settings: Settings, done: Set[int], faults: Faults
+) -> Iterator[Window]:
+    tau, period = settings.recipe.draw(settings.rng(sequence.name))
+    index = next(number for number in range(len(done) + 1) if number not in done)
+    # The end of the window before is there for sure, the beginning of this one may not be.
+    skip = min(index * period, (index - 1) * period + tau) if index else 0
+    psfs, steps, count = None, settings.steps(), skip
+    if settings.aperture is not None:
+        psfs = by_frame(settings.aperture.psfs(tau * steps), tau)
+    held: list[Frame] = []
+    for frame in read_frames(sequence, faults, skip):
+        count = frame.position + 1
+        if frame.position < index * period:
+            continue
+        held.append(_resized(frame, settings))
+        if count < index * period + tau:
+            continue
+        if any(f.fault for f in held[1:]):
+            faults.windows += index not in done
+        elif index not in done:
+            scale = held[0].pixels.shape[2] / frame.pixels.shape[2]
+            yield _expose_frames(index, held, settings, psfs, (period, steps, scale))
+        index += 1
+        held = [f for f in held if f.position >= index * period]
+    if index == 0 and not faults.broken:
+        raise DatasetError(f"{sequence.path}: has {count} frames; a window takes {tau}")
+
+
+def _resized(frame: Frame, settings: Settings) -> Frame:
+    curve = settings.curve if settings.light == "linear" else None
+    pixels = resize(frame.pixels, settings.recipe, curve)
+    if min(pixels.shape[1:]) < MIN_SIDE:
+        size = f"{pixels.shape[2]}x{pixels.shape[1]}"
+        raise DatasetError(f"frames become {size} pixels; {MIN_SIDE} a side are needed at least")
+    return replace(frame, pixels=pixels)
+
+
+def _expose_frames(
+    index: int,
+    frames: list[Frame],
+    settings: Settings,
+    psfs: Tensor | None,
+    facts: tuple[int, int, float],
+) -> Window:
+    sharp = torch.stack([f.pixels for f in frames])
+    light_lin = to_linear(sharp, settings.curve)
+    blurry = _expose(light_lin, settings, psfs)
+    positions, numbers = tuple(f.position for f in frames), tuple(f.number for f in frames)
+    return Window(index, positions, numbers, sharp, blurry, *facts)
+
+
+def _of_photo(
+    sequence: Sequence, settings: Settings, objects: list[Tensor], done: Set[int]
+) -> Iterator[Window]:
+    photo = (read_photo(sequence.path).on_white() * 255).round().byte()
+    if min(photo.shape[1:]) < MIN_SIDE:
+        raise DatasetError(f"{sequence.path}: is too small to be set in motion")
+    for index in sorted(set(range(settings.per_photo)) - done):
+        scene = _random_scene(photo, objects, sequence, settings, index)
+        aperture = settings.aperture
+        psfs = None if aperture is None else aperture.psfs(len(scene.light_lin))
+        blurry = _expose(scene.light_lin, settings, psfs)
+        first, sharp = index * FRAMES, scene.sharp(settings.curve)
+        positions = tuple(range(first, first + FRAMES))
+        numbers = tuple(number + 1 for number in positions)
+        yield Window(index, positions, numbers, sharp, blurry, FRAMES, scene.sub_frames, 1.0)
+
+
+def _random_scene(
+    photo: Tensor, objects: list[Tensor], sequence: Sequence, settings: Settings, index: int
+) -> Scene:
+    """Draw motion until the blur is neither nothing nor hopeless; the aperture plays no part."""
+    rng = settings.rng(sequence.name, index)
+    for _ in range(TRIES):
+        scene = render(
+            photo,
+            objects,
+            rng,
+            size=settings.photo_size,
+            config=MotionConfig(),
+            curve=settings.curve,
+            sub_frames=settings.sub_frames,
+        )
+        plain = expose(scene.light_lin, settings.curve)
+        if BLUR_PSNR[0] <= psnr(plain, scene.sharp(settings.curve)[MIDDLE]) <= BLUR_PSNR[1]:
+            break
+    return scene
+
+
+def _expose(light_lin: Tensor, settings: Settings, psfs: Tensor | None) -> dict[Light, Tensor]:
+    """Average instants [N, 3, H, W] as light or as code values, as the layout has it."""
+    both: tuple[Light, ...] = ("linear", "code")
+    kinds = both if settings.layout == "gopro" else (settings.light,)
+    blurry: dict[Light, Tensor] = {}
+    for kind in kinds:
+        values = light_lin if kind == "linear" else to_encoded(light_lin, settings.curve)
+        mean = values.mean(0) if psfs is None else through_psfs(values, psfs)
+        mean = mean.clamp(0, 1)
+        blurry[kind] = to_encoded(mean, settings.curve) if kind == "linear" else mean
+    return blurry
+
+
+def with_noise(window: Window, sequence: Sequence, settings: Settings) -> Window:
+    """Add the noise of the settings to the blurry pictures, the same wherever it is made."""
+    if not settings.noise:
+        return window
+    shape = tuple(window.sharp.shape[1:])
+    noise = settings.rng(sequence.name, window.index, 1).standard_normal(shape, dtype="float32")
+    grain = settings.noise * torch.from_numpy(noise)
+    noisy = {kind: (pixels + grain).clamp(0, 1) for kind, pixels in window.blurry.items()}
+    return replace(window, blurry=noisy)
