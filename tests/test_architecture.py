@@ -11,23 +11,34 @@ PACKAGE = Path(__file__).parents[1] / "b2v"
 LAYERS = {
     "errors": 0,
     "color": 0,
+    "bank": 1,
     "frames": 1,
     "models": 2,
     "losses": 2,
     "metrics": 2,
+    "direction": 2,
     "media": 3,
     "weights": 3,
     "synth": 3,
     "runtime": 3,
     "inference": 4,
     "streaming": 4,
-    "data": 4,
-    "stages": 5,
-    "train": 6,
-    "evaluate": 6,
-    "cli": 7,
+    "sources": 4,
+    "augment": 4,
+    "recipes": 4,
+    "synthesis": 4,
+    "data": 5,
+    "sequences": 5,
+    "deblurring": 6,
+    "video_stage": 6,
+    "stages": 7,
+    "train": 8,
+    "evaluate": 8,
+    "bench": 8,
+    "evaluate_video": 9,
+    "cli": 10,
 }
-TOP = 8
+TOP = 11
 """Layer of the package's own page and of `python -m b2v`."""
 WITHIN_A_LAYER = {("losses", "metrics")}
 OWNERS = {

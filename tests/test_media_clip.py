@@ -312,3 +312,13 @@ def test_reading_what_is_no_clip_is_refused(tmp_path):
     for name in ("text.mp4", "text.gif", "empty", "none.mp4", "none.txt"):
         with pytest.raises(MediaError, match=name):
             read_clip(tmp_path / name)
+
+
+@pytest.mark.parametrize("axis", [1, 2])
+def test_colour_of_odd_sizes_is_not_moved(tmp_path, axis):
+    red = torch.linspace(0.25, 0.75, 17).expand(17, 17)
+    red = red if axis == 2 else red.T
+    pixels = torch.stack([red, torch.full_like(red, 0.4), 1 - red])
+    Clip(pixels.expand(FRAMES, -1, -1, -1), 10).save(tmp_path / "clip.mp4")
+    moved = (read_clip(tmp_path / "clip.mp4").frames - pixels)[..., 2:-2, 2:-2].mean((0, 2, 3))
+    assert moved.abs().max() < 1 / 255  # half a pixel would be 4

@@ -14,7 +14,7 @@ from typing import Annotated
 import typer
 
 from b2v import __version__
-from b2v.cli import demo, evaluate, extract, options, train, weights
+from b2v.cli import bench, deblur, demo, evaluate, extract, options, synth, train, weights
 from b2v.errors import B2VError
 
 FAILED, WRONG_USAGE, INTERRUPTED = 1, 2, 130
@@ -29,9 +29,12 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 app.command("extract")(extract.command)
+app.command("deblur")(deblur.command)
 app.command("demo")(demo.command)
 app.command("eval")(evaluate.command)
+app.command("synth-dataset")(synth.command)
 app.command("train")(train.command)
+app.command("bench")(bench.command)
 app.add_typer(weights.app, name="weights")
 
 

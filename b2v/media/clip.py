@@ -58,11 +58,9 @@ MAX_NAME = 240
 """Bytes in a name: file systems take 255, and a hidden name beside it is longer."""
 BT709, TV_RANGE = 1, 1
 """ISO/IEC 23091-2 code of BT.709 primaries, transfer and matrix; FFmpeg's limited range."""
-TO_BT709 = (
-    "flags=bicubic+accurate_rnd+full_chroma_inp:out_color_matrix=bt709:out_range=tv"
-    ":out_h_chr_pos=0:out_v_chr_pos=128"
-)
-"""FFmpeg's conversion with exact rounding; colour sits where H.264 has it, on even columns."""
+TO_BT709 = "flags=bicubic+accurate_rnd+full_chroma_inp:out_color_matrix=bt709:out_range=tv"
+PLACES = {"yuv420p": ":out_h_chr_pos=0:out_v_chr_pos=128"}
+"""FFmpeg's conversion with exact rounding, and where H.264 has colour: on even columns."""
 EXACT = Flag.BICUBIC | Flag.ACCURATE_RND | Flag.FULL_CHR_H_INT
 """Without these flags, FFmpeg gives back RGB that is 1 to 2 code values too dark."""
 
@@ -284,7 +282,8 @@ def _converted(clip: Clip, pixel_format: str) -> Iterator[av.VideoFrame]:
         split.link_to(last, 1, 0)
         palette.link_to(last, 0, 1)
     else:
-        scale, last = graph.add("scale", TO_BT709), graph.add("format", pixel_format)
+        scale = graph.add("scale", TO_BT709 + PLACES.get(pixel_format, ""))
+        last = graph.add("format", pixel_format)
         source.link_to(scale)
         scale.link_to(last)
     last.link_to(graph.add("buffersink"))

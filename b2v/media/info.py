@@ -206,10 +206,12 @@ def stated_frames(stream: av.VideoStream) -> int | None:
 
 
 def stated_end(container: InputContainer, stream: av.VideoStream) -> Fraction | None:
-    """When a Matroska file says that its video ends, in seconds; None for other files.
+    """When a Matroska or AVI file says that its video ends, in seconds; None for other files.
 
-    They state how many frames there are, which says more.
+    They state how many frames there are, which says more; AVI counts those that it leaves out.
     """
+    if "avi" in container.format.name and stream.duration and stream.time_base:
+        return ((stream.start_time or 0) + stream.duration) * stream.time_base
     if "matroska" not in container.format.name:
         return None
     tags = {key.upper(): value for key, value in stream.metadata.items()}

@@ -1,5 +1,10 @@
-"""Standard input and output as FFmpeg reads and writes them: no seeking, nothing held back."""
+"""Standard input and output as FFmpeg reads and writes them: no seeking, nothing held back.
 
+Python's own buffers are passed by: a thread that waits in one holds its lock, and Python could
+not end.
+"""
+
+import os
 import sys
 
 from b2v.errors import UsageError
@@ -17,13 +22,13 @@ class Stdin:
     name = PIPE
 
     def __init__(self) -> None:
-        if sys.stdin.isatty():
+        if sys.stdin is None or sys.stdin.isatty():
             raise UsageError("-: standard input is the terminal; pipe a video into b2v")
-        self._buffer = sys.stdin.buffer
+        self._file = sys.stdin.fileno()
 
     def read(self, most: int) -> bytes:
         """Read at least one byte and at most as many; none at the end."""
-        return self._buffer.read1(most)  # type: ignore[union-attr]
+        return os.read(self._file, most)
 
 
 class Stdout:
@@ -35,12 +40,14 @@ class Stdout:
     name = PIPE
 
     def __init__(self) -> None:
-        if sys.stdout.isatty():
+        if sys.stdout is None or sys.stdout.isatty():
             raise UsageError("-: standard output is the terminal; pipe it on, or name a file")
-        self._buffer = sys.stdout.buffer
+        sys.stdout.flush()
+        self._file = sys.stdout.fileno()
 
     def write(self, data: bytes) -> int:
         """Write all of `data`."""
-        self._buffer.write(data)
-        self._buffer.flush()
+        left = memoryview(data)
+        while left:
+            left = left[os.write(self._file, left) :]
         return len(data)

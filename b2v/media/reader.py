@@ -226,7 +226,7 @@ class VideoReader:
         if self.live or not self._ended:
             return
         missing, stated = "", stated_end(self.container, self.stream)
-        if self.info.cut is None and self.stream.frames > self._packets:
+        if stated is None and self.info.cut is None and self.stream.frames > self._packets:
             missing = f"{self.stream.frames} are stated"
         elif stated is not None and stated - self._end > LATE:
             missing = f"it should go on for {float(stated - self._end):.1f} s"

@@ -45,7 +45,7 @@ class SegmentWriter:
         key: what a run must have in common with the one that it resumes, as one text:
             the source, the network, the options.
         resume: take over the pieces of an earlier run; without, they are deleted.
-        keep: leave the closed pieces where the block ends with an error.
+        keep: leave the closed pieces, if any, where the block ends with an error.
         save: called before a piece is closed, for what the run needs to go on after it.
 
     Raises:
@@ -68,14 +68,14 @@ class SegmentWriter:
     ) -> None:
         self.target, self.info, self.encoding = target, info, encoding or Encoding()
         self.each, self.keep, self.save = each, keep, save
-        self.folder = target.with_name(f".{target.name}.b2v")
+        self.folder = _folder(target)
         self.timestamps, self.end = array("q"), 0
         self.pieces: list[Path] = []
         self.state: bytes | None = None
         self._open: VideoWriter | None = None
         self._first = self._in_piece = 0
         with self._guarded():
-            if not resume:
+            if not (resume and left_over(target)):
                 self.remove()
             self.folder.mkdir(exist_ok=True)
             self._check_key(f"{key}\n{self.encoding}\n{each}\n")
@@ -87,8 +87,9 @@ class SegmentWriter:
         if not file.exists():
             file.write_text(key)
         elif file.read_text() != key:
-            what = "was begun with another input or other options"
-            raise UsageError(f"{self.target}: {what}; use the same, or start without --resume")
+            what = "the run before had another input, other weights or other options"
+            how = "use the same, or begin anew with --overwrite, without --resume"
+            raise UsageError(f"{self.target}: {what}; {how}")
 
     def _take_over(self) -> None:
         """Find the pieces that an earlier run closed, up to the first that cannot be read."""
@@ -153,7 +154,9 @@ class SegmentWriter:
             self._open.abort()
             (self.folder / f"{len(self.pieces):06d}.part").unlink(missing_ok=True)
             self._open = None
-        if not self.keep:
+        for joined in self.folder.glob("joined.*"):
+            joined.unlink()
+        if not (self.keep and self.pieces):
             self.remove()
 
     def remove(self) -> None:
@@ -181,6 +184,16 @@ class SegmentWriter:
         except (OSError, av.FFmpegError) as error:
             why = f"cannot be written by way of {self.folder.name} ({one_line(error)})"
             raise MediaError(f"{self.target}: {why}") from error
+
+
+def left_over(target: Path) -> bool:
+    """Tell whether a run that was stopped left closed pieces of `target`."""
+    folder = _folder(target)
+    return folder.is_dir() and any(PIECE.fullmatch(file.name) for file in folder.iterdir())
+
+
+def _folder(target: Path) -> Path:
+    return target.with_name(f".{target.name}.b2v")
 
 
 def read_times(file: Path, info: VideoInfo) -> tuple[list[int], int]:
