@@ -171,10 +171,11 @@ class Route:
 
 
 def _extract(case: Case, runtime: Runtime, ours: bool) -> Run:
+    """Restore a photo, without the direction of time (`b2v.direction`): both would do the same."""
     net, blurry = cast("Cascade | Unroll", _network(case)), _moving(case).mean(0)
     if ours:
         net = runtime.place(net)
-        return lambda: (restore(net, blurry, runtime),)
+        return lambda: (restore(net, blurry, runtime, align=False),)
     net = net.to(runtime.device)
 
     @torch.no_grad()
