@@ -89,7 +89,12 @@ def in_one_direction(frames: Tensor) -> Tensor:
     signs = signs if agreement.sum() >= 0 else -signs
     signs = F.interpolate(signs[None], (height, width), mode="bilinear", align_corners=False)[0]
     share = (0.5 + SEAM * signs).clamp(0, 1)  # [1, H, W]
-    return torch.lerp(frames.flip(0), frames, share)
+    aligned = frames.clone()
+    for k in range(MIDDLE):  # pair by pair: a turned copy of a large clip would cost its memory
+        first, last = frames[k], frames[-1 - k]
+        torch.lerp(last, first, share, out=aligned[k])
+        torch.lerp(first, last, share, out=aligned[-1 - k])
+    return aligned
 
 
 def measure(frames: Tensor) -> Evidence:

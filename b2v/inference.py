@@ -3,19 +3,17 @@
 `restore` works on tensors; `extract` is what the command does, from a file to a clip.
 """
 
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
 import torch
 from torch import Tensor
 
 from b2v.direction import in_one_direction
-from b2v.errors import B2VError, ShapeError, WeightsError
+from b2v.errors import ShapeError, WeightsError
 from b2v.frames import check_frame, crop_back, pad_to_multiple
 from b2v.media import Clip, read_photo
 from b2v.models import Cascade, Unroll
-from b2v.runtime import Runtime, choose
+from b2v.runtime import Runtime, choose, memory_for
 from b2v.weights import load_model
 
 FPS = 10.0
@@ -59,15 +57,17 @@ def restore(
                 "they must be of one size"
             )
         pictures.append(middle)
-    with _memory_for(blurry), runtime.autocast():
+    height, width = blurry.shape[1:]
+    with memory_for(height, width, "photo"), runtime.autocast():
         frames = net(*(_upload(p, net.multiple, runtime) for p in pictures))[0].float()
     if not frames.isfinite().all():
         if runtime.precision == "fp32":
             raise WeightsError("the networks give values that are not finite; use other weights")
         full = Runtime(runtime.device, "fp32")
         return restore(net, blurry, full, middle=middle, align=align)
-    frames = crop_back(frames, *blurry.shape[1:]).clamp(0, 1)
-    return (in_one_direction(frames) if align else frames).cpu()
+    with memory_for(height, width, "photo"):
+        frames = crop_back(frames, height, width).clamp(0, 1)
+        return (in_one_direction(frames) if align else frames).cpu()
 
 
 def extract(
@@ -114,19 +114,6 @@ def _pixels(photo: str | Path | Tensor) -> Tensor:
 def _upload(picture: Tensor, multiple: int, runtime: Runtime) -> Tensor:
     padded = pad_to_multiple(picture[None], multiple)
     return padded.to(runtime.device, memory_format=torch.channels_last)
-
-
-@contextmanager
-def _memory_for(picture: Tensor) -> Iterator[None]:
-    """Tell in words that there was not enough memory, which torch does in its own way."""
-    try:
-        yield
-    except RuntimeError as error:
-        if "out of memory" in str(error) or "allocate memory" in str(error):
-            raise B2VError(
-                f"not enough memory for {_size(picture)} pixels; scale the photo down"
-            ) from error
-        raise
 
 
 def _size(picture: Tensor) -> str:

@@ -2,13 +2,14 @@
 
 import contextlib
 import ctypes
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Literal, TypeVar
 
 import torch
 from torch import nn
 
-from b2v.errors import UsageError
+from b2v.errors import B2VError, UsageError
 
 NetT = TypeVar("NetT", bound=nn.Module)
 Precision = Literal["auto", "fp32", "bf16", "fp16"]
@@ -74,6 +75,21 @@ def keep_large_blocks() -> None:
         libc = ctypes.CDLL("libc.so.6")
         libc.mallopt(_M_MMAP_THRESHOLD, _LARGEST)
         libc.mallopt(_M_TRIM_THRESHOLD, _LARGEST)
+
+
+@contextlib.contextmanager
+def memory_for(height: int, width: int, what: str) -> Iterator[None]:
+    """Tell in words that the memory was too small for a picture, which torch does in its own way.
+
+    `what` is what the user could scale down. Raises B2VError instead of torch's RuntimeError.
+    """
+    try:
+        yield
+    except RuntimeError as error:
+        if "out of memory" in str(error) or "allocate memory" in str(error):
+            size = f"{width}x{height}"
+            raise B2VError(f"not enough memory for {size} pixels; scale the {what} down") from error
+        raise
 
 
 def _device(name: str) -> torch.device:

@@ -11,10 +11,10 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from b2v.errors import B2VError, ShapeError, WeightsError
+from b2v.errors import ShapeError, WeightsError
 from b2v.frames import check_frame, crop_back, pad_to_multiple
 from b2v.models.dtb import DTB, DTBState
-from b2v.runtime import Runtime, choose
+from b2v.runtime import Runtime, choose, memory_for
 from b2v.weights import load_video_model
 
 
@@ -162,15 +162,8 @@ class Deblurrer:
         """Run the network on [1, 2m+1, 3, H, W], in fp32 if half precision does not do."""
         full = Runtime(self.runtime.device, "fp32")
         for runtime in dict.fromkeys((self.runtime, full)):
-            try:
-                with runtime.autocast():
-                    frame, state = self.net(window, self._state)
-            except RuntimeError as error:
-                if "out of memory" in str(error) or "allocate memory" in str(error):
-                    raise B2VError(
-                        f"not enough memory for {_pixels(self._size)} pixels; scale the video down"
-                    ) from error
-                raise
+            with memory_for(*self._size, "video"), runtime.autocast():
+                frame, state = self.net(window, self._state)
             if all(_is_finite(part) for part in (frame, *state) if part is not None):
                 return frame, state
         raise WeightsError("the network gives values that are not finite; use other weights")

@@ -18,8 +18,7 @@ from b2v.evaluate import find_windows
 from b2v.media import read_photo, write_photo
 from b2v.synth.aperture import by_frame, optical_psfs, through_psfs
 from b2v.synth.exposure import expose
-from b2v.synth.motion import MotionConfig, move
-from b2v.synth.scene import render
+from b2v.synth.motion import MotionConfig, move, render
 from b2v.synthesis import (
     RECIPES,
     Aperture,

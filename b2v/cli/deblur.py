@@ -171,7 +171,7 @@ def command(
         deblurrer = Deblurrer(weights=loaded.net, device=device, precision=precision)
     for result in results:
         if not result.error:
-            with _resumable(result), _noting(result):
+            with _resumable(result), options.noting(result):
                 _deblur(loaded, deblurrer, settings, result, quiet=quiet)
         _show(result, as_json=as_json, quiet=quiet)
     _finish(results, quiet=quiet)
@@ -199,22 +199,10 @@ def _plan(videos: Sequence[str], output: str | None, settings: "Settings") -> li
         suffix = Path(result.output).suffix
         if result.output != output and suffix != Path(result.input).suffix:
             result.notes.append(f"{result.input}: becomes {suffix}, which can be written")
-        with _noting(result):
+        with options.noting(result):
             new = new_folder is not None
             check(result.input, result.output, settings, inputs=videos, new_folder=new)
     return results
-
-
-@contextmanager
-def _noting(result: Result) -> Iterator[None]:
-    """Note in `result` what goes wrong with its video, so that the next one has its turn."""
-    try:
-        yield
-    except B2VError as error:
-        said = str(error)
-        named = result.input in said or result.output in said
-        result.error = options.one_line(said if named else f"{result.input}: {said}")
-        result.exit_code = error.exit_code
 
 
 @contextmanager

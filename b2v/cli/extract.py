@@ -3,8 +3,7 @@
 import json
 import os
 import time
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
 from enum import Enum
 from pathlib import Path
@@ -13,7 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from b2v.cli import options
-from b2v.errors import B2VError, UsageError
+from b2v.errors import UsageError
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -119,7 +118,7 @@ def command(
         loaded = load_model(model, weights=weights)
     for result in results:
         if not result.error:
-            with _noting(result), options.busy(f"{result.input} ...", quiet=quiet):
+            with options.noting(result), options.busy(f"{result.input} ...", quiet=quiet):
                 _extract(loaded, runtime, job, result)
         _show(result, as_json=as_json, quiet=quiet)
     if codes := [result.exit_code for result in results if not result.ok]:
@@ -166,25 +165,13 @@ def _refuse(results: Sequence[Result], job: Job, inputs: Sequence[Path]) -> None
         check_target(f"{job.folder}{os.sep}", overwrite=False)
         return
     for result in results:
-        with _noting(result):
+        with options.noting(result):
             check_target(result.output, overwrite=job.overwrite, inputs=inputs, fps=job.fps)
             if job.loop > MAX_MP4_LOOPS and _is_mp4(result):
                 raise UsageError(
                     f"{result.output}: an MP4 can be repeated {MAX_MP4_LOOPS} times at most;"
                     " lower --loop, or write .gif or .webp"
                 )
-
-
-@contextmanager
-def _noting(result: Result) -> Iterator[None]:
-    """Note in `result` what goes wrong with its photo, so that the next one has its turn."""
-    try:
-        yield
-    except B2VError as error:
-        said = str(error)
-        named = result.input in said or result.output in said
-        result.error = options.one_line(said if named else f"{result.input}: {said}")
-        result.exit_code = error.exit_code
 
 
 def _extract(loaded: "LoadedModel", runtime: "Runtime", job: Job, result: Result) -> None:

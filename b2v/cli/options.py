@@ -5,11 +5,13 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Protocol
 
 import typer
 from rich.console import Console
 from rich.text import Text
+
+from b2v.errors import B2VError
 
 Model = Annotated[
     str, typer.Option("--model", "-m", help="Name of the weights; see `b2v weights list`.")
@@ -34,6 +36,27 @@ def note(text: str, *, quiet: bool = False) -> None:
     """Say something to the person at the terminal; never on stdout."""
     if not quiet:
         sys.stderr.write(f"{text}\n")
+
+
+class Noted(Protocol):
+    """What came of one input among several."""
+
+    input: str
+    output: str
+    error: str | None
+    exit_code: int
+
+
+@contextmanager
+def noting(result: Noted) -> Iterator[None]:
+    """Note in `result` what goes wrong with its input, so that the next one has its turn."""
+    try:
+        yield
+    except B2VError as error:
+        said = str(error)
+        named = result.input in said or result.output in said
+        result.error = one_line(said if named else f"{result.input}: {said}")
+        result.exit_code = error.exit_code
 
 
 @contextmanager

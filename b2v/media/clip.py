@@ -26,6 +26,7 @@ from torch import Tensor, stack
 
 from b2v.errors import B2VError, MediaError, ShapeError, UsageError
 from b2v.media.photo import one_line, picture_limits, read_photo, replacing, to_codes, to_pixels
+from b2v.media.target import check_parent
 
 
 @dataclass(frozen=True)
@@ -138,12 +139,7 @@ def check_target(
     for source in map(Path, inputs if target.exists() else ()):
         if source.exists() and any(map(target.samefile, (source, source.resolve().parent))):
             raise UsageError(f"{target}: is or holds the input {source}; give another name")
-    parent = target.parent
-    if not parent.is_dir():
-        what = "is not a folder" if parent.exists() else "does not exist; create it first"
-        raise MediaError(f"{target}: output folder {parent} {what}")
-    if not os.access(parent, os.W_OK | os.X_OK):
-        raise MediaError(f"{target}: no permission to write into {parent}; choose another folder")
+    check_parent(target)
     _check_replaceable(target, kind, overwrite)
     return target
 

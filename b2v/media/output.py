@@ -15,6 +15,7 @@ from b2v.media.info import StreamInfo, Turn, VideoInfo, stated_end, turn_of
 from b2v.media.photo import one_line, replacing
 from b2v.media.remux import plan_remux, remux
 from b2v.media.segments import SegmentWriter
+from b2v.media.target import check_parent
 from b2v.media.writer import choose_codec
 
 
@@ -38,12 +39,7 @@ def check_video_target(
     for source in map(Path, inputs if target.exists() else ()):
         if source.exists() and target.samefile(source):
             raise UsageError(f"{target}: is the input {source}; give another name")
-    parent = target.parent
-    if not parent.is_dir():
-        what = "is not a folder" if parent.exists() else "does not exist; create it first"
-        raise MediaError(f"{target}: output folder {parent} {what}")
-    if not os.access(parent, os.W_OK | os.X_OK):
-        raise MediaError(f"{target}: no permission to write into {parent}; choose another folder")
+    check_parent(target)
     if target.is_dir():
         raise UsageError(f"{target}: exists already and is a folder; give another name")
     if os.path.lexists(target) and not overwrite:

@@ -10,6 +10,7 @@ angles in radians. All randomness comes from the generator that is passed in.
 """
 
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -150,6 +151,64 @@ def sub_frames_for(points: Tensor, config: MotionConfig) -> int:
     return min(needed + (needed + 1) % 2, config.max_sub_frames)
 
 
+class Scene(NamedTuple):
+    """Light of a scene at evenly spaced instants, `sub_frames` (odd) in each of seven frames."""
+
+    light_lin: Tensor  # [FRAMES * sub_frames, 3, S, S]
+    sub_frames: int
+    way: Tensor
+    """[2, S, S], x and y in pixels: how far what each pixel of the middle frame shows goes from
+    there to the last frame, on average with its way there from the first."""
+
+    def sharp(self, curve: Curve) -> Tensor:
+        """Encode the instants at the middle of each frame, [FRAMES, 3, S, S]."""
+        return to_encoded(self.light_lin[self.sub_frames // 2 :: self.sub_frames], curve)
+
+
+def render(
+    photo: Tensor,
+    cutouts: list[Tensor],
+    rng: Generator,
+    *,
+    size: int,
+    config: MotionConfig,
+    curve: Curve = "gamma2.2",
+    sub_frames: int | None = None,
+) -> Scene:
+    """Set one photograph and some cut-outs in motion, on random near-straight paths.
+
+    Args:
+        photo: [3, H, W] uint8 code values, the scene.
+        cutouts: objects to draw from, each [4, h, w] uint8 RGBA.
+        rng: source of all randomness.
+        size: side of the rendered square in pixels.
+        config: how things move.
+        curve: transfer curve of the code values.
+        sub_frames: odd number of instants a frame; None takes as many as the speed needs.
+
+    """
+    path = random_path(rng, config, size)
+    depth = random_depth(rng, config, size)
+    movers = [
+        _random_object(cutouts, rng, size, config)
+        for _ in range(rng.choice(len(config.objects), p=config.objects) if cutouts else 0)
+    ]
+    if sub_frames is None:
+        frame_times = instants(FRAMES, 1)[:, 0]
+        sub_frames = max(
+            sub_frames_for(warp_points(p.poses(frame_times), depth), config)
+            for p in [path, *(m.path for m in movers)]
+        )
+    times = instants(FRAMES, sub_frames).flatten()
+    patch, points = _cut(photo, warp_points(path.poses(times), depth), rng, config)
+    scene_lin = look(to_linear(patch.float() / 255, curve), points)  # [N, 3, S, S]
+    way = mean_way(path, depth)
+    for mover in movers:
+        scene_lin, alpha = mover.over(scene_lin, times, curve)
+        way = torch.where(alpha[len(times) // 2] > 0.5, mover.way(size), way)
+    return Scene(scene_lin, sub_frames, way)
+
+
 def move(
     photo: Tensor,
     cutouts: list[Tensor],
@@ -159,42 +218,15 @@ def move(
     config: MotionConfig,
     curve: Curve = "gamma2.2",
 ) -> tuple[Tensor, Tensor, Tensor]:
-    """Set one photograph and some cut-outs in motion.
-
-    Args:
-        photo: [3, H, W] uint8 code values, the scene.
-        cutouts: objects to draw from, each [4, h, w] uint8 RGBA.
-        rng: source of all randomness.
-        size: side of the rendered square in pixels.
-        config: how things move.
-        curve: transfer curve of the code values.
+    """Set one photograph and some cut-outs in motion; arguments as of `render`.
 
     Returns:
         Blurry picture [3, size, size] and its seven frames [7, 3, size, size], in [0, 1], and
-        the way [2, size, size] (x, y) that what each pixel of the middle frame shows goes on
-        average from there to the last frame and to there from the first, in pixels.
+        the way [2, size, size] (`Scene.way`).
 
     """
-    path = random_path(rng, config, size)
-    depth = random_depth(rng, config, size)
-    frame_times = instants(FRAMES, 1)[:, 0]
-    movers = [
-        _random_object(cutouts, rng, size, config)
-        for _ in range(rng.choice(len(config.objects), p=config.objects) if cutouts else 0)
-    ]
-    sub_frames = max(
-        sub_frames_for(warp_points(p.poses(frame_times), depth), config)
-        for p in [path, *(m.path for m in movers)]
-    )
-    times = instants(FRAMES, sub_frames).flatten()
-    patch, points = _cut(photo, warp_points(path.poses(times), depth), rng, config)
-    scene_lin = look(to_linear(patch.float() / 255, curve), points)  # [N, 3, S, S]
-    way = mean_way(path, depth)
-    for mover in movers:
-        scene_lin, alpha = mover.over(scene_lin, times, curve)
-        way = torch.where(alpha[len(times) // 2] > 0.5, mover.way(size), way)
-    sharp = to_encoded(scene_lin[sub_frames // 2 :: sub_frames], curve)
-    return expose(scene_lin, curve), sharp, way
+    scene = render(photo, cutouts, rng, size=size, config=config, curve=curve)
+    return expose(scene.light_lin, curve), scene.sharp(curve), scene.way
 
 
 def _cut(

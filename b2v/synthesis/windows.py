@@ -13,8 +13,7 @@ from b2v.media import read_photo
 from b2v.metrics import psnr
 from b2v.synth.aperture import by_frame, through_psfs
 from b2v.synth.exposure import expose
-from b2v.synth.motion import MotionConfig
-from b2v.synth.scene import Scene, render
+from b2v.synth.motion import MotionConfig, Scene, render
 from b2v.synthesis.reading import Faults, Frame, read_frames, resize
 from b2v.synthesis.recipe import Light, Settings
 from b2v.synthesis.sources import Sequence
