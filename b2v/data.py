@@ -132,15 +132,24 @@ class Crops(Dataset[tuple[Tensor, Tensor, Tensor]]):
     An item is (blurry [3, S, S], sharp [7, 3, S, S]) in [0, 1], and the way [2, S, S] of each
     pixel as `draw` gives it. Crops are flipped, transposed,
     played backwards and their colours permuted; half of the blurry ones get noise of up to 1 %
-    (Jin et al., Sec. 6), and a share of `jpeg` of them are compressed as a camera does.
+    (Jin et al., Sec. 6), and a share of `jpeg` of them are compressed as a camera does. The blur
+    of a share of `discrete` is the light of the seven frames alone, as when a video is averaged.
     """
 
     def __init__(
-        self, folder: Path, *, size: int, seed: int, noise: float = 0.01, jpeg: float = 0.3
+        self,
+        folder: Path,
+        *,
+        size: int,
+        seed: int,
+        noise: float = 0.01,
+        jpeg: float = 0.1,
+        discrete: float = 0.3,
     ) -> None:
         self.clips = open_clips(folder)
         self.ways: NDArray[np.float16] = open_array(folder, "ways.npy")
-        self.size, self.seed, self.noise, self.jpeg = size, seed, noise, jpeg
+        self.size, self.seed = size, seed
+        self.noise, self.jpeg, self.discrete = noise, jpeg, discrete
 
     def __getitem__(self, index: int) -> tuple[Tensor, Tensor, Tensor]:
         """Cut item `index`; there is no last one."""
@@ -158,6 +167,8 @@ class Crops(Dataset[tuple[Tensor, Tensor, Tensor]]):
             crop, way = crop.mT, way.flip(0).mT
         pictures = crop.contiguous().float() / 255
         blurry, sharp = pictures[0], pictures[1:]
+        if rng.random() < self.discrete:
+            blurry = expose(to_linear(sharp, "gamma2.2"), "gamma2.2")
         if rng.random() < 0.5:
             sharp, way = sharp.flip(0), -way
         blurry = wear(blurry, rng, noise=self.noise, jpeg=self.jpeg)

@@ -63,6 +63,10 @@ class TrainConfig:
     """Consecutive frames of a video network's sequences, through which its gradient flows."""
     inputs: int = 3
     """Frames that a video network sees at once, 3, 5 or 7."""
+    jpeg: float = 0.1
+    """Share of crops whose blurry pictures are compressed."""
+    discrete: float = 0.3
+    """Share of crops whose blur is the light of the seven frames alone, as of averaged videos."""
     seed: int = 0
     validate_every: int = 500
 

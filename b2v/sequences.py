@@ -248,7 +248,7 @@ class SequenceCrops(Dataset[tuple[Tensor, Tensor]]):
         size: int,
         seed: int,
         noise: float = 0.01,
-        jpeg: float = 0.3,
+        jpeg: float = 0.1,
     ) -> None:
         self.sequences = open_sequences(folder)
         self.frames, self.size, self.seed = frames, size, seed

@@ -141,10 +141,14 @@ def open_crops(config: TrainConfig, bank: Path) -> Crops | SequenceCrops:
     """
     if is_for_video(config.model):
         frames = config.frames
-        sequences = SequenceCrops(bank, frames=frames, size=config.crop, seed=config.seed)
+        sequences = SequenceCrops(
+            bank, frames=frames, size=config.crop, seed=config.seed, jpeg=config.jpeg
+        )
         check(config, sequences.sequences.shape[-1], sequences.sequences.shape[2])
         return sequences
-    crops = Crops(bank, size=config.crop, seed=config.seed)
+    crops = Crops(
+        bank, size=config.crop, seed=config.seed, jpeg=config.jpeg, discrete=config.discrete
+    )
     check(config, crops.clips.shape[-1])
     return crops
 

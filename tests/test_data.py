@@ -267,11 +267,25 @@ def test_a_crop_is_a_function_of_seed_and_index(exact_bank):
 
 
 def test_blurry_and_sharp_are_cut_flipped_and_recoloured_alike(exact_bank):
-    crops = Crops(exact_bank, size=16, seed=0, noise=0, jpeg=0)
+    crops = Crops(exact_bank, size=16, seed=0, noise=0, jpeg=0, discrete=0)
     for index in range(60):
         blurry, sharp, _ = crops[index]
         # The bank is in steps of 1/255, rounded by half a step.
         assert (reblur(sharp) - blurry).abs().max() < 0.51 / 255
+
+
+def test_a_share_of_crops_is_blurred_from_the_seven_frames_alone(tmp_path):
+    clip = torch.zeros(8, 3, 16, 16, dtype=torch.uint8)
+    clip[1:] = torch.arange(20, 160, 20, dtype=torch.uint8)[:, None, None, None]
+    save_bank(tmp_path, clip[None])
+    crops = Crops(tmp_path, size=16, seed=0, noise=0, jpeg=0, discrete=0.3)
+    from_frames = []
+    for index in range(200):
+        blurry, sharp, _ = crops[index]
+        if blurry.any():
+            assert torch.allclose(blurry, reblur(sharp), atol=1e-6)
+        from_frames.append(bool(blurry.any()))
+    assert 40 < sum(from_frames) < 80
 
 
 def test_ways_are_cut_flipped_and_turned_round_as_the_frames_are(tmp_path):
@@ -281,7 +295,7 @@ def test_ways_are_cut_flipped_and_turned_round_as_the_frames_are(tmp_path):
     clip = torch.cat([sharp[3:4], sharp])[None]
     way = torch.tensor([6.0, -3.0]).view(1, 2, 1, 1).expand(1, 2, 24, 24)
     save_bank(tmp_path, (clip * 255).round().byte(), way)
-    crops = Crops(tmp_path, size=24, seed=0, noise=0, jpeg=0)
+    crops = Crops(tmp_path, size=24, seed=0, noise=0, jpeg=0, discrete=0)
     inner = (..., slice(7, 17), slice(7, 17))
     seen = set()
     for index in range(60):
@@ -300,7 +314,7 @@ def test_crops_come_from_everywhere_in_every_orientation_colour_order_and_direct
     clip = clip.expand(8, -1, -1, -1).byte().clone()
     clip[1:, 2] += torch.arange(7, dtype=torch.uint8)[:, None, None]
     save_bank(tmp_path, clip[None])
-    crops = Crops(tmp_path, size=16, seed=0, noise=0, jpeg=0)
+    crops = Crops(tmp_path, size=16, seed=0, noise=0, jpeg=0, discrete=0)
     seen, corners = Counter(), set()
     for index in range(600):
         sharp = (crops[index][1] * 255).round().int()
