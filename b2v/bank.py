@@ -9,7 +9,7 @@ import json
 import os
 from collections.abc import Callable, Iterator
 from concurrent.futures import ProcessPoolExecutor
-from dataclasses import Field, asdict
+from dataclasses import MISSING, Field, asdict, fields
 from multiprocessing import get_context
 from pathlib import Path
 from typing import Any, ClassVar, Literal, NamedTuple, Protocol
@@ -48,11 +48,7 @@ class Part(NamedTuple):
 def is_complete(folder: Path, config: BankConfig) -> bool:
     """Tell whether `folder` holds all samples of a bank of this config."""
     card, done = folder / "bank.json", folder / "done"
-    return (
-        done.exists()
-        and card.read_text() == _text(config)
-        and int(done.read_text()) == config.clips
-    )
+    return done.exists() and _is_of(card, config) and int(done.read_text()) == config.clips
 
 
 def fill(
@@ -78,7 +74,7 @@ def fill(
     folder.mkdir(parents=True, exist_ok=True)
     card, done_file = folder / "bank.json", folder / "done"
     text = _text(config)
-    if card.exists() and card.read_text() != text:
+    if card.exists() and not _is_of(card, config):
         raise DatasetError(f"{folder}: holds a bank of another config; name another folder")
     done = int(done_file.read_text()) if done_file.exists() else 0
     mode: Literal["r+", "w+"] = "r+" if done else "w+"
@@ -113,8 +109,24 @@ def open_array(folder: Path, name: str) -> NDArray[Any]:
     return np.load(folder / name, mmap_mode="r")
 
 
+def setting(folder: Path, name: str, usual: str) -> str:
+    """Look up a setting of the config that a bank was drawn with; `usual` where it has none."""
+    card = folder / "bank.json"
+    return str(json.loads(card.read_text()).get(name, usual)) if card.exists() else usual
+
+
 def _text(config: BankConfig) -> str:
     return json.dumps(asdict(config), indent=1)
+
+
+def _is_of(card: Path, config: BankConfig) -> bool:
+    """Tell whether a bank was drawn with this config.
+
+    A setting that is younger than the bank had its default value then.
+    """
+    saved = json.loads(card.read_text())
+    usual = {f.name: f.default for f in fields(config) if f.default is not MISSING}
+    return {**json.loads(json.dumps(usual)), **saved} == json.loads(_text(config))
 
 
 _worker: dict[str, Draw] = {}

@@ -8,8 +8,9 @@ cuts random, flipped, recoloured and noisy crops out of it.
 
 from collections.abc import Iterator
 from dataclasses import dataclass, field
-from functools import partial
+from functools import lru_cache, partial
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 import torch
@@ -19,14 +20,19 @@ from torch import Tensor
 from torch.utils.data import Dataset
 
 from b2v.augment import wear
-from b2v.bank import Part, fill, open_array
-from b2v.color import Curve, to_linear
-from b2v.errors import DatasetError
+from b2v.bank import Part, fill, open_array, setting
+from b2v.color import Curve, to_encoded, to_linear
+from b2v.errors import DatasetError, UsageError
 from b2v.frames import FRAMES, MIDDLE
 from b2v.metrics import psnr
 from b2v.sources import Sources, pick, to_codes
+from b2v.synth.aperture import FRAME_STEPS, Optics, by_frame, optical_psfs, through_psfs
 from b2v.synth.exposure import expose
-from b2v.synth.motion import MotionConfig, move
+from b2v.synth.flow import window_way
+from b2v.synth.motion import MotionConfig, render
+
+Aperture = Literal["standard", "coded"]
+"""Whether the lens is open as usual, or has the phase mask and focus sweep of `Optics`."""
 
 TRIES = 6
 """Draws of a clip before one outside `BankConfig.blur_psnr` is taken all the same."""
@@ -47,6 +53,8 @@ class BankConfig:
     """Accepted PSNR in dB between the blurry picture and its middle frame."""
     curve: Curve = "gamma2.2"
     motion: MotionConfig = field(default_factory=MotionConfig)
+    aperture: Aperture = "standard"
+    """What the blur is seen through; the same index has the same frames either way."""
 
 
 def draw(sources: Sources, config: BankConfig, index: int) -> tuple[Tensor, Tensor]:
@@ -54,7 +62,7 @@ def draw(sources: Sources, config: BankConfig, index: int) -> tuple[Tensor, Tens
 
     Returns:
         The blurry picture and its seven frames, [8, 3, S, S] uint8, and the way of each pixel
-        (`b2v.synth.motion.move`), [2, S, S] float16, not a number where it is not known.
+        (`Scene.way`, `window_way`), [2, S, S] float16, not a number where it is not known.
 
     """
     rng = default_rng((config.seed, index))
@@ -62,16 +70,43 @@ def draw(sources: Sources, config: BankConfig, index: int) -> tuple[Tensor, Tens
     for _ in range(TRIES):
         if kind < config.real and sources.videos:
             blurry, sharp = real_window(sources, rng, config)
-            way = torch.full((2, *blurry.shape[1:]), torch.nan)
+            light_lin = to_linear(sharp, config.curve)
+            way = None
         else:
             still = (kind < config.real + config.stills and sources.videos) or not sources.photos
             photo = sources.random_still(rng) if still else sources.random_photo(rng)
-            blurry, sharp, way = move(
-                photo, sources.cutouts, rng, size=config.size, config=config.motion
+            scene = render(
+                photo,
+                sources.cutouts,
+                rng,
+                size=config.size,
+                config=config.motion,
+                curve=config.curve,
             )
+            light_lin, sharp, way = scene.light_lin, scene.sharp(config.curve), scene.way
+            blurry = expose(light_lin, config.curve)
         if config.blur_psnr[0] <= psnr(blurry, sharp[MIDDLE]) <= config.blur_psnr[1]:
             break
+    if way is None:
+        way = window_way(sharp)
+    if config.aperture == "coded":
+        blurry = coded(light_lin, config.curve)
     return to_codes(torch.cat([blurry[None], sharp])), way.half()
+
+
+def coded(light_lin: Tensor, curve: Curve = "gamma2.2") -> Tensor:
+    """See instants [N, 3, H, W] of linear light through the coded aperture: [3, H, W], encoded.
+
+    Seven instants are frames, which stand still while the focus moves on.
+    """
+    light = through_psfs(light_lin, _psfs(len(light_lin)))
+    return to_encoded(light.clamp(0, 1), curve)
+
+
+@lru_cache(maxsize=16)
+def _psfs(count: int) -> Tensor:
+    steps = FRAME_STEPS if count == FRAMES else 1
+    return by_frame(optical_psfs(Optics(), count * steps), count)
 
 
 def real_window(sources: Sources, rng: Generator, config: BankConfig) -> tuple[Tensor, Tensor]:
@@ -134,6 +169,7 @@ class Crops(Dataset[tuple[Tensor, Tensor, Tensor]]):
     played backwards and their colours permuted; half of the blurry ones get noise of up to 1 %
     (Jin et al., Sec. 6), and a share of `jpeg` of them are compressed as a camera does. The blur
     of a share of `discrete` is the light of the seven frames alone, as when a video is averaged.
+    A coded aperture spreads each colour in its own way: neither may be done to its blur.
     """
 
     def __init__(
@@ -145,11 +181,17 @@ class Crops(Dataset[tuple[Tensor, Tensor, Tensor]]):
         noise: float = 0.01,
         jpeg: float = 0.1,
         discrete: float = 0.3,
+        recolour: bool = True,
     ) -> None:
         self.clips = open_clips(folder)
+        if setting(folder, "aperture", "standard") == "coded" and (recolour or discrete):
+            raise UsageError(
+                f"{folder}: is seen through a coded aperture; set recolour=false and discrete=0"
+            )
         self.ways: NDArray[np.float16] = open_array(folder, "ways.npy")
         self.size, self.seed = size, seed
         self.noise, self.jpeg, self.discrete = noise, jpeg, discrete
+        self.recolour = recolour
 
     def __getitem__(self, index: int) -> tuple[Tensor, Tensor, Tensor]:
         """Cut item `index`; there is no last one."""
@@ -157,7 +199,8 @@ class Crops(Dataset[tuple[Tensor, Tensor, Tensor]]):
         number = rng.integers(len(self.clips))
         y, x = rng.integers(self.clips.shape[-1] - self.size + 1, size=2)
         place = (..., slice(y, y + self.size), slice(x, x + self.size))
-        crop = torch.from_numpy(self.clips[number][:, rng.permutation(3)][place])
+        colours = rng.permutation(3) if self.recolour else np.arange(3)
+        crop = torch.from_numpy(self.clips[number][:, colours][place])
         way = torch.from_numpy(self.ways[number][place].astype(np.float32))
         if rng.random() < 0.5:
             crop, way = crop.flip(-1), way.flip(-1) * torch.tensor([-1, 1]).view(2, 1, 1)

@@ -12,9 +12,10 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from b2v.metrics import mse
+from b2v.models.paths import double
 
 PixelLoss = Literal["mse", "charbonnier", "log-mse"]
-PairLoss = Literal["pair", "best-order"]
+PairLoss = Literal["best-order", "pair", "global", "independent"]
 Frames = tuple[Tensor, ...]
 """Frames [B, 3, H, W] in order of time."""
 
@@ -59,6 +60,37 @@ def best_order_loss(restored: Frames, sharp: Frames, kind: PixelLoss = "log-mse"
     return torch.minimum(in_order(restored, sharp, kind), in_order(restored, sharp[::-1], kind))
 
 
+def sum_loss(restored: Frames, sharp: Frames) -> Tensor:
+    """Compare the sums of frames (eq. 4): they know no order at all."""
+    difference = torch.stack(restored).sum(0) - torch.stack(sharp).sum(0)
+    return difference.abs().mean(dim=(-3, -2, -1))
+
+
+def frames_loss(
+    restored: Frames, sharp: Frames, kind: PairLoss, pixel: PixelLoss = "log-mse"
+) -> Tensor:
+    """Compare frames that lie in pairs about the middle with as many sharp ones: [B].
+
+    Args:
+        restored: an even number of frames in order of time, the middle one left out.
+        sharp: the truth.
+        kind: `best-order`, one direction of time a sample; `pair`, eq. 5, the mean of the pairs;
+            `global`, eq. 4; `independent`, the order as given, whatever it is (Sec. 7).
+        pixel: how single frames are compared where they are.
+
+    """
+    if kind == "global":
+        return sum_loss(restored, sharp)
+    if kind == "independent":
+        return in_order(restored, sharp, pixel)
+    if kind == "best-order":
+        return best_order_loss(restored, sharp, pixel)
+    half = len(restored) // 2
+    ours, theirs = (list(zip(x[:half], x[::-1], strict=False)) for x in (restored, sharp))
+    losses = [pair_loss(mine, true) for mine, true in zip(ours, theirs, strict=True)]
+    return torch.stack(losses).mean(0)
+
+
 def moves_against(pair: tuple[Tensor, Tensor]) -> Tensor:
     """Tell which samples move up and to the left from the first frame to the second: [B] bool.
 
@@ -77,16 +109,16 @@ def moves_against(pair: tuple[Tensor, Tensor]) -> Tensor:
     return (yy * tx - xy * ty) + (xx * ty - xy * tx) < 0
 
 
-def path_loss(path: Tensor, way: Tensor) -> Tensor:
-    """Compare estimated paths with true ones, both [B, 2, H, W] in pixels: [B].
+def paths_loss(doubled: Tensor, way: Tensor) -> Tensor:
+    """Compare paths [B, 3, H, W] of `b2v.models.paths.double` with true ways [B, 2, H, W]: [B].
 
     The distance is taken relative to the way and a pixel, so that slow counts as much as fast,
     and not squared, so that a net in doubt takes the likelier direction instead of standing
     still. Where the way is not a number nothing is asked for.
     """
     known = way.isfinite().all(1)
-    way = way.nan_to_num()
-    error = (path - way).square().sum(1).add(1e-6).sqrt() / (1 + way.square().sum(1).sqrt())
+    truth = double(way.nan_to_num())
+    error = (doubled - truth).abs().sum(1) / (1 + truth[:, 0])
     return (error * known).mean((1, 2))
 
 

@@ -2,7 +2,7 @@
 
 import math
 from dataclasses import dataclass, replace
-from typing import Literal, cast, get_args
+from typing import Any, Literal, cast, get_args
 
 from torch import nn
 
@@ -11,13 +11,23 @@ from b2v.frames import FRAMES
 from b2v.losses import PairLoss, PixelLoss
 from b2v.models import MODELS, ROLES, VIDEO, Blueprint
 from b2v.models.dtb import INPUTS, DTBConfig
+from b2v.models.unet import UNetConfig
 
+Forcing = Literal["fading", "always", "never"]
 Init = Literal["previous", "fresh"]
 Schedule = Literal["cosine", "steps"]
 Optimizer = Literal["adamw", "adam"]
 
 DECAY, DECAY_STEPS = 0.96, 10_000
 """The learning rate is multiplied by this at every so many steps (Kim et al., Sec. 5)."""
+
+LIMITS = {
+    **dict.fromkeys(("steps", "batch", "warmup", "validate_every"), (1, math.inf)),
+    "crop": (16, math.inf),
+    **dict.fromkeys(("lr", "weight_decay", "perceptual", "adversarial"), (0, math.inf)),
+    **dict.fromkeys(("canonical", "teacher", "ema", "jpeg", "discrete"), (0, 1)),
+}
+"""Least and largest values of settings that are numbers."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -44,16 +54,25 @@ class TrainConfig:
     ema: float = 0.999
     """Decay of the moving average of weights, which is what is validated and exported."""
     pixel: PixelLoss = "log-mse"
+    """How a frame is compared with the truth."""
+    perceptual: float = 0.0
+    """Weight of the distance between VGG16's features of middle frames (Jin et al., eq. 3)."""
     pair: PairLoss = "best-order"
+    """How frames whose order of time is free are compared (`b2v.losses.frames_loss`)."""
+    adversarial: float = 0.0
+    """Weight of what a critic of patches makes of the other frames (`b2v.adversary`)."""
     canonical: float = 0.2
     """Part of the run in which a net that chooses the direction of time has it prescribed
     (`moves_against`), because one that starts with equal frames would never choose; then the
     better direction counts."""
-    path_weight: float = 2.0
-    """Weight of `path_loss` for a net that estimates paths."""
+    forcing: Forcing = "fading"
+    """Whether a side net sees the true x4 (teacher forcing): less and less often (`teacher`),
+    always, as in the paper, or never."""
     teacher: float = 0.3
-    """Part of a side net's run that sees the true x4 (teacher forcing) less and less often;
-    from then on the middle net's own."""
+    """Part of a side net's run in which teacher forcing fades; from then on it sees the middle
+    net's own x4."""
+    see_middle: bool = True
+    """Whether a net for a pair of frames sees x4 at all."""
     init: Init = "previous"
     """Where a side net of the U-Net kind starts: at the net of the stage before, which knows
     how to deblur, or at random."""
@@ -67,6 +86,8 @@ class TrainConfig:
     """Share of crops whose blurry pictures are compressed."""
     discrete: float = 0.3
     """Share of crops whose blur is the light of the seven frames alone, as of averaged videos."""
+    recolour: bool = True
+    """Whether the colours of a crop change places at random (Jin et al., Sec. 6)."""
     seed: int = 0
     validate_every: int = 500
 
@@ -86,6 +107,8 @@ class TrainConfig:
         plan = MODELS[self.model][self.role]
         if isinstance(plan.config, DTBConfig):
             return replace(plan, config=replace(plan.config, inputs=self.inputs))
+        if not self.see_middle and isinstance(plan.config, UNetConfig) and plan.config.outputs == 2:
+            return Blueprint("unet-alone", replace(plan.config, inputs=1))
         return plan
 
 
@@ -111,24 +134,27 @@ def recipe(model: str) -> TrainConfig:
     )
 
 
+ABLATION: dict[str, dict[str, Any]] = {
+    "independent": {"model": "apart", "pair": "independent", "pixel": "mse"},
+    "global": {"model": "apart", "pair": "global", "pixel": "mse"},
+    "pair": {"model": "pairs", "pair": "pair", "pixel": "mse", "see_middle": False},
+    "pair + middle": {"model": "pairs", "pair": "pair", "pixel": "mse", "forcing": "never"},
+    "sequential": {"model": "b2v", "pair": "pair", "pixel": "mse", "forcing": "never"},
+    "teacher forcing": {"model": "b2v", "pair": "pair", "pixel": "mse", "forcing": "always"},
+}
+"""What the schemes that Jin et al. compare (Sec. 7, Fig. 4) change in a recipe."""
+
+FOR_PHOTOS = (
+    *("perceptual", "pair", "adversarial", "canonical", "forcing", "teacher"),
+    *("see_middle", "init", "start", "discrete", "recolour"),
+)
+FOR_VIDEO = ("frames", "inputs")
+"""Settings that have a meaning for one kind of model alone."""
+
+
 def is_for_video(model: str) -> bool:
     """Tell whether a model restores video; an unknown one does not."""
     return VIDEO in MODELS.get(model, {})
-
-
-def choose_variant(model: str, variant: str | None) -> str:
-    """Name the model that is the `variant` of `model`: dtb, strcnn or cnn; None for itself.
-
-    Raises UsageError when `model` has no such variant.
-    """
-    names = {"dtb": "dtb", "strcnn": "dtb-strcnn", "cnn": "dtb-cnn"}
-    if variant is None:
-        return model
-    if not is_for_video(model):
-        raise UsageError(f"model {model!r} has no variants; --variant is for -m dtb")
-    if model not in ("dtb", names[variant]):
-        raise UsageError(f"model {model!r} is a variant itself; take -m dtb --variant {variant}")
-    return names[variant]
 
 
 def check(config: TrainConfig, clip_size: int, clip_frames: int = FRAMES) -> None:
@@ -136,19 +162,12 @@ def check(config: TrainConfig, clip_size: int, clip_frames: int = FRAMES) -> Non
 
     Raises UsageError, which names what is wrong and what would do.
     """
-    choices = {
-        "model": (config.model, tuple(MODELS)),
-        "stage": (config.stage, tuple(range(1, 1 + len(MODELS.get(config.model, ROLES))))),
-        "pixel": (config.pixel, get_args(PixelLoss)),
-        "pair": (config.pair, get_args(PairLoss)),
-        "init": (config.init, get_args(Init)),
-        "schedule": (config.schedule, get_args(Schedule)),
-        "optimizer": (config.optimizer, get_args(Optimizer)),
-        "inputs": (config.inputs, INPUTS),
-    }
-    for name, (value, known) in choices.items():
-        if value not in known:
-            raise UsageError(f"{name} {value!r} is unknown; choose {', '.join(map(str, known))}")
+    _check_choices(config)
+    for name, (least, most) in LIMITS.items():
+        value = getattr(config, name)
+        if not least <= value <= most:
+            upto = f" to {most:g}" if math.isfinite(most) else " or more"
+            raise UsageError(f"{name} {value:g} does not suit; take {least:g}{upto}")
     plans = MODELS[config.model]
     multiple = math.lcm(*(multiple_of(plans[role].build()) for role in config.roles))
     if config.crop % multiple:
@@ -157,6 +176,30 @@ def check(config: TrainConfig, clip_size: int, clip_frames: int = FRAMES) -> Non
         raise UsageError(f"crop {config.crop} is larger than the clips: {clip_size} pixels")
     if config.role == VIDEO and not 1 <= config.frames <= clip_frames:
         raise UsageError(f"frames {config.frames} does not suit; take 1 to {clip_frames}")
+    if not config.see_middle and not any(_is_blind(config, role) for role in plans):
+        raise UsageError(f"see_middle = false is for pairs by a U-Net, which {config.model} lacks")
+
+
+def _check_choices(config: TrainConfig) -> None:
+    choices = {
+        "model": (config.model, tuple(MODELS)),
+        "stage": (config.stage, tuple(range(1, 1 + len(MODELS.get(config.model, ROLES))))),
+        "pixel": (config.pixel, get_args(PixelLoss)),
+        "pair": (config.pair, get_args(PairLoss)),
+        "forcing": (config.forcing, get_args(Forcing)),
+        "init": (config.init, get_args(Init)),
+        "schedule": (config.schedule, get_args(Schedule)),
+        "optimizer": (config.optimizer, get_args(Optimizer)),
+        "inputs": (config.inputs, INPUTS),
+    }
+    for name, (value, known) in choices.items():
+        if value not in known:
+            raise UsageError(f"{name} {value!r} is unknown; choose {', '.join(map(str, known))}")
+
+
+def _is_blind(config: TrainConfig, role: str) -> bool:
+    stage = 1 + list(MODELS[config.model]).index(role)
+    return replace(config, stage=stage).blueprint.kind == "unet-alone"
 
 
 def multiple_of(net: nn.Module) -> int:

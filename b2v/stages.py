@@ -2,13 +2,14 @@
 
 The cascade is trained in four stages (Jin et al., CVPR 2018, Sec. 5-6): stage 1 the middle net,
 stage 2 frames 3 and 5, stage 3 frames 2 and 6, stage 4 frames 1 and 7; each stands on the frozen
-networks of the stages before it. A model of one network has one stage; that of networks for
-video is in `b2v.video_stage`.
+networks of the stages before it. `unfold` has three: the middle net, the paths, and what mends
+the moved frames. A model of one network has one stage; that of networks for video is in
+`b2v.video_stage`.
 """
 
 import math
 from pathlib import Path
-from typing import cast
+from typing import NamedTuple, cast
 
 import numpy as np
 import torch
@@ -19,19 +20,19 @@ from b2v.errors import UsageError
 from b2v.frames import FRAMES, MIDDLE, crop_back, pad_to_multiple
 from b2v.losses import (
     Frames,
-    best_order_loss,
+    frames_loss,
     in_order,
     moves_against,
-    pair_loss,
-    path_loss,
+    paths_loss,
     pixel_loss,
     runs_backwards,
 )
 from b2v.metrics import psnr
-from b2v.models import ROLES, SEVEN, VIDEO
+from b2v.models import ROLES, SEVEN, UNFOLDING, VIDEO, gives_pair
+from b2v.models.apart import Apart
 from b2v.models.dtb import DTB
 from b2v.models.unet import Hourglass, UNet
-from b2v.models.unroll import Unroll
+from b2v.models.unfold import Unfold, signed_paths, unfold
 from b2v.recipes import TrainConfig, multiple_of
 from b2v.runtime import Runtime
 from b2v.video_stage import validate_video, video_loss
@@ -39,8 +40,20 @@ from b2v.video_stage import validate_video, video_loss
 Nets = dict[str, nn.Module]
 """Networks by role."""
 
+
+class Outcome(NamedTuple):
+    """What came of a batch: a loss a sample, [B], and the frames that were compared.
+
+    The latter are for terms that judge single frames; of video and paths there are none.
+    """
+
+    loss: Tensor
+    restored: Frames
+    sharp: Frames
+
+
 FRAMES_OF: dict[str, tuple[int, ...]] = {
-    SEVEN: tuple(range(FRAMES)),
+    **dict.fromkeys((*UNFOLDING[1:], SEVEN), tuple(range(FRAMES))),
     **{role: tuple(sorted({MIDDLE - k, MIDDLE + k})) for k, role in enumerate(ROLES)},
 }
 """Indices of the frames that the network of a role gives, in order of time."""
@@ -60,16 +73,19 @@ def new_network(config: TrainConfig, earlier: Nets, start: nn.Module | None = No
     """
     torch.manual_seed(config.seed)
     net = config.blueprint.build()
-    if config.role == "pair35" and isinstance(net, UNet) and config.pair == "pair":
+    if isinstance(net, UNet) and net.config.outputs == 2 and config.pair != "best-order":
         nn.init.normal_(net.head.weight, std=1e-3)  # two equal frames have no gradient apart
     if config.init == "previous" and earlier and isinstance(net, UNet):
         previous = earlier[config.roles[-2]]
         if isinstance(previous, UNet):
             net.adopt(previous)
     if start is not None:
-        if not isinstance(net, Hourglass) or not isinstance(start, Hourglass):
+        if not isinstance(net, Hourglass | Apart) or not isinstance(start, Hourglass):
             raise UsageError(f"{config.start}: only a U-Net can be started with, and only from one")
         net.adopt(start)
+    if config.role == "sides" and isinstance(net, UNet):
+        nn.init.zeros_(net.head.weight)  # frames begin as they were moved
+        nn.init.zeros_(net.head.bias)  # type: ignore[arg-type]
     return net
 
 
@@ -86,19 +102,22 @@ def restore_frames(
             own.
 
     Returns:
-        The role's frames (`FRAMES_OF`), and of a side net frames (3, 5), which show the direction
-        of time that stage 2 has chosen.
+        The role's frames (`FRAMES_OF`), and of a side net the frames that show the direction of
+        time: (3, 5), by which stage 2 has chosen it, or its own pair when it is free to choose.
 
     """
     if role == SEVEN:
         return nets[SEVEN](blurry).unbind(1), ()
+    if role in UNFOLDING[1:]:
+        net = Unfold(middle=nets["middle"], paths=nets["paths"], sides=nets.get("sides"))
+        return net(blurry).unbind(1), ()
     if role == "middle":
         return (nets["middle"](blurry),), ()
     with torch.no_grad():
         x4 = nets["middle"](blurry) if x4 is None else x4
-    if role == "pair35":
-        inner = nets["pair35"](blurry, x4)
-        return inner, inner
+    if role == "pair35" or gives_pair(nets[role]):
+        pair = nets[role](blurry, x4)
+        return pair, pair
     with torch.no_grad():
         inner = nets["pair35"](blurry, x4)
     # Both ends of the exposure in one batch: the outer nets are shared between them.
@@ -112,28 +131,17 @@ def restore_frames(
     return tuple(outer.chunk(2)), inner
 
 
-def seven_loss(
-    config: TrainConfig, net: Unroll, blurry: Tensor, sharp: Tensor, way: Tensor, step: int
-) -> Tensor:
-    """Loss [B] of a net that gives all frames; arguments as of `stage_loss`.
-
-    In the beginning time runs so that the mean motion points to the right and down, and paths are
-    learned from known ways alone: what sharp frames say of a path that is still wrong is noise.
-    Then each sample goes in the direction that suits the net better, and frames teach paths too.
-    """
-    beginning = step < config.canonical * config.steps
-    frames, path = net.unroll(blurry, teach_path=not beginning)
-    losses = [
-        in_order(frames.unbind(1), truth.unbind(1), config.pixel)
-        + config.path_weight * path_loss(path, w)
-        for truth, w in ((sharp, way), (sharp.flip(1), -way))
-    ]
-    if not beginning:
-        return torch.minimum(*losses)
-    known = way.isfinite().flatten(1).all(1)
-    seen = moves_against((sharp[:, MIDDLE - 1], sharp[:, MIDDLE + 1]))
-    backwards = torch.where(known, way.sum(1).mean((1, 2)) < 0, seen)
-    return torch.where(backwards, losses[1], losses[0])
+def sides_loss(config: TrainConfig, nets: Nets, blurry: Tensor, sharp: Tensor, step: int) -> Tensor:
+    """Loss [B] of the net that mends moved frames; each sample has one of the seven, in turn."""
+    with torch.no_grad():
+        x4 = nets["middle"](blurry)
+        moved = unfold(x4, signed_paths(nets["paths"](blurry)))
+        backwards = runs_backwards(moved.unbind(1), sharp.unbind(1))
+    turned = torch.where(backwards[:, None, None, None, None], sharp.flip(1), sharp)
+    samples = list(range(len(blurry)))
+    chosen = [(step + sample) % FRAMES for sample in samples]
+    mended = nets["sides"](blurry, x4, moved[samples, chosen])
+    return pixel_loss(mended, turned[samples, chosen], config.pixel)
 
 
 def stage_loss(
@@ -159,27 +167,57 @@ def stage_loss(
         [B].
 
     """
+    return compare(config, nets, blurry, sharp, way, step).loss
+
+
+def compare(
+    config: TrainConfig, nets: Nets, blurry: Tensor, sharp: Tensor, way: Tensor | None, step: int
+) -> Outcome:
+    """Restore the frames of a stage and compare them; arguments as of `stage_loss`."""
     role = config.role
     if role == VIDEO:
-        return video_loss(cast("DTB", nets[VIDEO]), blurry, sharp, config.pixel)
-    if role == SEVEN and way is not None:
-        return seven_loss(config, cast("Unroll", nets[SEVEN]), blurry, sharp, way, step)
-    chance = np.random.default_rng((config.seed, step)).random()
-    forced = chance * config.teacher * config.steps > step
-    restored, inner = restore_frames(role, nets, blurry, sharp[:, MIDDLE] if forced else None)
+        return Outcome(video_loss(cast("DTB", nets[VIDEO]), blurry, sharp, config.pixel), (), ())
+    if role == SEVEN and isinstance(nets[SEVEN], Apart):
+        return _compare_apart(config, nets, blurry, sharp)
+    if role == "paths" and way is not None:
+        return Outcome(paths_loss(nets["paths"](blurry), way), (), ())
+    if role == "sides":
+        return Outcome(sides_loss(config, nets, blurry, sharp, step), (), ())
+    x4 = sharp[:, MIDDLE] if is_forced(config, step) else None
+    restored, inner = restore_frames(role, nets, blurry, x4)
+    truth = frames_of(role, sharp)
     if role == "middle":
-        return pixel_loss(restored[0], sharp[:, MIDDLE], config.pixel)
-    if role == "pair35":  # it chooses the direction of time
-        truth = sharp[:, MIDDLE - 1], sharp[:, MIDDLE + 1]
-        if config.pair == "pair":
-            return pair_loss((restored[0], restored[1]), truth)
-        if step >= config.canonical * config.steps:
-            return best_order_loss(restored, truth, config.pixel)
-        backwards = moves_against(truth)
+        return Outcome(pixel_loss(restored[0], truth[0], config.pixel), restored, truth)
+    if restored is inner:  # it chooses the direction of time
+        if config.pair != "best-order" or step >= config.canonical * config.steps:
+            loss = frames_loss(restored, truth, config.pair, config.pixel)
+            return Outcome(loss, restored, truth)
+        backwards = moves_against((sharp[:, MIDDLE - 1], sharp[:, MIDDLE + 1]))
     else:  # the outer ones follow what was chosen for each sample
         backwards = runs_backwards(inner, frames_of("pair35", sharp))
     turned = torch.where(backwards[:, None, None, None, None], sharp.flip(1), sharp)
-    return in_order(restored, frames_of(role, turned), config.pixel)
+    truth = frames_of(role, turned)
+    return Outcome(in_order(restored, truth, config.pixel), restored, truth)
+
+
+def is_forced(config: TrainConfig, step: int) -> bool:
+    """Tell whether the true middle frame stands in for the restored one in a step."""
+    if config.forcing != "fading":
+        return config.forcing == "always"
+    chance = np.random.default_rng((config.seed, step)).random()
+    return chance * config.teacher * config.steps > step
+
+
+def _compare_apart(config: TrainConfig, nets: Nets, blurry: Tensor, sharp: Tensor) -> Outcome:
+    """Compare the middle frame by itself and the six others together (Sec. 5.1 and 7)."""
+    restored, _ = restore_frames(SEVEN, nets, blurry)
+    truth = frames_of(SEVEN, sharp)
+    (x4, sides), (y4, others) = (
+        (frames[MIDDLE], frames[:MIDDLE] + frames[MIDDLE + 1 :]) for frames in (restored, truth)
+    )
+    middle = pixel_loss(x4, y4, config.pixel)
+    loss = middle + frames_loss(sides, others, config.pair, config.pixel)
+    return Outcome(loss, restored, truth)
 
 
 def frames_of(role: str, sharp: Tensor) -> Frames:
@@ -221,11 +259,14 @@ def validate(
 __all__ = [
     "FRAMES_OF",
     "Nets",
+    "Outcome",
     "TrainConfig",
+    "compare",
     "frames_of",
+    "is_forced",
     "new_network",
     "restore_frames",
-    "seven_loss",
+    "sides_loss",
     "stage_loss",
     "validate",
 ]

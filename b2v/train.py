@@ -1,72 +1,38 @@
 """The training loop: one for all stages of `b2v.stages`.
 
 `train` is a generator of `Report`s; whoever runs it prints. A run folder holds, for each stage,
-`config.json`, `metrics.csv`, `strip.png` and `last.pt`, and in `weights/` the exported networks.
+`config.json`, `metrics.csv`, `strip.png`, the last two checkpoints and, where TensorBoard is
+installed, its curves; in `weights/` lie the exported networks.
 
 Everything random is a pure function of the seed and the step, so a run that was stopped goes
-on bit for bit as if it had not been.
+on bit for bit as if it had not been, and processes that share the steps (`b2v.parallel`) see the
+batches that one alone would see.
 """
 
-import copy
-import csv
-import json
 import math
 import time
 from collections.abc import Iterator
-from dataclasses import asdict, dataclass, replace
+from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.utils.data import DataLoader, Dataset
 
-from b2v.data import Crops
+from b2v import checkpoints
 from b2v.errors import TrainingError
+from b2v.journal import Journal, Notice, Report, stop
+from b2v.losses import Frames
 from b2v.media import write_photo
-from b2v.recipes import DECAY, DECAY_STEPS, TrainConfig, check, is_for_video
+from b2v.parallel import ALONE, Team
+from b2v.recipes import DECAY, DECAY_STEPS, TrainConfig
 from b2v.runtime import Runtime
-from b2v.sequences import SequenceCrops
-from b2v.stages import Nets, new_network, stage_loss, validate
-from b2v.weights import load_network, save_network
+from b2v.stages import validate
+from b2v.weights import save_network
+from b2v.work import Work, exported_to, open_crops, open_loader, prepare
 
 REPORT_EVERY = 50
 """Steps between two reports."""
-
-
-@dataclass(frozen=True)
-class Report:
-    """What happened up to a step; validation values are None between validations."""
-
-    step: int
-    loss: float
-    lr: float
-    seconds: float
-    waiting: float
-    """Part of the time that was spent waiting for data."""
-    gain: float | None = None
-    """Validation: PSNR in dB over the blurry picture, mean of this stage's frames in the
-    better of both orders; of video, of all frames over the blurry ones."""
-
-
-@dataclass
-class _State:
-    """What training changes; all of it is in a checkpoint."""
-
-    net: nn.Module
-    ema: nn.Module
-    optimizer: torch.optim.Optimizer
-    step: int = 0
-    best: float = -math.inf
-
-    def state_dict(self) -> dict[str, Any]:
-        parts = {name: getattr(self, name).state_dict() for name in ("net", "ema", "optimizer")}
-        return {**parts, "step": self.step, "best": self.best}
-
-    def load_state_dict(self, saved: dict[str, Any]) -> None:
-        for name in ("net", "ema", "optimizer"):
-            getattr(self, name).load_state_dict(saved[name])
-        self.step, self.best = saved["step"], saved["best"]
 
 
 def train(
@@ -79,8 +45,10 @@ def train(
     resume: bool = False,
     minutes: float = math.inf,
     workers: int = 1,
-) -> Iterator[Report]:
-    """Train one stage, reporting every 50 steps.
+    team: Team = ALONE,
+    compiled: bool = False,
+) -> Iterator[Report | Notice]:
+    """Train one stage, reporting every 50 steps and wherever it validates.
 
     Args:
         config: what to do.
@@ -88,207 +56,150 @@ def train(
         bank: what to train on, by `b2v.data.build_bank` or, of video, `build_sequences`.
         validation: clips of other scenes.
         runtime: device and precision.
-        resume: go on from `last.pt`; else a run that has begun is refused.
+        resume: go on from the last checkpoint; else a run that has begun is refused.
         minutes: stop after this long, to be resumed later.
         workers: processes that cut crops.
+        team: the processes that share each step; it writes where it leads.
+        compiled: run the networks through `torch.compile`.
 
     Raises:
-        UsageError: the config cannot be trained on these clips.
+        UsageError: the config cannot be trained on these clips, or by so many processes.
         DatasetError: a bank is missing.
-        TrainingError: nothing to resume, already begun, another config, networks of earlier
-            stages missing, or the loss is no longer finite.
+        WeightsError: VGG16 is wanted and cannot be had.
+        TrainingError: nothing to resume, already begun, other settings, networks of earlier
+            stages missing, or the loss is no longer finite: `stopped.json` has its batch.
 
     """
+    part = team.part(config.batch)
     crops = open_crops(config, bank)
-    folder = run / f"stage{config.stage}"
-    earlier = _earlier(config, run, runtime)
-    state = _begin(
-        config, folder, runtime.place(new_network(config, earlier, _start(config))), resume
-    )
-    batches = iter(_loader(crops, config, state.step, workers))
-    started, waited, losses = time.monotonic(), 0.0, []
-    while state.step < config.steps:
-        waiting = time.monotonic()
-        batch = [x.to(runtime.device) for x in next(batches)]
-        waited += time.monotonic() - waiting
-        losses.append(_step(config, state, earlier, batch, runtime))
-        seconds = time.monotonic() - started
-        last = state.step == config.steps or seconds > 60 * minutes
-        if state.step % REPORT_EVERY and not last:
-            continue
-        loss = float(torch.stack(losses).mean())
-        if not math.isfinite(loss):
-            raise TrainingError(f"{folder}: the loss is {loss} at step {state.step}; lower lr")
-        lr = _learning_rate(config, state.step)
-        report = Report(state.step, loss, lr, seconds, waited / seconds)
-        if state.step % config.validate_every == 0 or last:
-            gain = _milestone(config, state, earlier, run, validation, runtime)
-            report = replace(report, gain=gain)
-        _log(folder / "metrics.csv", report)
-        yield report
-        losses.clear()
-        if last:
-            return
+    work, notice = prepare(config, run, runtime, team, resume=resume, compiled=compiled)
+    if notice:
+        yield Notice(notice)
+    state, losses, waited, started = work.state, [], 0.0, time.monotonic()
+    batches = iter(open_loader(crops, config, state.step, part, workers))
+    with _journal(work) as journal:
+        while state.step < config.steps:
+            waiting = time.monotonic()
+            batch = [x.to(runtime.device) for x in next(batches)]
+            waited += time.monotonic() - waiting
+            late = time.monotonic() - started > 60 * minutes
+            loss, late = _step(work, batch, late)
+            losses.append(loss)
+            last = state.step == config.steps or late
+            validating = state.step % config.validate_every == 0 or last
+            if state.step % REPORT_EVERY and not validating:
+                continue
+            seconds = time.monotonic() - started
+            mean, rate = sum(losses) / len(losses), learning_rate(config, state.step)
+            report = Report(state.step, mean, rate, seconds, waited / seconds)
+            if validating and team.leads:
+                report = replace(report, gain=_milestone(work, validation))
+            if journal is not None:
+                journal.add(report)
+            yield report
+            losses.clear()
+            if last:
+                break
+    team.wait()  # what stands on this stage needs its file
 
 
-def open_crops(config: TrainConfig, bank: Path) -> Crops | SequenceCrops:
-    """Open the crops of a bank that a config is trained on.
-
-    Raises:
-        UsageError: the config cannot be trained on them.
-        DatasetError: there is no bank, or it is of another kind.
-
-    """
-    if is_for_video(config.model):
-        frames = config.frames
-        sequences = SequenceCrops(
-            bank, frames=frames, size=config.crop, seed=config.seed, jpeg=config.jpeg
-        )
-        check(config, sequences.sequences.shape[-1], sequences.sequences.shape[2])
-        return sequences
-    crops = Crops(
-        bank, size=config.crop, seed=config.seed, jpeg=config.jpeg, discrete=config.discrete
-    )
-    check(config, crops.clips.shape[-1])
-    return crops
-
-
-def _step(
-    config: TrainConfig,
-    state: _State,
-    earlier: Nets,
-    batch: list[Tensor],
-    runtime: Runtime,
-) -> Tensor:
-    """Take one step on a batch of items of `open_crops`; returns the loss before it."""
-    nets = {**earlier, config.role: state.net}
-    blurry, sharp, *ways = batch
-    with runtime.autocast():
-        way = ways[0] if ways else None
-        loss = stage_loss(config, nets, blurry, sharp, way, state.step).mean()
-    for group in state.optimizer.param_groups:
-        group["lr"] = _learning_rate(config, state.step)
-    state.optimizer.zero_grad(set_to_none=True)
-    torch.autograd.backward(loss)
-    nn.utils.clip_grad_norm_(state.net.parameters(), config.clip)
-    state.optimizer.step()
-    state.step += 1
-    decay = min(config.ema, state.step / (state.step + 10))
-    with torch.no_grad():
-        for average, weight in zip(state.ema.parameters(), state.net.parameters(), strict=True):
-            average.lerp_(weight, 1 - decay)
-    return loss.detach()
-
-
-def _learning_rate(config: TrainConfig, step: int) -> float:
+def learning_rate(config: TrainConfig, step: int) -> float:
+    """Give the rate at a step, counted from 0."""
     rise = min(1.0, (step + 1) / config.warmup)
     if config.schedule == "steps":
         return config.lr * rise * DECAY ** (step // DECAY_STEPS)
     return config.lr * rise * 0.5 * (1 + math.cos(math.pi * min(1.0, step / config.steps)))
 
 
-def _begin(config: TrainConfig, folder: Path, net: nn.Module, resume: bool) -> _State:
-    """Make the state of a new run, or load that of one which was stopped."""
-    state = _State(net, copy.deepcopy(net).requires_grad_(False), _optimizer(config, net))
-    text = json.dumps(asdict(config), indent=1)
-    if resume:
-        if not (folder / "last.pt").exists():
-            raise TrainingError(f"{folder}: nothing to resume; start without --resume")
-        saved = torch.load(folder / "last.pt", map_location="cpu", weights_only=True)
-        # A setting that is younger than the run had its default value then.
-        begun = {**json.loads(json.dumps(asdict(TrainConfig()))), **saved["config"]}
-        if {**begun, "steps": 0} != {**json.loads(text), "steps": 0}:
-            raise TrainingError(f"{folder}: was begun with other settings than these")
-        state.load_state_dict(saved)
-    elif (folder / "last.pt").exists():
-        raise TrainingError(f"{folder}: holds a run already; --resume it or name another folder")
-    folder.mkdir(parents=True, exist_ok=True)
-    (folder / "config.json").write_text(text)
-    _forget(folder / "metrics.csv", state.step)
-    return state
+def _step(work: Work, batch: list[Tensor], late: bool) -> tuple[float, bool]:
+    """Take one step on this process's part of a batch.
+
+    Returns:
+        The loss of the whole batch before it, and whether time is up for any of the team.
+
+    Raises:
+        TrainingError: the loss or its gradient is not finite; nothing has been changed then.
+
+    """
+    config, state, team = work.config, work.state, work.team
+    if state.critic is not None:
+        state.critic.requires_grad_(False)
+    with work.runtime.autocast():
+        losses, restored, sharp = work.objective(state.step, *batch)
+    for group in state.optimizer.param_groups:
+        group["lr"] = learning_rate(config, state.step)
+    state.optimizer.zero_grad(set_to_none=True)
+    torch.autograd.backward(losses.mean())
+    norm = nn.utils.clip_grad_norm_(state.net.parameters(), config.clip)
+    mean = losses.detach().float().mean()
+    loss, norms, lates = team.mean(
+        torch.stack([mean, norm.float(), mean.new_tensor(late)])
+    ).tolist()
+    for what, value in (("loss", loss), ("gradient", norms)):
+        if not math.isfinite(value):
+            raise _stopped(work, f"the {what} is {value}", losses)
+    state.optimizer.step()
+    if work.rivalry is not None:
+        _train_critic(work, restored, sharp)
+    state.step += 1
+    decay = min(config.ema, state.step / (state.step + 10))
+    with torch.no_grad():
+        for average, weight in zip(state.ema.parameters(), state.net.parameters(), strict=True):
+            average.lerp_(weight, 1 - decay)
+    return loss, lates > 0
 
 
-def _optimizer(config: TrainConfig, net: nn.Module) -> torch.optim.Optimizer:
-    kind: type[torch.optim.Adam | torch.optim.AdamW] = torch.optim.AdamW
-    decay = config.weight_decay
-    if config.optimizer == "adam":  # the gradient of decay * |W|^2 is 2 * decay * W
-        kind, decay = torch.optim.Adam, 2 * decay
-    return kind(net.parameters(), lr=config.lr, betas=config.betas, weight_decay=decay)
+def _train_critic(work: Work, restored: Frames, sharp: Frames) -> None:
+    """Have the critic learn from the frames of a step."""
+    state = work.state
+    if state.critic is None or state.critic_optimizer is None or work.rivalry is None:
+        return
+    state.critic.requires_grad_(True)
+    with work.runtime.autocast():
+        losses = work.rivalry(restored, sharp)
+    for group in state.critic_optimizer.param_groups:
+        group["lr"] = learning_rate(work.config, state.step)
+    state.critic_optimizer.zero_grad(set_to_none=True)
+    torch.autograd.backward(losses.mean())
+    state.critic_optimizer.step()
 
 
-def _earlier(config: TrainConfig, run: Path, runtime: Runtime) -> Nets:
-    """Load the networks that the stages before this one have exported."""
-    nets = {}
-    for role in config.roles[:-1]:
-        path = _exported(config, run, role)
-        if not path.exists():
-            raise TrainingError(f"{path}: missing; train the stages before stage {config.stage}")
-        nets[role] = runtime.place(load_network(path).module)
-    return nets
+def _stopped(work: Work, what: str, losses: Tensor) -> TrainingError:
+    """Write down the batch that cannot be learned from; make the error that says so."""
+    config, step = work.config, work.state.step
+    values = work.team.gather(losses.detach().float()).tolist()
+    items = range(step * config.batch, (step + 1) * config.batch)
+    pairs = list(zip(items, values, strict=True))
+    if not work.team.leads:
+        return TrainingError(f"{work.folder}: {what} at step {step + 1}")
+    return stop(work.folder, step + 1, what, {"seed": config.seed}, pairs)
 
 
-def _start(config: TrainConfig) -> nn.Module | None:
-    return load_network(Path(config.start)).module if config.start else None
-
-
-def _exported(config: TrainConfig, run: Path, role: str) -> Path:
-    return run / "weights" / f"{config.model}-{role}.safetensors"
-
-
-def _milestone(
-    config: TrainConfig,
-    state: _State,
-    earlier: Nets,
-    run: Path,
-    validation: Path,
-    runtime: Runtime,
-) -> float:
+def _milestone(work: Work, validation: Path) -> float:
     """Validate, write the checkpoint, and export the average weights when they are the best."""
-    role = config.role
-    gain, strip = validate(role, {**earlier, role: state.ema}, validation, runtime)
+    config, state, role = work.config, work.state, work.config.role
+    gain, strip = validate(role, {**work.earlier, role: state.ema}, validation, work.runtime)
     if gain >= state.best:
         state.best = gain
-        path = _exported(config, run, role)
+        path = exported_to(config, work.run, role)
         path.parent.mkdir(exist_ok=True)
         save_network(state.ema.state_dict(), config.blueprint, role, path)
-    folder = run / f"stage{config.stage}"
-    write_photo(strip, folder / "strip.png", overwrite=True)
-    part = folder / "last.pt.part"
-    torch.save({**state.state_dict(), "config": json.loads(json.dumps(asdict(config)))}, part)
-    part.replace(folder / "last.pt")
+    write_photo(strip, work.folder / "strip.png", overwrite=True)
+    checkpoints.save(work.folder, state, config)
     return gain
 
 
-def _loader(
-    crops: Dataset[Any], config: TrainConfig, step: int, workers: int
-) -> DataLoader[tuple[Tensor, ...]]:
-    indices = range(step * config.batch, config.steps * config.batch)
-    return DataLoader(
-        crops,
-        batch_size=config.batch,
-        sampler=indices,
-        num_workers=workers,
-        prefetch_factor=4 if workers else None,
-        worker_init_fn=_single_thread,
-    )
+@contextmanager
+def _journal(work: Work) -> Iterator[Journal | None]:
+    """Keep a journal where this process leads."""
+    if not work.team.leads:
+        yield None
+        return
+    journal = Journal(work.folder, work.state.step)
+    try:
+        yield journal
+    finally:
+        journal.close()
 
 
-def _single_thread(_: int) -> None:
-    torch.set_num_threads(1)
-
-
-def _forget(path: Path, step: int) -> None:
-    """Drop lines of the table after `step`: they are of steps that will be done again."""
-    if path.exists():
-        head, *lines = path.read_text().splitlines(keepends=True)
-        path.write_text(head + "".join(x for x in lines if int(x.split(",")[0]) <= step))
-
-
-def _log(path: Path, report: Report) -> None:
-    """Append a line to the table of reports."""
-    new = not path.exists()
-    with path.open("a", newline="") as file:
-        writer = csv.DictWriter(file, list(asdict(report)))
-        if new:
-            writer.writeheader()
-        writer.writerow(asdict(report))
+__all__ = ["REPORT_EVERY", "Notice", "Report", "TrainConfig", "learning_rate", "train"]

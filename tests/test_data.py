@@ -16,7 +16,7 @@ from b2v.bank import is_complete
 from b2v.data import BankConfig, Crops, build_bank, draw, real_window
 from b2v.errors import B2VError, DatasetError
 from b2v.metrics import psnr, reblur
-from b2v.models.unroll import move_along
+from b2v.models.moving import move_along
 from b2v.sources import Sources, find_files, load_sources
 from b2v.synth.motion import MotionConfig
 

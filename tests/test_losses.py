@@ -1,20 +1,25 @@
 """Losses: known values, and blindness to the order of time."""
 
 import math
+from typing import get_args
 
 import pytest
 import torch
 from conftest import make_picture
 
 from b2v.losses import (
+    PairLoss,
     best_order_loss,
+    frames_loss,
     in_order,
     moves_against,
     pair_loss,
-    path_loss,
+    paths_loss,
     pixel_loss,
     runs_backwards,
+    sum_loss,
 )
+from b2v.models.paths import double
 
 KINDS = ["mse", "charbonnier", "log-mse"]
 
@@ -70,6 +75,48 @@ def test_eq_5_by_hand():
     sharp = (flat(0.5, 0.1), flat(0.4, 0.8))
     # |0.8 - 0.9| + |0.4 - 0.1| and |1.0 - 0.9| + |0.0 - 0.7|
     assert pair_loss(restored, sharp).tolist() == pytest.approx([0.4, 0.8])
+
+
+def test_eq_4_by_hand():
+    restored, sharp = (flat(0.2, 0.5), flat(0.6, 0.1)), (flat(0.5, 0.3), flat(0.4, 0.3))
+    assert sum_loss(restored, sharp).tolist() == pytest.approx([0.1, 0.0], abs=1e-6)
+
+
+def six(seed: int) -> tuple:
+    return torch.rand(6, 2, 3, 8, 8, generator=torch.Generator().manual_seed(seed)).unbind(0)
+
+
+def test_losses_of_six_frames_are_the_named_ones():
+    ours, theirs = six(0), six(1)
+    pairs = [pair_loss((ours[k], ours[5 - k]), (theirs[k], theirs[5 - k])) for k in range(3)]
+    expected = {
+        "pair": torch.stack(pairs).mean(0),
+        "global": sum_loss(ours, theirs),
+        "independent": in_order(ours, theirs, "mse"),
+        "best-order": best_order_loss(ours, theirs, "mse"),
+    }
+    for kind, losses in expected.items():
+        assert torch.allclose(frames_loss(ours, theirs, kind, "mse"), losses), kind
+
+
+def test_what_each_loss_of_six_frames_cannot_tell_apart():
+    truth = six(0)
+    backwards = truth[::-1]
+    mixed = (truth[5], truth[1], truth[2], truth[3], truth[4], truth[0])  # the outer pair alone
+    shuffled = truth[1:] + truth[:1]
+    blind = {
+        kind: [
+            bool((frames_loss(frames, truth, kind, "mse") < 1e-6).all())
+            for frames in (truth, backwards, mixed, shuffled)
+        ]
+        for kind in get_args(PairLoss)
+    }
+    assert blind == {
+        "best-order": [True, True, False, False],
+        "pair": [True, True, True, False],
+        "global": [True, True, True, True],
+        "independent": [True, False, False, False],
+    }
 
 
 def test_in_order_is_the_mean_of_both_frames():
@@ -158,18 +205,20 @@ def test_a_path_that_stands_still_loses_nearly_the_same_at_every_speed():
         1, 2, 1, 1
     )
     ways = ways.expand(4, 2, 6, 6)
-    still = path_loss(torch.zeros_like(ways), ways)
-    assert still.tolist() == pytest.approx([0, 1 / 2, 3 / 4, 9 / 10], abs=2e-3)
-    assert path_loss(-ways, ways).tolist() == pytest.approx([0, 1, 3 / 2, 9 / 5], abs=2e-3)
-    assert path_loss(ways, ways).max() < 2e-3
+    still = paths_loss(torch.zeros(4, 3, 6, 6), ways)  # length, and both parts of the vector
+    weight = 1 + 0.28 + 0.96
+    expected = [0, weight / 2, 3 * weight / 4, 9 * weight / 10]
+    assert still.tolist() == pytest.approx(expected, abs=1e-4)
+    assert paths_loss(double(ways), ways).max() < 1e-6
+    assert paths_loss(double(-ways), ways).max() < 1e-6
 
 
 def test_nothing_is_asked_of_paths_whose_way_is_not_known():
     way = torch.full((1, 2, 4, 4), torch.nan)
-    path = torch.randn(1, 2, 4, 4, requires_grad=True)
-    loss = path_loss(path, way)
+    path = torch.randn(1, 3, 4, 4, requires_grad=True)
+    loss = paths_loss(path, way)
     loss.sum().backward()
     assert loss.item() == 0
     assert path.grad.abs().max() == 0
     way[..., :2] = 0  # half of the picture is known
-    assert path_loss(torch.ones(1, 2, 4, 4), way).item() == pytest.approx(2**0.5 / 2, abs=1e-3)
+    assert paths_loss(torch.ones(1, 3, 4, 4), way).item() == pytest.approx(3 / 2, abs=1e-4)

@@ -10,9 +10,10 @@ from torch import Tensor, nn
 
 from b2v.errors import UsageError
 from b2v.models import MODELS, ROLES, SEVEN, Blueprint
+from b2v.models.apart import ApartConfig
+from b2v.models.paths import double
 from b2v.models.unet import UNet, UNetConfig
-from b2v.models.unroll import Unroll, UnrollConfig, Unrolled
-from b2v.recipes import TrainConfig, check
+from b2v.recipes import ABLATION, TrainConfig, check, recipe
 from b2v.stages import frames_of, new_network, restore_frames, stage_loss
 
 SMALL = {"widths": (6, 8), "blocks": (1, 1)}
@@ -135,6 +136,76 @@ def test_teacher_forcing_is_drawn_from_the_seed(sharp):
     assert pattern(0) == pattern(0) != pattern(1)
 
 
+@pytest.mark.parametrize(("forcing", "always"), [("always", True), ("never", False)])
+def test_teacher_forcing_can_be_on_or_off_throughout(sharp, forcing, always):
+    nets = {**known_nets(sharp), "middle": Known(torch.zeros(2, 3, 8, 8))}
+    for step in (0, LATE // 2, LATE):
+        loss_of(2, nets, sharp, step, forcing=forcing)
+        assert torch.equal(nets["pair35"].seen[1], sharp[:, 3]) == always
+
+
+@pytest.mark.parametrize("stage", [2, 3, 4])
+def test_each_pair_of_a_model_of_pairs_chooses_its_own_direction(sharp, tiny, stage):
+    role = ROLES[stage - 1]
+    x4 = sharp[:, 3]
+    config = replace(CONFIG, model="tiny-pairs", stage=stage)
+    net = config.blueprint.build()
+    blurry = torch.rand(2, 3, 8, 8)
+    nets = {"middle": Known(x4), role: net}
+    restored, inner = restore_frames(role, nets, blurry)
+    assert restored is inner
+    assert_same(restored, net(blurry, x4))
+    way = torch.full((2, 2, 8, 8), torch.nan)
+    for pair in ("pair", "best-order"):
+        config = replace(config, pair=pair)
+        forwards = stage_loss(config, nets, blurry, sharp, way, LATE)
+        backwards = stage_loss(config, nets, blurry, sharp.flip(1), way, LATE)
+        assert torch.allclose(forwards, backwards, rtol=1e-5)
+        assert (forwards > 1e-3 if pair == "pair" else forwards.isfinite()).all()
+
+
+def test_a_pair_need_not_see_the_middle_frame(tiny):
+    config = replace(CONFIG, model="tiny-pairs", stage=3, see_middle=False)
+    check(config, 128)
+    net = new_network(config, {})
+    assert net.stem.weight.shape[1] == 3 * net.shuffle**2
+    nn.init.normal_(net.head.weight)
+    blurry, x4, other = torch.rand(3, 1, 3, 8, 8)
+    assert_same(net(blurry, x4), net(blurry, other))
+    assert replace(config, stage=1).blueprint == tiny["middle"]
+    with pytest.raises(UsageError, match="pairs by a U-Net, which jin2018 lacks"):
+        check(replace(config, model="jin2018", stage=1, crop=40), 128)
+
+
+def test_seven_nets_apart_learn_the_middle_frame_by_itself(sharp):
+    """The six others are compared together: by their sum alone, or each with its own."""
+    config = replace(CONFIG, model="tiny-apart")
+    way = torch.full((2, 2, 8, 8), torch.nan)
+    net = config.blueprint.build()
+
+    def loss(frames: Tensor, pair: str) -> list[float]:
+        net.forward = lambda _: frames
+        changed = replace(config, pair=pair)
+        return stage_loss(changed, {SEVEN: net}, sharp[:, 0], sharp, way, 0).tolist()
+
+    swapped = sharp[:, [1, 0, 2, 3, 4, 5, 6]]
+    moved = sharp[:, [0, 1, 2, 4, 3, 5, 6]]
+    assert loss(sharp, "global") == loss(sharp, "independent") == [0, 0]
+    assert loss(swapped, "global") == pytest.approx([0, 0], abs=1e-6)
+    assert min(loss(swapped, "independent")) > 0.01
+    middle = (sharp[:, 4] - sharp[:, 3]).square().mean((1, 2, 3))
+    sums = (sharp[:, 4] - sharp[:, 3]).abs().mean((1, 2, 3))
+    assert loss(moved, "global") == pytest.approx((middle + sums).tolist(), rel=1e-4)
+    assert loss(moved, "independent") == pytest.approx((middle + middle / 6).tolist(), rel=1e-4)
+
+
+@pytest.mark.parametrize("row", ABLATION)
+def test_every_scheme_of_the_ablation_can_be_trained(row):
+    config = replace(recipe(ABLATION[row]["model"]), **ABLATION[row])
+    for stage in range(1, 1 + len(MODELS[config.model])):
+        check(replace(config, stage=stage), 128)
+
+
 def moving(right: int, down: int, seed: int) -> Tensor:
     """Seven frames whose content moves by so many pixels a frame, [7, 3, 32, 32]."""
     scene = make_picture(80, 80, seed)
@@ -180,77 +251,68 @@ def test_pairs_lie_at_equal_distances_from_the_middle(sharp):
         assert_same(frames_of(role, sharp), [sharp[:, index] for index in indices])
 
 
-class KnownUnroll(nn.Module):
-    """A net that answers with seven frames [B, 7, 3, H, W] and paths at once."""
+class Saying(nn.Module):
+    """A net that says the same of every picture, and keeps what it was given."""
 
-    def __init__(self, frames: Tensor, path: Tensor) -> None:
+    multiple = 16
+
+    def __init__(self, answer: Tensor | None = None) -> None:
         super().__init__()
-        self.answer = Unrolled(frames, path)
+        self.answer = answer
 
-    def unroll(self, _: Tensor, *, teach_path: bool) -> Unrolled:
-        return self.answer
-
-
-def loss_of_seven(
-    frames: Tensor,
-    truth: Tensor,
-    step: int = LATE,
-    *,
-    path: Tensor | None = None,
-    way: Tensor | None = None,
-    **changes: Any,
-) -> Tensor:
-    config = replace(CONFIG, model="unroll", **changes)
-    unknown = torch.full((2, 2, *truth.shape[3:]), torch.nan)
-    path, way = (unknown.nan_to_num() if path is None else path), (unknown if way is None else way)
-    nets = {SEVEN: KnownUnroll(frames, path)}
-    return stage_loss(config, nets, torch.rand(2, *truth.shape[2:]), truth, way, step)
+    def forward(self, *pictures: Tensor) -> Tensor:
+        self.given = pictures
+        return pictures[-1] if self.answer is None else self.answer
 
 
-def test_seven_frames_may_run_in_either_direction_but_all_in_one(sharp):
-    assert loss_of_seven(sharp, sharp.flip(1)).tolist() == [0, 0]
-    mixed = torch.cat([sharp[:, :3].flip(1), sharp[:, 3:]], dim=1)
-    assert (loss_of_seven(mixed, sharp) > 0.03).all()
+def unfolding(step: int, truth: Tensor, way: Tensor) -> tuple[Tensor, Saying]:
+    """Loss of the third stage for a scene that pans by `way` [2], and the net that mends."""
+    blurry = truth.mean(1)
+    nets: dict[str, nn.Module] = {
+        "middle": Saying(truth[:, 3]),
+        "paths": Saying(double(way.view(1, 2, 1, 1).expand(len(truth), 2, *truth.shape[3:]))),
+        "sides": Saying(),
+    }
+    config = replace(CONFIG, model="unfold", stage=3)
+    return stage_loss(config, nets, blurry, truth, None, step), nets["sides"]
 
 
-def test_the_direction_of_seven_frames_is_prescribed_in_the_beginning():
-    sharp = torch.stack([moving(2, 1, 0), moving(-2, -1, 1)])
-    canonical = torch.stack([sharp[0], sharp[1].flip(0)])
-    for truth in (sharp, sharp.flip(1)):
-        assert loss_of_seven(canonical, truth, 7, canonical=0.2).tolist() == [0, 0]
-        assert (loss_of_seven(canonical.flip(1), truth, 7, canonical=0.2) > 1e-4).all()
-        assert loss_of_seven(canonical.flip(1), truth, 8, canonical=0.2).tolist() == [0, 0]
+@pytest.mark.parametrize("backwards", [False, True])
+def test_each_sample_has_one_moved_frame_mended_in_the_order_it_moves_in(backwards):
+    sharp = torch.stack([moving(2, 1, seed) for seed in range(2)])
+    way = torch.tensor([6.0, 3.0])
+    for step in range(7):
+        loss, sides = unfolding(step, sharp.flip(1) if backwards else sharp, way)
+        assert loss.max() < 8e-3  # of the border alone
+        chosen = [(step + sample) % 7 for sample in range(2)]
+        for sample, k in enumerate(chosen):
+            off = [
+                float((sides.given[2][sample] - frame)[..., 12:-12, 12:-12].abs().max())
+                for frame in sharp[sample]
+            ]
+            assert min(off[k], off[6 - k]) < 1e-4
 
 
-def test_paths_have_the_direction_that_the_frames_have(sharp):
+def test_paths_are_learned_from_known_ways(sharp):
     way = torch.randn(2, 2, 8, 8)
-    for path, truth in ((way, sharp), (-way, sharp.flip(1))):
-        assert loss_of_seven(truth, sharp, path=path, way=way).tolist() == pytest.approx(
-            [0, 0], abs=1e-3
-        )
-        wrong = loss_of_seven(truth, sharp, path=-path, way=way, path_weight=1.0)
-        assert (wrong > 0.03).all()
+    config = replace(CONFIG, model="unfold", stage=2)
+
+    def loss(doubled: Tensor) -> Tensor:
+        return stage_loss(config, {"paths": Saying(doubled)}, sharp.mean(1), sharp, way, LATE)
+
+    assert loss(double(-way)).max() < 1e-5
+    assert (loss(torch.zeros(2, 3, 8, 8)) > 0.3).all()
 
 
-def test_known_ways_prescribe_the_direction_in_the_beginning(sharp):
-    way = torch.ones(2, 2, 8, 8) * torch.tensor([1.0, -1.0]).view(2, 1, 1, 1)
-    canonical = torch.stack([sharp[0], sharp[1].flip(0)])
-    right, wrong = (
-        loss_of_seven(frames, sharp, 7, path=way, way=way, path_weight=0.0, canonical=0.2)
-        for frames in (canonical, canonical.flip(1))
-    )
-    assert right.tolist() == [0, 0]
-    assert (wrong > 0.03).all()
-
-
-def test_a_net_of_seven_frames_can_start_at_a_middle_net():
-    small = {key: SMALL[key] for key in ("widths", "blocks")}
-    middle = trained(Blueprint("unet", UNetConfig(inputs=1, **small)))
-    net = Unroll(UnrollConfig(**small))
-    net.adopt(middle)
-    blurry = torch.rand(2, 3, 16, 24)
-    for frame in net(blurry).unbind(1):  # none of them moves yet
-        assert torch.allclose(frame, middle(blurry), atol=1e-5)
+def test_the_net_that_mends_begins_with_what_it_is_given(tiny):
+    config = replace(CONFIG, model="unfold", stage=3, start="middle.safetensors")
+    start = UNet(UNetConfig(inputs=1, widths=(48, 96, 160), blocks=(2, 2, 4)))
+    nn.init.normal_(start.head.weight)
+    nn.init.normal_(start.encoders[0][0].conv2.weight)
+    net = new_network(config, {"middle": start, "paths": nn.Identity()}, start)
+    pictures = torch.rand(3, 1, 3, 16, 16).unbind(0)
+    assert torch.equal(net(*pictures), pictures[2])
+    assert torch.equal(net.encoders[0][0].conv2.weight, start.encoders[0][0].conv2.weight)
 
 
 def test_a_start_that_does_not_suit_is_refused(tiny):
@@ -260,9 +322,9 @@ def test_a_start_that_does_not_suit_is_refused(tiny):
 
 
 def test_a_model_of_one_network_has_one_stage():
-    check(replace(CONFIG, model="unroll"), 128)
+    check(replace(CONFIG, model="apart"), 128)
     with pytest.raises(UsageError, match="stage 2 is unknown; choose 1"):
-        check(replace(CONFIG, model="unroll", stage=2), 128)
+        check(replace(CONFIG, model="apart", stage=2), 128)
 
 
 @pytest.fixture(autouse=True)
@@ -275,6 +337,10 @@ def tiny(monkeypatch) -> dict[str, Blueprint]:
         "pair17": Blueprint("unet", UNetConfig(inputs=3, **SMALL)),
     }
     monkeypatch.setitem(MODELS, "tiny", plans)
+    pair = dict.fromkeys(ROLES[1:], plans["pair35"])
+    monkeypatch.setitem(MODELS, "tiny-pairs", {"middle": plans["middle"], **pair})
+    apart = {SEVEN: Blueprint("apart", ApartConfig(**SMALL))}
+    monkeypatch.setitem(MODELS, "tiny-apart", apart)
     return plans
 
 

@@ -2,21 +2,31 @@
 
 import csv
 import json
+import shutil
+import sys
+import zipfile
 from collections.abc import Iterator
 from dataclasses import asdict, replace
 from itertools import pairwise
 from pathlib import Path
 from types import SimpleNamespace
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 import pytest
 import torch
+from safetensors.torch import save_file
+from test_perceptual import vgg_state
 from torch import Tensor
 
 import b2v.train
+from b2v.adversary import new_critic
+from b2v.curriculum import train_stages
+from b2v.data import Crops
 from b2v.errors import B2VError, TrainingError
-from b2v.models import MODELS, ROLES, Blueprint
+from b2v.journal import Notice
+from b2v.models import MODELS, ROLES, SEVEN, Blueprint
+from b2v.models.apart import ApartConfig
 from b2v.models.unet import UNetConfig
 from b2v.recipes import TrainConfig
 from b2v.runtime import Runtime
@@ -40,7 +50,18 @@ CONFIG = TrainConfig(
 def _tiny(monkeypatch):
     """Have a cascade of tiny nets, and report every other step."""
     monkeypatch.setitem(MODELS, "tiny", TINY)
+    pairs = {"middle": TINY["middle"], **dict.fromkeys(ROLES[1:], TINY["pair35"])}
+    monkeypatch.setitem(MODELS, "tiny-pairs", pairs)
+    apart = {SEVEN: Blueprint("apart", ApartConfig(**SMALL))}
+    monkeypatch.setitem(MODELS, "tiny-apart", apart)
     monkeypatch.setattr(b2v.train, "REPORT_EVERY", 2)
+
+
+@pytest.fixture
+def vgg16(tmp_path, monkeypatch):
+    """Have a VGG16 of random weights where one is looked for."""
+    monkeypatch.setenv("B2V_WEIGHTS_DIR", str(tmp_path))
+    save_file(vgg_state(), tmp_path / "vgg16.safetensors")
 
 
 @pytest.fixture
@@ -106,6 +127,58 @@ def test_two_steps_and_two_more_equal_four_bit_for_bit(begin, tmp_path, stage):
     assert (tmp_path / "whole" / exported).read_bytes() == (
         tmp_path / "parts" / exported
     ).read_bytes()
+
+
+@pytest.mark.parametrize(
+    ("model", "stage", "changes"),
+    [
+        ("tiny", 2, {"pair": "pair", "adversarial": 0.1}),
+        ("tiny-apart", 1, {"pair": "global", "adversarial": 0.1}),
+        ("tiny", 1, {"perceptual": 0.5}),
+        ("tiny-pairs", 3, {"pair": "pair", "see_middle": False, "forcing": "always"}),
+    ],
+)
+def test_so_they_do_with_every_term_of_the_loss(begin, tmp_path, vgg16, model, stage, changes):
+    config = replace(CONFIG, model=model, stage=stage, **changes)
+    finish_stages(begin, replace(CONFIG, model=model, lr=0.0), "whole", stage - 1)
+    if stage > 1:
+        shutil.copytree(tmp_path / "whole", tmp_path / "parts")
+    list(begin(config, "whole"))
+    stopped = begin(config, "parts")
+    next(stopped)
+    stopped.close()
+    list(begin(config, "parts", resume=True))
+    one, other = (checkpoint(tmp_path / run, stage) for run in ("whole", "parts"))
+    assert_equal(one, other)
+    assert ("critic" in one) == ("critic_optimizer" in one) == (config.adversarial > 0)
+
+
+def test_each_term_changes_what_is_learned_where_it_is_meant(begin, tmp_path, vgg16):
+    finish_stages(begin, CONFIG, "none", 1)
+    shutil.copytree(tmp_path / "none" / "weights", tmp_path / "side" / "weights")
+    for stage, term, changes in (
+        (1, "perceptual", True),
+        (1, "adversarial", False),  # the paper's middle net has none
+        (2, "adversarial", True),
+        (2, "perceptual", False),
+    ):
+        nets = []
+        for weight in (0.0, 0.3):
+            run = f"{term}{stage}-{weight}"
+            shutil.copytree(tmp_path / "side", tmp_path / run)
+            config = replace(CONFIG, stage=stage, steps=2, **{term: weight})
+            list(begin(config, run))
+            nets.append(checkpoint(tmp_path / run, stage)["net"]["head.weight"])
+        assert torch.equal(*nets) != changes, run
+
+
+def test_a_critic_learns_beside_the_net(begin, tmp_path):
+    finish_stages(begin, CONFIG, "run", 1)
+    config = replace(CONFIG, stage=2, adversarial=0.1, steps=2)
+    list(begin(config))
+    trained = checkpoint(tmp_path / "run", 2)["critic"]
+    fresh = new_critic(config.seed).state_dict()
+    assert all(not torch.equal(trained[name], fresh[name]) for name in fresh)
 
 
 def test_the_average_of_weights_follows_the_net(begin, tmp_path):
@@ -237,6 +310,7 @@ def test_a_run_folder_holds_what_is_promised(begin, tmp_path):
         "config.json",
         "last.pt",
         "metrics.csv",
+        "previous.pt",
         "strip.png",
     }
     assert [p.name for p in (run / "weights").iterdir()] == ["tiny-middle.safetensors"]
@@ -282,6 +356,14 @@ def test_a_step_that_is_done_again_after_a_stop_is_written_down_once(begin, tmp_
     assert [int(row["step"]) for row in rows_of(tmp_path / "run")] == [1, 2, 3, 4]
 
 
+def test_every_validation_is_reported_and_can_be_gone_on_from(begin, monkeypatch):
+    monkeypatch.setattr(b2v.train, "REPORT_EVERY", 50)
+    reports = list(begin(replace(CONFIG, steps=5)))
+    assert [(report.step, report.gain is not None) for report in reports] == [
+        *((2, True), (4, True), (5, True))
+    ]
+
+
 def test_waiting_is_a_part_of_the_time(begin, monkeypatch):
     clock = iter(range(0, 10_000, 5))
     monkeypatch.setattr(b2v.train, "time", SimpleNamespace(monotonic=lambda: next(clock)))
@@ -299,9 +381,173 @@ def test_a_net_that_has_learned_nothing_gains_nothing(begin, stage):
 
 
 def test_a_loss_that_is_not_finite_ends_the_run(begin, tmp_path):
-    with pytest.raises(TrainingError, match=r"stage1: the loss is (nan|inf) at step"):
+    with pytest.raises(TrainingError, match=r"stage1: the loss is (nan|inf) at step 2; its batch"):
         list(begin(replace(CONFIG, lr=1e20, warmup=1)))
     assert not (tmp_path / "run" / "weights").exists()
+
+
+def test_the_batch_that_cannot_be_learned_from_is_written_down(begin, tmp_path, monkeypatch):
+    """Items 6 and 7 make up the fourth batch; the crop of one of them is spoiled."""
+    usual = Crops.__getitem__
+
+    def spoiled(crops: Crops, index: int) -> tuple[Tensor, Tensor, Tensor]:
+        blurry, sharp, way = usual(crops, index)
+        return (blurry * torch.nan if index == 7 else blurry), sharp, way
+
+    monkeypatch.setattr(Crops, "__getitem__", spoiled)
+    with pytest.raises(TrainingError, match="the loss is nan at step 4") as caught:
+        list(begin(replace(CONFIG, steps=9)))
+    path = tmp_path / "run" / "stage1" / "stopped.json"
+    assert str(path) in str(caught.value)
+    written = json.loads(path.read_text())
+    assert (written["step"], written["seed"], written["why"]) == (4, 0, "the loss is nan")
+    assert [item["item"] for item in written["items"]] == [6, 7]
+    assert isinstance(written["items"][0]["loss"], float)
+    assert written["items"][1]["loss"] == "nan"
+    assert checkpoint(tmp_path / "run")["step"] == 2  # the last one is of before
+
+
+def test_a_gradient_that_is_not_finite_ends_the_run(begin, monkeypatch):
+    def endless(*_: object) -> Tensor:
+        return torch.tensor(torch.inf)
+
+    monkeypatch.setattr(torch.nn.utils, "clip_grad_norm_", endless)
+    with pytest.raises(TrainingError, match="the gradient is inf at step 1"):
+        list(begin(CONFIG))
+
+
+def test_the_last_two_checkpoints_are_kept_and_a_torn_one_is_passed_over(begin, tmp_path):
+    config = replace(CONFIG, steps=6)
+    list(begin(config, "whole"))
+    folder = tmp_path / "run" / "stage1"
+    stopped = begin(config)
+    assert [next(stopped).step, next(stopped).step] == [2, 4]
+    stopped.close()
+    steps = [torch.load(folder / n, weights_only=True)["step"] for n in ("previous.pt", "last.pt")]
+    assert steps == [2, 4]
+    content = (folder / "last.pt").read_bytes()
+    (folder / "last.pt").write_bytes(content[: len(content) // 2])
+    notice, *reports = begin(config, resume=True)
+    assert notice.text.endswith("is damaged or missing; going on from previous.pt, step 2")
+    assert [report.step for report in reports] == [4, 6]
+    assert_equal(checkpoint(tmp_path / "run"), checkpoint(tmp_path / "whole"))
+    assert [int(row["step"]) for row in rows_of(tmp_path / "run")] == [2, 4, 6]
+    assert not list(folder.glob("*.part"))
+
+
+def test_when_no_checkpoint_is_whole_it_is_said(begin, tmp_path):
+    list(begin(CONFIG))
+    for name in ("last.pt", "previous.pt"):
+        path = tmp_path / "run" / "stage1" / name
+        with zipfile.ZipFile(path) as archive:
+            largest = max(archive.infolist(), key=lambda info: info.file_size)
+        content = bytearray(path.read_bytes())
+        content[largest.header_offset + 200 + largest.file_size // 2] ^= 0xFF  # one is enough
+        path.write_bytes(content)
+    with pytest.raises(TrainingError, match="no checkpoint is whole; move the folder away"):
+        list(begin(CONFIG, resume=True))
+
+
+class Board:
+    """Stands for TensorBoard's writer."""
+
+    written: ClassVar[list] = []
+
+    def __init__(self, folder: Path, purge_step: int) -> None:
+        self.written.append((folder, purge_step))
+
+    def add_scalar(self, *values: object) -> None:
+        self.written.append(values)
+
+    def close(self) -> None:
+        self.written.append("closed")
+
+
+def test_curves_are_written_where_tensorboard_is_installed(begin, tmp_path, monkeypatch):
+    module = SimpleNamespace(SummaryWriter=Board)
+    monkeypatch.setitem(sys.modules, "torch.utils.tensorboard", module)
+    first, second = begin(CONFIG)
+    folder, *written, end = Board.written
+    assert folder == (tmp_path / "run" / "stage1", 1)
+    assert end == "closed"
+    assert ("loss", first.loss, 2) in written
+    assert ("gain", second.gain, 4) in written
+    assert {name for name, *_ in written} == {"loss", "lr", "seconds", "waiting", "gain"}
+    monkeypatch.setitem(sys.modules, "torch.utils.tensorboard", None)
+    assert len(list(begin(CONFIG, "without"))) == 2
+
+
+def test_compiled_networks_learn_the_same(begin, tmp_path, monkeypatch):
+    """Copies that share the weights are compiled; to be compiled is to be noted here."""
+    seen = []
+
+    def note(net: torch.nn.Module) -> None:
+        usual = net.forward
+        net.forward = lambda *pictures: seen.append(len(pictures)) or usual(*pictures)
+
+    monkeypatch.setattr(torch.nn.Module, "compile", note)
+    finish_stages(begin, CONFIG, "plain", 1)
+    shutil.copytree(tmp_path / "plain", tmp_path / "quick")
+    config = replace(CONFIG, stage=2, forcing="never")
+    list(begin(config, "plain"))
+    assert seen == []
+    list(begin(config, "quick", compiled=True))
+    assert seen == 4 * [1, 2]  # the middle net and the pair's, in each step
+    assert_equal(checkpoint(tmp_path / "plain", 2), checkpoint(tmp_path / "quick", 2))
+    monkeypatch.setenv("PATH", "")
+    with pytest.raises(B2VError, match=r"compile = true needs a C\+\+ compiler"):
+        list(begin(config, "quick", compiled=True, resume=True))
+
+
+@pytest.fixture
+def stages(tmp_path, tiny_bank):
+    """Train all stages of the tiny cascade, as one call does."""
+
+    def stages(run: str = "run", configs: list | None = None, **options: Any) -> list:
+        every = configs or [replace(CONFIG, stage=stage) for stage in (1, 2, 3, 4)]
+        places = tmp_path / run, tiny_bank, tiny_bank, CPU
+        return list(train_stages(every, *places, workers=0, **options))
+
+    return stages
+
+
+def test_all_stages_are_trained_in_turn_and_gone_on_with(begin, stages, tmp_path):
+    for stage in (1, 2):
+        list(begin(replace(CONFIG, stage=stage), "singly"))
+    said = stages()
+    assert [n.text for n in said if isinstance(n, Notice)] == [
+        f"stage {n}: {role}, 4 steps" for n, role in enumerate(ROLES, start=1)
+    ]
+    assert [r.step for r in said if isinstance(r, Report)] == 4 * [2, 4]
+    assert_equal(*(checkpoint(tmp_path / run, 2) for run in ("singly", "run")))
+    assert stages() == []
+    longer = [replace(CONFIG, stage=s, steps=4 + 2 * (s == 3)) for s in (1, 2, 3, 4)]
+    assert [r.step for r in stages(configs=longer) if isinstance(r, Report)] == [6]
+    with pytest.raises(TrainingError, match="stage2: was begun with other settings than these: lr"):
+        stages(configs=[CONFIG, replace(CONFIG, stage=2, lr=1.0)])
+
+
+def test_minutes_are_divided_between_the_stages_that_are_not_done(stages, begin, monkeypatch):
+    list(begin(CONFIG))
+    given, clock = [], [1000.0]
+
+    def spend(config: TrainConfig, *_: Any, minutes: float, **__: Any) -> Iterator[Report]:
+        given.append((config.stage, round(minutes, 1)))
+        clock[0] += {2: 60, 3: 60 * 5, 4: 60}[config.stage]
+        yield from ()
+
+    monkeypatch.setattr("b2v.curriculum.time", SimpleNamespace(monotonic=lambda: clock[0]))
+    monkeypatch.setattr("b2v.curriculum.train", spend)
+    stages(minutes=9)
+    assert given == [(2, 3.0), (3, 4.0), (4, 3.0)]  # 9 / 3, then 8 / 2, then 3 are left
+    given.clear()
+    stages(minutes=0)
+    assert given == [(2, 0.0), (3, 0.0), (4, 0.0)]
+
+
+def test_every_stage_takes_a_step_however_short_the_time_is(stages, tmp_path):
+    assert [r.step for r in stages(minutes=0) if isinstance(r, Report)] == [1, 1, 1, 1]
+    assert len(list((tmp_path / "run" / "weights").glob("*.safetensors"))) == 4
 
 
 def test_the_loss_falls_and_the_gain_rises_on_one_clip(tmp_path, tiny_bank, monkeypatch):

@@ -14,15 +14,16 @@ from test_train import assert_equal, checkpoint, rows_of
 from torch import Tensor
 
 import b2v.train
+from b2v.checkpoints import new_optimizer
 from b2v.errors import UsageError
 from b2v.losses import pixel_loss
 from b2v.media import read_photo, write_photo
 from b2v.models import MODELS, VIDEO, Blueprint
 from b2v.models.dtb import DTB, DTBConfig, run_clip
-from b2v.recipes import TrainConfig, check, choose_variant, is_for_video, recipe
+from b2v.recipes import TrainConfig, check, is_for_video, recipe
 from b2v.runtime import Runtime
 from b2v.stages import new_network, stage_loss, validate
-from b2v.train import Report, train
+from b2v.train import Report, learning_rate, train
 from b2v.weights import load_model, load_video_model
 
 CPU = Runtime(torch.device("cpu"), "fp32")
@@ -87,17 +88,17 @@ def test_the_recipe_of_video_networks_is_the_paper_s():
     ("step", "factor"), [(0, 1), (9_999, 1), (10_000, 0.96), (25_000, 0.96**2), (299_999, 0.96**29)]
 )
 def test_the_learning_rate_falls_by_a_twenty_fifth_every_ten_thousand_steps(step, factor):
-    assert b2v.train._learning_rate(recipe("dtb"), step) == pytest.approx(1e-4 * factor)
+    assert learning_rate(recipe("dtb"), step) == pytest.approx(1e-4 * factor)
 
 
 def test_weight_decay_is_the_gradient_of_the_squared_norm():
     """Adam with L2 = lambda |W|^2 sees the gradient 2 lambda W beside that of the loss."""
     net = torch.nn.Linear(3, 2)
-    (group,) = b2v.train._optimizer(config_of(weight_decay=0.25), net).param_groups
+    (group,) = new_optimizer(config_of(weight_decay=0.25), net).param_groups
     start = net.weight.detach().clone().requires_grad_()
     (gradient,) = torch.autograd.grad(0.25 * start.square().sum(), start)
     assert torch.allclose(group["weight_decay"] * start, gradient)
-    photo = b2v.train._optimizer(replace(TrainConfig(), weight_decay=0.25), net)
+    photo = new_optimizer(replace(TrainConfig(), weight_decay=0.25), net)
     assert isinstance(photo, torch.optim.AdamW)
     assert photo.param_groups[0]["weight_decay"] == 0.25
 
@@ -121,7 +122,7 @@ def test_two_steps_and_two_more_equal_four_bit_for_bit(begin, tmp_path, variant)
 def test_a_run_folder_holds_what_that_of_a_photo_stage_does(begin, tmp_path):
     list(begin(config_of()))
     run = tmp_path / "run"
-    names = {"config.json", "last.pt", "metrics.csv", "strip.png"}
+    names = {"config.json", "last.pt", "metrics.csv", "previous.pt", "strip.png"}
     assert {p.name for p in (run / "stage1").iterdir()} == names
     assert [int(row["step"]) for row in rows_of(run)] == [2, 4]
     strip = read_photo(run / "stage1" / "strip.png").pixels
@@ -228,14 +229,7 @@ def test_settings_that_cannot_work_are_refused_in_a_sentence(begin, change, mess
         next(begin(config_of(**change)))
 
 
-def test_variants_are_chosen_by_name():
-    assert [choose_variant("dtb", v) for v in (None, *NAMES)] == ["dtb", *NAMES.values()]
-    assert choose_variant("dtb-cnn", "cnn") == "dtb-cnn"
-    assert choose_variant("b2v", None) == "b2v"
-    with pytest.raises(UsageError, match="no variants"):
-        choose_variant("b2v", "cnn")
-    with pytest.raises(UsageError, match="variant itself"):
-        choose_variant("dtb-cnn", "strcnn")
+def test_models_for_video_are_known():
     assert [is_for_video(m) for m in ("dtb-cnn", "b2v", "nobody")] == [True, False, False]
 
 
@@ -260,14 +254,14 @@ def b2v_train(capsys, monkeypatch, tmp_path):
     (tmp_path / "data").mkdir()
     for seed in range(2):
         write_photo(make_picture(80, 90, seed), tmp_path / "data" / f"{seed}.png")
-    small = ("--steps", 1, "--batch", 1, "--crop", 16, "--clips", 2, "--workers", 0)
+    small = ("--steps", 1, "--batch", 1, "--crop", 16, "--clips", 2, "--set", "workers=0")
     on_cpu = ("--device", "cpu", "--precision", "fp32")
     monkeypatch.setattr("b2v.cli.train.HELD_OUT_SEQUENCES", 1)
     return lambda *args: run_main(capsys, "train", "--data", "data", *args, *small, *on_cpu)
 
 
 def test_the_command_draws_a_bank_and_trains_a_video_network(b2v_train, tmp_path):
-    ran = b2v_train("-m", "dtb", "--variant", "cnn", "--inputs", 5, "--frames", 2)
+    ran = b2v_train("-m", "dtb-cnn", "--set", "inputs=5", "--set", "frames=2")
     assert (ran.code, ran.out) == (0, "runs/dtb-cnn/weights\n")
     assert "step      1  loss" in ran.err
     assert "validation" in ran.err
@@ -280,14 +274,17 @@ def test_the_command_draws_a_bank_and_trains_a_video_network(b2v_train, tmp_path
 @pytest.mark.parametrize(
     ("args", "message"),
     [
-        (("-m", "dtb", "--teacher", 0.5), "--teacher is for training on photos"),
-        (("-m", "dtb", "--pair", "pair"), "--pair is for training on photos"),
-        (("-m", "dtb", "--start", "x.safetensors"), "--start is for training on photos"),
+        (("-m", "dtb", "--set", "teacher=0.5"), "teacher is for training on photos"),
+        (("-m", "dtb", "--set", "pair=pair"), "pair is for training on photos"),
+        (("-m", "dtb", "--start", "x.safetensors"), "start is for training on photos"),
         (("-m", "dtb", "--stage", 2), "stage 2 is unknown; choose 1"),
-        (("-m", "dtb", "--inputs", 4), "inputs 4 is unknown; choose 3, 5, 7"),
-        (("-m", "b2v", "--inputs", 3), "--inputs is for training on video"),
-        (("-m", "b2v", "--frames", 3), "--frames is for training on video"),
-        (("-m", "b2v", "--variant", "dtb"), "no variants"),
+        (("-m", "dtb", "--set", "inputs=4"), "inputs 4 is unknown; choose 3, 5, 7"),
+        (("-m", "b2v", "--set", "inputs=5"), "inputs is for training on video"),
+        (("-m", "b2v", "--set", "frames=3"), "frames is for training on video"),
+        (("-m", "b2v", "--stage", 5), "stage is '5', expected 1 to 4 or all"),
+        (("-m", "b2v", "--set", "ema=2"), "ema 2 does not suit; take 0 to 1"),
+        (("-m", "b2v", "--set", "lrr=2"), "did you mean lr?"),
+        (("nowhere.toml",), "nowhere.toml: No such file"),
         (("-m", "nobody"), "model 'nobody' is unknown"),
     ],
 )

@@ -1,0 +1,111 @@
+"""Several processes that share each step, as `torchrun` starts them.
+
+Each takes an equal part of every batch, and `DistributedDataParallel` averages the gradients, so
+the numbers are those of one process with the whole batch, up to the order in which floating point
+adds. The folders of the run and of its banks must be seen by all hosts.
+"""
+
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import timedelta
+
+import torch
+from torch import Tensor, distributed, nn
+from torch.nn.parallel import DistributedDataParallel
+
+from b2v.errors import UsageError
+
+PATIENCE = timedelta(hours=2)
+"""How long the others wait for the process that validates and writes."""
+
+
+@dataclass(frozen=True)
+class Team:
+    """Which process this is, and how many there are; `rank` 0 leads: it alone writes."""
+
+    rank: int = 0
+    size: int = 1
+
+    @property
+    def leads(self) -> bool:
+        """Tell whether this process is the one that writes and prints."""
+        return self.rank == 0
+
+    def part(self, batch: int) -> range:
+        """Give the places in each batch that are this process's.
+
+        Raises UsageError when the batch cannot be divided evenly.
+        """
+        if batch % self.size:
+            raise UsageError(
+                f"batch {batch} does not suit {self.size} processes; take a multiple of {self.size}"
+            )
+        each = batch // self.size
+        return range(self.rank * each, (self.rank + 1) * each)
+
+    def share(self, module: nn.Module, *, partly: bool = False) -> nn.Module:
+        """Have the gradients of a module's backward pass averaged over all processes.
+
+        `partly` says that a pass may leave some of its weights out.
+        """
+        if self.size == 1:
+            return module
+        return DistributedDataParallel(module, find_unused_parameters=partly)
+
+    def mean(self, values: Tensor) -> Tensor:
+        """Average values over all processes."""
+        if self.size == 1:
+            return values
+        values = values.clone()
+        distributed.all_reduce(values)
+        return values / self.size
+
+    def gather(self, values: Tensor) -> Tensor:
+        """Join the values [b] of all processes to those of the whole batch [B]."""
+        if self.size == 1:
+            return values
+        parts = [torch.empty_like(values) for _ in range(self.size)]
+        distributed.all_gather(parts, values.contiguous())
+        return torch.cat(parts)
+
+    def wait(self) -> None:
+        """Wait until all processes are here."""
+        if self.size > 1:
+            distributed.barrier()
+
+
+ALONE = Team()
+
+
+def place_in_team() -> Team:
+    """Say which process this is, by what `torchrun` has set; without it there is one."""
+    return Team(int(os.environ.get("RANK", "0")), int(os.environ.get("WORLD_SIZE", "1")))
+
+
+def own_device(device: str) -> str:
+    """Name the device of this process: of several CUDA devices of a host each takes its own."""
+    if place_in_team().size > 1 and device in ("auto", "cuda") and torch.cuda.is_available():
+        return f"cuda:{os.environ.get('LOCAL_RANK', '0')}"
+    return device
+
+
+@contextmanager
+def joined(device: torch.device) -> Iterator[Team]:
+    """Meet the other processes, by gloo on a CPU and nccl on CUDA, and part at the end."""
+    team = place_in_team()
+    if team.size == 1:
+        yield team
+        return
+    if device.type == "cuda":
+        torch.cuda.set_device(device)
+    backend = "nccl" if device.type == "cuda" else "gloo"
+    distributed.init_process_group(backend, timeout=PATIENCE)
+    try:
+        yield team
+    finally:
+        distributed.destroy_process_group()
+
+
+__all__ = ["ALONE", "Team", "joined", "own_device", "place_in_team"]
