@@ -1,126 +1,133 @@
-"""Scores of a model on folders of windows whose seven sharp frames are known.
+"""Scores of a model on windows whose sharp frames are known.
 
 PSNR is over RGB in [0, 1] with outputs clamped but not rounded, the mean of the values of
 single pictures; SSIM has a Gaussian window of 11 x 11 pixels, sigma 1.5. The order of time in
 a blurry picture is unknown, so beside the plain scores stand those of the better of both
 orders, chosen once a sample for the whole sequence ("p", as in HyperCUT, CVPR 2023). Doing
 nothing, the blurry picture against every frame, is always scored too.
+
+Where a net gives the middle frame alone, or the truth has no other, that frame alone is scored.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
-from pathlib import Path
-from typing import Any
+from functools import partial
+from typing import Any, cast
 
 import torch
 from skimage.metrics import structural_similarity
-from torch import Tensor
+from torch import Tensor, nn
 
-from b2v.errors import DatasetError
-from b2v.frames import FRAMES, MIDDLE
+from b2v.errors import WeightsError
+from b2v.frames import FRAMES, MIDDLE, check_frame, crop_back, pad_to_multiple
 from b2v.inference import restore
-from b2v.media import read_photo
-from b2v.metrics import psnr, reblur
-from b2v.models import Cascade, Unroll
-from b2v.runtime import Runtime
+from b2v.metrics import Perceptual, psnr, reblur
+from b2v.models import Extractor
+from b2v.report import Extremes, in_a_grid
+from b2v.runtime import Runtime, memory_for
+from b2v.windows import Sample, Window, find_windows
 
-PICTURES = (".png", ".jpg", ".jpeg")
 MAX_DB = 100.0
 """Stands for equal pictures, whose PSNR is infinite: the mean of a set would be as well."""
 
 
 @dataclass(frozen=True)
-class Window:
-    """Files of one sample: a blurry picture and its sharp frames in order of time."""
-
-    name: str
-    blurry: Path
-    sharp: tuple[Path, ...]
-
-
-@dataclass(frozen=True)
 class Score:
-    """Scores of one sample; dB where nothing else is said."""
+    """Scores of one sample; dB where nothing else is said. Of n frames, seven or the middle one."""
 
     name: str
-    psnr: Tensor  # [7] in the order as given
-    psnr_p: Tensor  # [7] in the better order
-    nothing: Tensor  # [7] of the blurry picture itself
+    psnr: Tensor  # [n] in the order as given
+    psnr_p: Tensor  # [n] in the better order
+    nothing: Tensor  # [n] of the blurry picture itself
     ssim_middle: float
-    reblur: float  # the frames' average in light against the blurry picture
-    motion: float  # mean absolute difference of neighbouring frames, restored over true
+    nothing_ssim: float
+    reblur: float | None = None
+    """The seven frames' average in light against the blurry picture."""
+    motion: float | None = None
+    """Mean absolute difference of neighbouring frames, restored over true."""
+    lpips_middle: float | None = None
+    nothing_lpips: float | None = None
 
-
-def find_windows(folder: Path) -> list[Window]:
-    """List the windows of a folder in GOPRO_7 layout.
-
-    `blur/<sequence>/<centre>.png` is the blurry picture of the seven frames around
-    `sharp/<sequence>/<centre>.png`, in `folder` itself or in its split folders; JPEG will do.
-
-    Raises:
-        DatasetError: nothing of that layout is there, or frames are missing.
-
-    """
-    found = sorted(p for p in folder.glob("**/blur/*/*") if p.suffix.lower() in PICTURES)
-    blurred = [p for p in found if not p.name.startswith(".")]
-    if not blurred:
-        raise DatasetError(
-            f"{folder}: no windows found; expected blur/<sequence>/<centre>.png beside "
-            "sharp/<sequence>/NNNNNN.png (GOPRO_7 layout)"
-        )
-    return [_window(folder, path) for path in blurred]
-
-
-def _window(folder: Path, blurry: Path) -> Window:
-    sequence, root = blurry.parent.name, blurry.parents[2]
-    if not blurry.stem.isdecimal():
-        raise DatasetError(f"{blurry}: not named by the number of its middle frame, as 000004.png")
-    centre, digits = int(blurry.stem), len(blurry.stem)
-    numbers = range(centre - MIDDLE, centre - MIDDLE + FRAMES)
-    sharp = tuple(_frame(root / "sharp" / sequence / f"{n:0{digits}d}", blurry) for n in numbers)
-    return Window(str(blurry.parent.relative_to(folder) / blurry.stem), blurry, sharp)
-
-
-def _frame(stem: Path, blurry: Path) -> Path:
-    for suffix in PICTURES:
-        if (path := stem.with_suffix(suffix)).exists():
-            return path
-    raise DatasetError(f"{stem}.png: missing; {blurry} needs the {FRAMES} frames around it")
+    @property
+    def gain(self) -> float:
+        """PSNR in the better order over doing nothing, mean of the frames."""
+        return float(self.psnr_p.mean() - self.nothing.mean())
 
 
 def evaluate(
-    net: Cascade | Unroll, windows: list[Window], runtime: Runtime, *, align: bool = True
+    net: nn.Module,
+    samples: Iterable[Sample],
+    runtime: Runtime,
+    *,
+    align: bool = True,
+    middle_net: bool = False,
+    lpips: Perceptual | None = None,
+    strips: Extremes | None = None,
 ) -> Iterator[Score]:
-    """Restore and score one window after the other; `net` lies on the runtime's device.
+    """Restore and score one sample after the other; `net` lies on the runtime's device.
 
-    `align` as of `restore`.
+    Args:
+        net: model that gives seven frames.
+        samples: by `b2v.windows.read_samples`.
+        runtime: device and precision.
+        align: as of `restore`.
+        middle_net: `net` gives the middle frame alone.
+        lpips: perceptual distance that middle frames are measured with as well.
+        strips: is given the pictures of each sample.
 
     Raises:
         B2VError: a picture cannot be read, or is too small for the networks.
-        DatasetError: the pictures of a window are not of one size.
 
     """
-    for window in windows:
-        blurry = read_photo(window.blurry).on_white()
-        sharp = [read_photo(path).on_white() for path in window.sharp]
-        for path, frame in zip(window.sharp, sharp, strict=True):
-            if frame.shape != blurry.shape:
-                raise DatasetError(f"{path}: is not of the same size as {window.blurry}")
-        restored = restore(net, blurry, runtime, align=align)
-        yield score(window.name, blurry, restored, torch.stack(sharp))
+    for sample in samples:
+        if middle_net:
+            restored = restore_middle(net, sample.blurry, runtime)
+        else:
+            seven = cast("Extractor", net)
+            restored = restore(seven, sample.blurry, runtime, align=align)
+        if len(restored) != len(sample.sharp):
+            sample, restored = sample.middle_only(), restored[len(restored) // 2][None]
+        result = score(sample.name, sample.blurry, restored, sample.sharp, lpips)
+        if strips is not None:
+            strips.offer(result.gain, sample.name, partial(_strip, sample, restored))
+        yield result
 
 
-def score(name: str, blurry: Tensor, restored: Tensor, sharp: Tensor) -> Score:
-    """Score restored frames [7, 3, H, W] against sharp ones and the blurry picture [3, H, W]."""
+@torch.inference_mode()
+def restore_middle(net: nn.Module, blurry: Tensor, runtime: Runtime) -> Tensor:
+    """Estimate the middle frame alone, by a net that takes the blurry picture [3, H, W].
+
+    Returns [1, 3, H, W] in [0, 1] on the CPU; raises as `restore`.
+    """
+    check_frame(blurry, "photo")
+    height, width = blurry.shape[1:]
+    padded = pad_to_multiple(blurry[None], cast("int", net.multiple)).to(runtime.device)
+    with memory_for(height, width, "photo"), runtime.autocast():
+        middle = net(padded.contiguous(memory_format=torch.channels_last)).float()
+    if not middle.isfinite().all():
+        if runtime.precision == "fp32":
+            raise WeightsError("the network gives values that are not finite; use other weights")
+        return restore_middle(net, blurry, Runtime(runtime.device, "fp32"))
+    return crop_back(middle, height, width).clamp(0, 1).cpu()
+
+
+def score(
+    name: str, blurry: Tensor, restored: Tensor, sharp: Tensor, lpips: Perceptual | None = None
+) -> Score:
+    """Score restored frames [n, 3, H, W] against sharp ones and the blurry picture [3, H, W]."""
     plain, backwards = _psnr(restored, sharp), _psnr(restored.flip(0), sharp)
+    seven, middle = len(sharp) == FRAMES, len(sharp) // 2
     return Score(
         name=name,
         psnr=plain,
         psnr_p=plain if plain.mean() >= backwards.mean() else backwards,
         nothing=_psnr(blurry, sharp),
-        ssim_middle=ssim(restored[MIDDLE], sharp[MIDDLE]),
-        reblur=float(_psnr(reblur(restored), blurry)),
-        motion=_motion(restored) / max(_motion(sharp), 1e-9),
+        ssim_middle=ssim(restored[middle], sharp[middle]),
+        nothing_ssim=ssim(blurry, sharp[middle]),
+        reblur=float(_psnr(reblur(restored), blurry)) if seven else None,
+        motion=_motion(restored) / max(_motion(sharp), 1e-9) if seven else None,
+        lpips_middle=lpips(restored[middle], sharp[middle]) if lpips else None,
+        nothing_lpips=lpips(blurry, sharp[middle]) if lpips else None,
     )
 
 
@@ -140,28 +147,69 @@ def ssim(a: Tensor, b: Tensor) -> float:
 
 
 def summarize(scores: list[Score], name: str, model: str) -> dict[str, Any]:
-    """Average the scores of a set into plain values that JSON can hold."""
-    plain, better, nothing = (
-        torch.stack([getattr(s, key) for s in scores]).mean(0).tolist()
-        for key in ("psnr", "psnr_p", "nothing")
-    )
+    """Average the scores of a set into plain values that JSON can hold.
+
+    Of the middle frame alone there is `middle`, `ssim_middle` and the same of doing nothing;
+    LPIPS is there if it was measured.
+    """
 
     def mean(key: str) -> float:
         return sum(getattr(s, key) for s in scores) / len(scores)
 
-    return {
-        "set": name,
-        "samples": len(scores),
-        "model": model,
-        "psnr": plain,
-        "psnr_p": better,
-        "mean_p": sum(better) / FRAMES,
-        "middle": plain[MIDDLE],
-        "ssim_middle": mean("ssim_middle"),
-        "reblur": mean("reblur"),
-        "motion": mean("motion"),
-        "nothing": {"psnr": nothing, "mean": sum(nothing) / FRAMES, "middle": nothing[MIDDLE]},
-    }
+    plain, better, nothing = (
+        torch.stack([getattr(s, key) for s in scores]).mean(0).tolist()
+        for key in ("psnr", "psnr_p", "nothing")
+    )
+    seven, centre = len(plain) == FRAMES, len(plain) // 2
+    about = {"set": name, "samples": len(scores), "model": model}
+    middle = {"middle": plain[centre], "ssim_middle": mean("ssim_middle")}
+    undone: dict[str, Any] = {"middle": nothing[centre]}
+    if seven:
+        about |= {"psnr": plain, "psnr_p": better, "mean_p": sum(better) / FRAMES}
+        middle |= {"reblur": mean("reblur"), "motion": mean("motion")}
+        undone = {"psnr": nothing, "mean": sum(nothing) / FRAMES, **undone}
+    else:
+        undone["ssim_middle"] = mean("nothing_ssim")
+    if scores[0].lpips_middle is not None:
+        middle["lpips_middle"] = mean("lpips_middle")
+        undone["lpips_middle"] = mean("nothing_lpips")
+    return {**about, **middle, "nothing": undone}
+
+
+def records(scores: list[Score], name: str, model: str) -> list[dict[str, Any]]:
+    """Put the scores of each sample into a line of a table, all frames beside each other."""
+    return [
+        {
+            "set": name,
+            "model": model,
+            "sample": s.name,
+            **_by_frame("psnr", s.psnr),
+            **_by_frame("p", s.psnr_p),
+            **_by_frame("nothing", s.nothing),
+            "ssim_middle": s.ssim_middle,
+            "nothing_ssim": s.nothing_ssim,
+            "reblur": s.reblur,
+            "motion": s.motion,
+            "lpips_middle": s.lpips_middle,
+            "nothing_lpips": s.nothing_lpips,
+        }
+        for s in scores
+    ]
+
+
+def _by_frame(name: str, values: Tensor) -> dict[str, float]:
+    first = MIDDLE + 1 - len(values) // 2
+    return {f"{name}_{first + i}": value for i, value in enumerate(values.tolist())}
+
+
+def _strip(sample: Sample, restored: Tensor) -> Tensor:
+    """Blurry, frames 1, 4 and 7 in the better order; below, re-blurred, and the sharp ones."""
+    if len(restored) == 1:
+        return in_a_grid([[sample.blurry, restored[0], sample.sharp[0]]])
+    forwards, backwards = (_psnr(x, sample.sharp).mean() for x in (restored, restored.flip(0)))
+    shown = restored if forwards >= backwards else restored.flip(0)
+    above, below = (x[[0, MIDDLE, FRAMES - 1]] for x in (shown, sample.sharp))
+    return in_a_grid([[sample.blurry, *above], [reblur(restored), *below]])
 
 
 def _psnr(a: Tensor, b: Tensor) -> Tensor:
@@ -170,3 +218,17 @@ def _psnr(a: Tensor, b: Tensor) -> Tensor:
 
 def _motion(frames: Tensor) -> float:
     return float((frames[1:] - frames[:-1]).abs().mean())
+
+
+__all__ = [
+    "MAX_DB",
+    "Score",
+    "Window",
+    "evaluate",
+    "find_windows",
+    "records",
+    "restore_middle",
+    "score",
+    "ssim",
+    "summarize",
+]

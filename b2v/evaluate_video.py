@@ -9,6 +9,7 @@ mean of its clips. Memory does not grow with the video.
 from collections import deque
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +20,7 @@ from b2v.errors import DatasetError
 from b2v.evaluate import MAX_DB, ssim
 from b2v.media import open_video
 from b2v.metrics import psnr
+from b2v.report import Extremes, in_a_grid
 from b2v.sources import VIDEOS
 from b2v.streaming import Deblurrer
 from b2v.synth.exposure import Shutter, expose_video
@@ -37,6 +39,7 @@ class ClipScore:
     steadiness: float | None
     """Mean absolute difference of neighbouring restored frames over that of the sharp ones; None
     where there is one frame alone, or nothing moves."""
+    nothing_steadiness: float | None  # of the blurry frames
 
 
 def find_videos(path: Path) -> list[Path]:
@@ -65,9 +68,9 @@ def is_video(path: Path) -> bool:
 
 
 def evaluate_videos(
-    deblurrer: Deblurrer, videos: list[Path], shutter: Shutter
+    deblurrer: Deblurrer, videos: list[Path], shutter: Shutter, strips: Extremes | None = None
 ) -> Iterator[ClipScore]:
-    """Blur, restore and score one sharp video after the other.
+    """Blur, restore and score one sharp video after the other; `strips` are given all frames.
 
     Raises:
         DatasetError: a video is too short for one exposure.
@@ -76,14 +79,16 @@ def evaluate_videos(
     """
     for path in videos:
         deblurrer.reset()
-        yield score_video(deblurrer, path, shutter)
+        yield score_video(deblurrer, path, shutter, strips)
 
 
-def score_video(deblurrer: Deblurrer, path: Path, shutter: Shutter) -> ClipScore:
+def score_video(
+    deblurrer: Deblurrer, path: Path, shutter: Shutter, strips: Extremes | None = None
+) -> ClipScore:
     """Blur, restore and score one sharp video; raises as `evaluate_videos`."""
     waiting: deque[tuple[Tensor, Tensor]] = deque()  # what the network has not restored yet
-    last: tuple[Tensor, Tensor] | None = None
-    sums, moves = torch.zeros(4, dtype=torch.float64), torch.zeros(2, dtype=torch.float64)
+    last: tuple[Tensor, ...] | None = None
+    sums, moves = torch.zeros(4, dtype=torch.float64), torch.zeros(3, dtype=torch.float64)
     frames = read = 0
 
     def sharp_frames() -> Iterator[Tensor]:
@@ -99,27 +104,27 @@ def score_video(deblurrer: Deblurrer, path: Path, shutter: Shutter) -> ClipScore
             yield blurry
 
     for restored in deblurrer.run(blurry_frames()):
-        blurry, sharp = waiting.popleft()
+        shown = restored, *waiting.popleft()
         frames += 1
-        sums += torch.tensor([*_compare(restored, sharp), *_compare(blurry, sharp)])
+        scores = (*_compare(shown[0], shown[2]), *_compare(shown[1], shown[2]))
+        sums += torch.tensor(scores)
         if last is not None:
-            pairs = zip((restored, sharp), last, strict=True)
+            pairs = zip(shown, last, strict=True)
             moves += torch.tensor([float((now - then).abs().mean()) for now, then in pairs])
-        last = restored, sharp
+        last = shown
+        if strips is not None:
+            name = f"{path.stem}-tau{shutter.tau}-{frames:06d}"
+            strips.offer(scores[0] - scores[2], name, partial(_strip, *shown))
     if not frames:
         raise DatasetError(
             f"{path}: has {read} frames; one exposure of tau {shutter.tau} needs {shutter.tau}"
         )
-    means: list[float] = (sums / frames).tolist()
-    return ClipScore(
-        name=path.name,
-        frames=frames,
-        psnr=means[0],
-        ssim=means[1],
-        nothing_psnr=means[2],
-        nothing_ssim=means[3],
-        steadiness=float(moves[0] / moves[1]) if moves[1] > 0 else None,
-    )
+    steady: list[float | None] = [float(x / moves[2]) if moves[2] > 0 else None for x in moves[:2]]
+    return ClipScore(path.name, frames, *(sums / frames).tolist(), *steady)
+
+
+def _strip(restored: Tensor, blurry: Tensor, sharp: Tensor) -> Tensor:
+    return in_a_grid([[blurry, restored, sharp]])
 
 
 def _compare(frame: Tensor, sharp: Tensor) -> tuple[float, float]:
@@ -143,17 +148,37 @@ def summarize_videos(
         "frames": sum(s.frames for s in scores),
         "psnr": mean("psnr"),
         "ssim": mean("ssim"),
-        "nothing": {"psnr": mean("nothing_psnr"), "ssim": mean("nothing_ssim")},
+        "nothing": {
+            "psnr": mean("nothing_psnr"),
+            "ssim": mean("nothing_ssim"),
+            "steadiness": mean("nothing_steadiness"),
+        },
         "clips": [
             {
                 "name": s.name,
                 "frames": s.frames,
                 "psnr": s.psnr,
                 "ssim": s.ssim,
-                "nothing": {"psnr": s.nothing_psnr, "ssim": s.nothing_ssim},
+                "nothing": {
+                    "psnr": s.nothing_psnr,
+                    "ssim": s.nothing_ssim,
+                    "steadiness": s.nothing_steadiness,
+                },
                 "steadiness": s.steadiness,
             }
             for s in scores
         ],
         "steadiness": mean("steadiness"),
     }
+
+
+def records_of_videos(
+    scores: list[ClipScore], name: str, model: str, shutter: Shutter
+) -> list[dict[str, Any]]:
+    """Put the scores of each clip into a line of a table."""
+    about = {"set": name, "model": model, "tau": shutter.tau, "period": shutter.period}
+    lines = []
+    for score in scores:
+        line = {**about, **vars(score)}
+        lines.append({**about, "clip": line.pop("name"), **line})
+    return lines

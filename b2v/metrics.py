@@ -1,9 +1,17 @@
 """How close restored frames are to sharp ones, and to the photo they came from."""
 
+from collections.abc import Callable
+from importlib import import_module
+from importlib.util import find_spec
+
 import torch
 from torch import Tensor
 
 from b2v.color import Curve, to_encoded, to_linear
+from b2v.errors import WeightsError
+
+Perceptual = Callable[[Tensor, Tensor], float]
+"""Distance of two pictures [3, H, W] in [0, 1], 0 for equal ones."""
 
 
 def mse(a: Tensor, b: Tensor) -> Tensor:
@@ -21,4 +29,31 @@ def psnr(a: Tensor, b: Tensor) -> Tensor:
 
 def reblur(frames: Tensor, curve: Curve = "gamma2.2") -> Tensor:
     """Average frames [..., T, 3, H, W] in linear light to the picture that they explain."""
-    return to_encoded(to_linear(frames, curve).mean(-4), curve)
+    light_lin = to_linear(frames.select(-4, 0).float(), curve)
+    for k in range(1, frames.shape[-4]):  # one by one: large frames are held once
+        light_lin = light_lin + to_linear(frames.select(-4, k).float(), curve)
+    return to_encoded(light_lin / frames.shape[-4], curve)
+
+
+def load_lpips() -> Perceptual | None:
+    """Load the perceptual distance LPIPS (Zhang et al., CVPR 2018; AlexNet), which is an extra.
+
+    Returns:
+        The distance, on the CPU; None where the package `lpips` is not installed.
+
+    Raises:
+        WeightsError: the package is there, but the weights that it fetches cannot be had.
+
+    """
+    if find_spec("lpips") is None:
+        return None
+    try:
+        net = import_module("lpips").LPIPS(net="alex", verbose=False).eval()
+    except (ImportError, OSError, RuntimeError) as error:
+        raise WeightsError(f"LPIPS: its weights cannot be loaded ({error})") from error
+
+    def distance(a: Tensor, b: Tensor) -> float:
+        with torch.no_grad():
+            return float(net(a[None], b[None], normalize=True))
+
+    return distance

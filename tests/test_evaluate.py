@@ -6,13 +6,16 @@ import pytest
 import torch
 from conftest import make_picture
 from PIL import Image
+from torch import nn
 from torch.nn import functional as F
 
-from b2v.errors import DatasetError, MediaError, ShapeError
-from b2v.evaluate import Window, evaluate, find_windows, score, ssim, summarize
+from b2v.errors import DatasetError, MediaError, ShapeError, WeightsError
+from b2v.evaluate import evaluate, records, restore_middle, score, ssim, summarize
 from b2v.media import read_photo, write_photo
 from b2v.metrics import psnr, reblur
+from b2v.report import Extremes
 from b2v.runtime import Runtime
+from b2v.windows import Sample, Window, find_windows, read_samples
 
 FP32 = Runtime(torch.device("cpu"), "fp32")
 
@@ -147,7 +150,7 @@ def test_sharp_frames_may_be_jpeg_and_hidden_files_are_left_alone(tmp_path):
     (window,) = find_windows(tmp_path)
     assert {path.suffix for path in window.sharp} == {".jpg"}
     stored = torch.stack([read_photo(path).pixels for path in window.sharp])
-    (result,) = evaluate(Answer(stored), [window], FP32)
+    (result,) = evaluate(Answer(stored), read_samples([window]), FP32)
     assert result.psnr.tolist() == [100.0] * 7
 
 
@@ -158,7 +161,7 @@ def test_transparent_pictures_are_laid_on_white(tmp_path):
         image = Image.open(path).convert("RGBA")
         image.putalpha(0)
         image.save(path)
-    (result,) = evaluate(Answer(torch.ones_like(sharp)), find_windows(tmp_path), FP32)
+    (result,) = evaluate(Answer(torch.ones_like(sharp)), read_samples(find_windows(tmp_path)), FP32)
     assert result.psnr.tolist() == result.nothing.tolist() == [100.0] * 7
 
 
@@ -188,7 +191,7 @@ def test_pictures_of_several_sizes_are_refused(tmp_path):
     write_window(tmp_path, moving(), moving()[3])
     write_photo(make_picture(24, 31), tmp_path / "sharp/walk/000002.png", overwrite=True)
     with pytest.raises(DatasetError, match=r"000002\.png: is not of the same size"):
-        next(evaluate(Answer(moving()), find_windows(tmp_path), FP32))
+        next(read_samples(find_windows(tmp_path)))
 
 
 def test_damaged_and_tiny_pictures_are_refused(tmp_path):
@@ -196,8 +199,93 @@ def test_damaged_and_tiny_pictures_are_refused(tmp_path):
     damaged = tmp_path / "sharp" / "walk" / "000002.png"
     damaged.write_bytes(damaged.read_bytes()[:200])
     with pytest.raises(MediaError, match=r"000002\.png"):
-        next(evaluate(Answer(moving()), find_windows(tmp_path), FP32))
+        next(read_samples(find_windows(tmp_path)))
     write_photo(make_picture(16, 16)[:, :9, :9], tmp_path / "tiny.png")
     window = Window("x", tmp_path / "tiny.png", (tmp_path / "tiny.png",) * 7)
     with pytest.raises(ShapeError, match="9x9"):
-        next(evaluate(Answer(moving()), [window], FP32))
+        next(evaluate(Answer(moving()), read_samples([window]), FP32))
+
+
+def test_a_middle_net_is_scored_on_the_middle_frame_alone():
+    sharp = moving()
+    blurry = reblur(sharp)
+    samples = [Sample("x", blurry, sharp), Sample("y", blurry, sharp[3:4])]
+    truth = nn.Identity()
+    truth.multiple = 4
+    results = list(evaluate(truth, samples, FP32, middle_net=True))
+    for result in results:
+        assert result.psnr.tolist() == result.nothing.tolist()
+        assert result.psnr == pytest.approx(float(psnr(blurry, sharp[3])), abs=1e-5)
+        assert result.ssim_middle == result.nothing_ssim == pytest.approx(ssim(blurry, sharp[3]))
+        assert (result.reblur, result.motion, result.gain) == (None, None, 0)
+    said = summarize(results, "A", "middle")
+    assert set(said) == {"set", "samples", "model", "middle", "ssim_middle", "nothing"}
+    assert said["middle"] == said["nothing"]["middle"] == pytest.approx(float(results[0].psnr[0]))
+    assert list(records(results, "A", "middle")[1])[3:6] == ["psnr_4", "p_4", "nothing_4"]
+
+
+def test_a_model_is_scored_on_the_middle_frame_where_no_other_is_known():
+    sharp = moving()
+    sample = Sample("x", reblur(sharp), sharp[3:4])
+    (result,) = evaluate(Answer(sharp), [sample], FP32)
+    assert result.psnr.tolist() == [100.0]
+
+
+def test_a_middle_net_sees_whole_pictures_of_any_size():
+    """Sides of 21 x 30 are padded to multiples of 4 and cropped back."""
+    seen = []
+
+    class Spy(nn.Module):
+        multiple = 4
+
+        def forward(self, x):
+            seen.append(tuple(x.shape))
+            return x + 1
+
+    restored = restore_middle(Spy(), make_picture(21, 30), FP32)
+    assert (restored.shape, seen) == ((1, 3, 21, 30), [(1, 3, 24, 32)])
+    assert restored.min() == restored.max() == 1  # clamped
+
+
+def test_a_net_that_is_not_finite_is_refused():
+    class Broken(nn.Identity):
+        multiple = 1
+
+        def forward(self, x):
+            return x / 0 - x / 0
+
+    with pytest.raises(WeightsError, match="not finite"):
+        restore_middle(Broken(), make_picture(16, 16), FP32)
+
+
+def test_a_perceptual_distance_is_reported_where_there_is_one():
+    sharp = moving()
+    blurry = reblur(sharp)
+    result = score("x", blurry, sharp, sharp, lambda a, b: float((a - b).abs().max()))
+    assert result.lpips_middle == 0
+    assert result.nothing_lpips == pytest.approx(float((blurry - sharp[3]).abs().max()))
+    said = summarize([result], "A", "b2v")
+    assert said["lpips_middle"] == 0
+    assert said["nothing"]["lpips_middle"] == result.nothing_lpips
+
+
+def test_a_line_of_the_table_holds_every_score_of_a_sample():
+    sharp = moving() * 0.5
+    result = score_of(sharp + 0.1, sharp, sharp[3] + 0.01)
+    (line,) = records([result], "A", "b2v")
+    assert list(line)[:4] == ["set", "model", "sample", "psnr_1"]
+    assert [line[f"psnr_{k}"] for k in range(1, 8)] == result.psnr.tolist()
+    assert [line[f"p_{k}"] for k in range(1, 8)] == result.psnr_p.tolist()
+    assert line["nothing_4"] == pytest.approx(40, abs=1e-2)
+    assert line["ssim_middle"] == result.ssim_middle
+    assert result.gain == pytest.approx(float(result.psnr.mean() - result.nothing.mean()))
+
+
+def test_pictures_of_the_best_and_the_worst_are_kept():
+    sharp = moving()
+    samples = [Sample(f"{n}", (reblur(sharp) * k).clamp(0, 1), sharp) for n, k in enumerate((1, 0))]
+    strips = Extremes(1)
+    results = list(evaluate(Answer(sharp), samples, FP32, strips=strips))
+    assert results[1].gain > results[0].gain  # the darker one is the further from the truth
+    assert [name for _, name, _ in strips._kept] == ["1", "0"]
+    assert strips._kept[0][2].shape == (3, 2 * (24 + 8), 4 * (32 + 8))

@@ -1,5 +1,6 @@
 """Scores of video networks, and `b2v eval` on videos through `main()`."""
 
+import csv
 import json
 from dataclasses import replace
 
@@ -21,7 +22,7 @@ from b2v.evaluate_video import (
     score_video,
     summarize_videos,
 )
-from b2v.media import open_video
+from b2v.media import open_video, read_photo
 from b2v.metrics import psnr, reblur
 from b2v.models import VIDEO, Blueprint
 from b2v.models.dtb import DTB, DTBConfig, DTBState
@@ -77,6 +78,7 @@ def test_doing_nothing_is_the_average_of_light_against_its_centre(tmp_path):
     moves = [(pairs[n + 1][0] - pairs[n][0]).abs().mean() for n in range(2)]
     truth = [(pairs[n + 1][1] - pairs[n][1]).abs().mean() for n in range(2)]
     assert score.steadiness == pytest.approx(float(sum(moves) / sum(truth)), abs=1e-4)
+    assert score.nothing_steadiness == score.steadiness
 
 
 @pytest.mark.parametrize("m", [1, 2, 3])
@@ -162,13 +164,13 @@ def test_a_video_too_short_and_a_file_that_is_none_are_named(tmp_path):
 
 
 def test_a_set_is_the_mean_of_its_clips_however_long_they_are():
-    long = ClipScore("a", 90, 30.0, 0.9, 20.0, 0.7, 0.5)
+    long = ClipScore("a", 90, 30.0, 0.9, 20.0, 0.7, 0.5, 0.4)
     short = replace(long, name="b", frames=10, psnr=20.0, ssim=0.5, nothing_psnr=18.0)
     still = replace(short, name="c", steadiness=None)
     said = summarize_videos([long, short], "set", "dtb", Shutter(7, 9))
     assert (said["frames"], said["tau"], said["period"]) == (100, 7, 9)
     assert (said["psnr"], said["ssim"]) == (25.0, pytest.approx(0.7))
-    assert said["nothing"] == {"psnr": 19.0, "ssim": pytest.approx(0.7)}
+    assert said["nothing"] == {"psnr": 19.0, "ssim": pytest.approx(0.7), "steadiness": 0.4}
     assert summarize_videos([long, still], "set", "dtb", Shutter(7, 9))["steadiness"] == 0.5
 
 
@@ -194,7 +196,7 @@ def test_json_has_exactly_these_keys(b2v):
     assert (ran.code, ran.err, ran.out.count("\n")) == (0, "", 1)
     keys = ["set", "model", "tau", "period", "frames", "psnr", "ssim", "nothing", "clips"]
     assert list(said) == [*keys, "steadiness"]
-    assert set(said["nothing"]) == {"psnr", "ssim"}
+    assert set(said["nothing"]) == {"psnr", "ssim", "steadiness"}
     clip = ["name", "frames", "psnr", "ssim", "nothing", "steadiness"]
     assert [list(c) for c in said["clips"]] == [clip, clip]
     assert [(c["name"], c["frames"]) for c in said["clips"]] == [("a.mkv", 4), ("b.mkv", 5)]
@@ -225,6 +227,52 @@ def test_a_file_of_weights_decides_what_is_scored(b2v):
     assert said["model"] == "dtb-video"
 
 
+def test_several_exposures_and_weights_are_rows(b2v, tmp_path):
+    (tmp_path / "again").mkdir()
+    (tmp_path / "again" / "dtb-video.safetensors").write_bytes(
+        (tmp_path / "weights" / "dtb-video.safetensors").read_bytes()
+    )
+    both = ("--weights", "weights", "--weights", "again", "-m", "dtb")
+    ran = b2v("eval", "videos", *both, "--tau", 3, "--tau", 5, "--json", "--csv", "x.csv", "-q")
+    said = json.loads(ran.out)
+    assert list(said) == ["set", "rows"]
+    assert [(row["model"], row["tau"]) for row in said["rows"]] == [
+        ("weights", 3),
+        ("weights", 5),
+        ("again", 3),
+        ("again", 5),
+    ]
+    alone = b2v("eval", "videos", "-m", "dtb", "--tau", 5, "--json").out
+    assert {**said["rows"][1], "model": "dtb"} == json.loads(alone)
+    lines = list(csv.DictReader((tmp_path / "x.csv").read_text().splitlines()))
+    assert [(x["model"], x["tau"], x["clip"]) for x in lines[:3]] == [
+        ("weights", "3", "a.mkv"),
+        ("weights", "3", "b.mkv"),
+        ("weights", "5", "a.mkv"),
+    ]
+    assert float(lines[0]["psnr"]) == pytest.approx(said["rows"][0]["clips"][0]["psnr"], abs=1e-6)
+
+
+def test_a_table_of_several_exposures_has_nothing_beside_each(b2v):
+    ran = b2v("eval", "videos", "-m", "dtb", "--tau", 3, "--tau", 5, "--period", 5, "-q")
+    assert ran.code == 0
+    assert ran.out.count("nothing") == 2
+    assert ran.out.count("+0.00") == 2
+    assert "period" in ran.out
+
+
+def test_psnr_over_tau_can_be_drawn_and_strips_written(b2v, tmp_path):
+    pytest.importorskip("matplotlib")
+    b2v("eval", "videos", "-m", "dtb", "--tau", 3, "--tau", 5, "--plot", "x.png", "--strips", "s")
+    assert read_photo(tmp_path / "x.png").pixels.shape == (3, 660, 1080)
+    strips = sorted(path.name for path in (tmp_path / "s").iterdir())
+    assert [name.split("_")[0] for name in strips] == [
+        f"{kind}-{n}" for kind in ("best", "worst") for n in (1, 2, 3)
+    ]
+    assert all("+0.00dB" in name for name in strips)
+    assert read_photo(tmp_path / "s" / strips[0]).pixels.shape == (3, 24 + 8, 3 * (40 + 8))
+
+
 @pytest.mark.parametrize(
     ("args", "code", "words"),
     [
@@ -238,6 +286,13 @@ def test_a_file_of_weights_decides_what_is_scored(b2v):
         (("videos",), 2, ["videos: ", "-m dtb"]),
         (("videos/a.mkv",), 2, ["a.mkv", "-m dtb"]),
         (("windows", "--tau", 3), 2, ["--tau and --period are for video"]),
+        (("videos", "-m", "dtb", "--scale", 0.5), 2, ["--scale is for photos"]),
+        (("videos", "-m", "dtb", "--protocol", "middle"), 2, ["--protocol is for photos"]),
+        (
+            ("videos", "-m", "dtb", "--weights", "weights/b2v.json", "--weights", "weights"),
+            2,
+            ["cannot be compared", "seven", "video"],
+        ),
         (("videos", "-m", "nobody"), 3, ["nobody"]),
     ],
 )

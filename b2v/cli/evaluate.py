@@ -1,25 +1,55 @@
 """`b2v eval`: scores against known sharp frames, of photos or of videos."""
 
 import json
+from enum import Enum
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, NamedTuple
 
 import typer
-from rich.console import Console
-from rich.table import Table
-from rich.text import Text
 
 from b2v.cli import options
+from b2v.cli.score_tables import print_scores
+
+if TYPE_CHECKING:
+    from b2v.entries import Entry
+    from b2v.metrics import Perceptual
+    from b2v.report import Extremes
+    from b2v.runtime import Runtime
 
 TAU = 11
 """Frames averaged to one, unless another number is asked for."""
 
+
+class Protocol(str, Enum):
+    """What is scored of a photo."""
+
+    SEVEN = "seven"
+    MIDDLE = "middle"
+
+
 Source = Annotated[
     Path,
-    typer.Argument(help="Folder in GOPRO_7 layout; for video, sharp ones.", metavar="PATH"),
+    typer.Argument(
+        help="Folder in GOPRO_7 layout, or manifest.jsonl; of video, sharp ones.", metavar="PATH"
+    ),
 ]
-Tau = Annotated[
-    int | None, typer.Option(help=f"Video: sharp frames averaged to a blurry one, odd; {TAU}.")
+WeightsOf = Annotated[
+    list[Path],
+    typer.Option(
+        "--weights",
+        help="Take weights from this folder, or one network from this .safetensors; several"
+        " are compared.",
+    ),
+]
+Frames = Annotated[
+    Protocol | None, typer.Option(help="Photos: all seven frames, or the middle net alone.")
+]
+Scale = Annotated[
+    float, typer.Option(help="Photos: size as a part of the files'; 0.45 in Jin et al.")
+]
+Taus = Annotated[
+    list[int],
+    typer.Option(help=f"Video: sharp frames averaged to a blurry one, odd; {TAU}. Repeatable."),
 ]
 Period = Annotated[
     int | None, typer.Option(help="Video: frames from one exposure to the next; tau.")
@@ -27,15 +57,44 @@ Period = Annotated[
 Align = Annotated[
     bool, typer.Option(help="Photos: bring all of a picture to one direction of time.")
 ]
+Table = Annotated[Path | None, typer.Option("--csv", help="Write scores of each sample here.")]
+Plot = Annotated[
+    Path | None, typer.Option(help="Draw gains by frame, of video PSNR over tau: .png, .svg, .pdf.")
+]
+Strips = Annotated[
+    Path | None, typer.Option(help="Folder for pictures of the best and the worst samples.")
+]
+
+
+class Outputs(NamedTuple):
+    """Files asked for beside what is printed."""
+
+    csv: Path | None
+    plot: Path | None
+    strips: Path | None
+    overwrite: bool
+
+
+class Result(NamedTuple):
+    """Scores of one entry: for JSON, and a line a sample for CSV."""
+
+    summary: dict[str, Any]
+    lines: list[dict[str, Any]]
 
 
 def command(
     path: Source,
     model: options.Model = "b2v",
-    weights: options.Weights = None,
-    tau: Tau = None,
+    weights: WeightsOf = [],  # noqa: B006 - typer reads it and leaves it alone
+    protocol: Frames = None,
+    scale: Scale = 1.0,
+    tau: Taus = [],  # noqa: B006
     period: Period = None,
     align: Align = True,
+    csv: Table = None,
+    plot: Plot = None,
+    strips: Strips = None,
+    overwrite: options.Overwrite = False,
     device: options.Device = "auto",
     precision: options.Precision = "auto",
     as_json: options.Json = False,
@@ -45,134 +104,185 @@ def command(
 
     Photos: seven frames each, PSNR over RGB in dB; "p" takes the better order of time a sample.
     Video (-m dtb): sharp videos are made blurry, deblurred and compared, with SSIM.
+    --json prints an object; of several weights or taus, {"set", "rows"}, a row such an object.
     """
-    from b2v.runtime import keep_large_blocks
+    from b2v.entries import open_entries
+    from b2v.report import Extremes
+    from b2v.runtime import choose, keep_large_blocks
 
     keep_large_blocks()
-    place = device, precision
-    if _is_for_video(model, weights):
-        summary = _score_videos(path, model, weights, (tau, period), place, quiet)
+    outputs = Outputs(csv, plot, strips, overwrite)
+    _check(outputs)
+    entries = open_entries(model, weights, None if protocol is None else protocol.value)
+    kept = [Extremes() if strips else None for _ in entries]
+    runtime = choose(device, precision)
+    if entries[0].protocol == "video":
+        _refuse_photo_options(scale, model)
+        results = _score_videos(path, entries, (tau, period), runtime, kept, quiet)
     else:
         _refuse_shutter(model, tau, period)
-        summary = _score_photos(path, model, weights, align, place, quiet)
+        whole = protocol is Protocol.SEVEN
+        results = _score_photos(path, entries, (align, scale, whole), runtime, kept, quiet)
+    _write(results, outputs, entries, kept, quiet)
+    summaries = [result.summary for result in results]
     if as_json:
-        typer.echo(json.dumps(summary))
-    elif "clips" in summary:
-        _print_videos(summary)
+        several = {"set": summaries[0]["set"], "rows": summaries}
+        typer.echo(json.dumps(several if len(summaries) > 1 else summaries[0]))
     else:
-        _print_table(summary)
+        print_scores(summaries)
 
 
-def _is_for_video(model: str, weights: Path | None) -> bool:
-    """Tell whether the weights restore video; raises WeightsError where there are none."""
-    from b2v.models import VIDEO, needed_roles
-    from b2v.weights import inspect
-    from b2v.weights.resolve import find_model
+def _check(outputs: Outputs) -> None:
+    """Check what can be checked of the outputs before the work begins."""
+    from b2v.errors import UsageError
+    from b2v.report import check_chart, check_file
 
-    if weights is not None and weights.is_file() and weights.suffix != ".json":
-        return inspect(weights).role == VIDEO
-    return needed_roles(find_model(model, weights=weights).card.networks) == (VIDEO,)
+    if outputs.csv is not None:
+        check_file(outputs.csv, overwrite=outputs.overwrite)
+    if outputs.plot is not None:
+        check_chart(outputs.plot, overwrite=outputs.overwrite)
+    folder = outputs.strips
+    if folder is not None and folder.exists() and not outputs.overwrite:
+        raise UsageError(f"{folder}: exists already; give another name or --overwrite")
 
 
-def _refuse_shutter(model: str, tau: int | None, period: int | None) -> None:
+def _refuse_shutter(model: str, taus: list[int], period: int | None) -> None:
     from b2v.errors import UsageError
 
-    if (tau, period) != (None, None):
+    if taus or period is not None:
         raise UsageError(f"--tau and --period are for video, and {model} is for photos")
+
+
+def _refuse_photo_options(scale: float, model: str) -> None:
+    from b2v.errors import UsageError
+
+    if scale != 1:
+        raise UsageError(f"--scale is for photos, and {model} is for video")
+
+
+def _perceptual(quiet: bool) -> "Perceptual | None":
+    """Load LPIPS where it is installed; say so where it then cannot be had."""
+    from b2v.errors import WeightsError
+    from b2v.metrics import load_lpips
+
+    try:
+        return load_lpips()
+    except WeightsError as error:
+        options.note(f"left out: {options.one_line(error)}", quiet=quiet)
+        return None
 
 
 def _score_photos(
     path: Path,
-    model: str,
-    weights: Path | None,
-    align: bool,
-    place: tuple[str, str],
+    entries: "list[Entry]",
+    how: tuple[bool, float, bool],
+    runtime: "Runtime",
+    kept: "list[Extremes | None]",
     quiet: bool,
-) -> dict[str, Any]:
-    """Score a model for photos on a folder of windows."""
+) -> list[Result]:
+    """Score models for photos on a set of windows."""
     from b2v.errors import UsageError
-    from b2v.evaluate import evaluate, find_windows, summarize
+    from b2v.evaluate import evaluate, records, summarize
     from b2v.evaluate_video import is_video
-    from b2v.runtime import choose
-    from b2v.weights import load_model
+    from b2v.windows import find_windows, read_samples, set_name
 
     if is_video(path) or (path.is_dir() and any(map(is_video, path.iterdir()))):
-        raise UsageError(f"{path}: video, and {model} is for photos; take -m dtb")
-    windows = find_windows(path)
-    runtime = choose(*place)
-    loaded = load_model(model, weights=weights)
-    scores, ticker = [], options.Ticker()
-    for score in evaluate(runtime.place(loaded.net), windows, runtime, align=align):
-        scores.append(score)
-        if ticker.due():
-            options.note(f"{len(scores)} of {len(windows)}: {score.name}", quiet=quiet)
-    return summarize(scores, path.resolve().name, loaded.name)
+        raise UsageError(f"{path}: video, and {entries[0].name} is for photos; take -m dtb")
+    windows, (align, scale, whole) = find_windows(path), how
+    if whole and len(windows[0].sharp) == 1:
+        raise UsageError(f"{path}: has the middle frames alone; take --protocol middle")
+    lpips = _perceptual(quiet)
+    results, ticker = [], options.Ticker()
+    for entry, strips in zip(entries, kept, strict=True):
+        scores = []
+        for score in evaluate(
+            runtime.place(entry.net),
+            read_samples(windows, scale=scale),
+            runtime,
+            align=align,
+            middle_net=entry.protocol == "middle",
+            lpips=lpips,
+            strips=strips,
+        ):
+            scores.append(score)
+            if ticker.due():
+                options.note(f"{len(scores)} of {len(windows)}: {score.name}", quiet=quiet)
+        about = set_name(path), entry.name
+        summary = summarize(scores, *about)
+        summary |= {} if scale == 1 else {"scale": scale}
+        results.append(Result(summary, records(scores, *about)))
+    return results
 
 
 def _score_videos(
     path: Path,
-    model: str,
-    weights: Path | None,
-    times: tuple[int | None, int | None],
-    place: tuple[str, str],
+    entries: "list[Entry]",
+    times: tuple[list[int], int | None],
+    runtime: "Runtime",
+    kept: "list[Extremes | None]",
     quiet: bool,
-) -> dict[str, Any]:
-    """Score a model for video on a sharp video, or on those of a folder."""
-    from b2v.evaluate_video import evaluate_videos, find_videos, summarize_videos
+) -> list[Result]:
+    """Score models for video on a sharp video, or on those of a folder, for each exposure."""
+    from typing import cast
+
+    from b2v.evaluate_video import (
+        evaluate_videos,
+        find_videos,
+        records_of_videos,
+        summarize_videos,
+    )
+    from b2v.models import DTB
     from b2v.streaming import Deblurrer
     from b2v.synth.exposure import Shutter
-    from b2v.weights import load_video_model
 
-    tau = TAU if times[0] is None else times[0]
-    shutter = Shutter(tau, tau if times[1] is None else times[1])
+    taus, period = times
+    shutters = [
+        Shutter(tau, tau if period is None else period) for tau in dict.fromkeys(taus or [TAU])
+    ]
     videos = find_videos(path)
-    loaded = load_video_model(model, weights=weights)
-    deblurrer = Deblurrer(weights=loaded.net, device=place[0], precision=place[1])
-    scores, ticker = [], options.Ticker()
-    for score in evaluate_videos(deblurrer, videos, shutter):
-        scores.append(score)
-        if ticker.due():
-            options.note(f"{len(scores)} of {len(videos)}: {score.name}", quiet=quiet)
-    return summarize_videos(scores, path.resolve().name, loaded.name, shutter)
+    results, ticker = [], options.Ticker()
+    for entry, strips in zip(entries, kept, strict=True):
+        net = cast("DTB", entry.net)
+        deblurrer = Deblurrer(weights=net, device=str(runtime.device), precision=runtime.precision)
+        for shutter in shutters:
+            scores = []
+            for score in evaluate_videos(deblurrer, videos, shutter, strips):
+                scores.append(score)
+                if ticker.due():
+                    options.note(f"{len(scores)} of {len(videos)}: {score.name}", quiet=quiet)
+            about = path.resolve().name, entry.name, shutter
+            results.append(
+                Result(summarize_videos(scores, *about), records_of_videos(scores, *about))
+            )
+    return results
 
 
-def _print_videos(summary: dict[str, Any]) -> None:
-    """Print the scores of videos, a row each and their mean."""
-    title = f"{summary['set']}: tau {summary['tau']}, period {summary['period']}, PSNR in dB"
-    table = Table(title=Text(f"{title}, {summary['model']} beside doing nothing"))
-    table.add_column("")
-    for name in ("frames", "blurry", "PSNR", "gain", "blurry", "SSIM", "steady"):
-        table.add_column(name, justify="right")
-    for row in (*summary["clips"], {**summary, "name": "mean"}):
-        nothing, steady = row["nothing"], row["steadiness"]
-        table.add_row(
-            Text(row["name"]),
-            str(row["frames"]),
-            *(f"{value:.2f}" for value in (nothing["psnr"], row["psnr"])),
-            f"{row['psnr'] - nothing['psnr']:+.2f}",
-            *(f"{value:.4f}" for value in (nothing["ssim"], row["ssim"])),
-            "" if steady is None else f"{steady:.2f}",
-        )
-    Console().print(table)
+def _write(
+    results: list[Result],
+    outputs: Outputs,
+    entries: "list[Entry]",
+    kept: "list[Extremes | None]",
+    quiet: bool,
+) -> None:
+    """Write the files that were asked for, and say which."""
+    import re
 
+    from b2v.report import chart_of, draw_chart, write_csv
 
-def _print_table(summary: dict[str, Any]) -> None:
-    """Print the scores of a set, doing nothing first."""
-    nothing = summary["nothing"]
-    table = Table(title=Text(f"{summary['set']}: {summary['samples']} samples, PSNR in dB"))
-    table.add_column("")
-    for name in (*"1234567", "mean"):
-        table.add_column(name, justify="right")
-    rows = {
-        "nothing": [*nothing["psnr"], nothing["mean"]],
-        summary["model"]: [*summary["psnr"], sum(summary["psnr"]) / len(summary["psnr"])],
-        f"{summary['model']} p": [*summary["psnr_p"], summary["mean_p"]],
-    }
-    for name, values in rows.items():
-        table.add_row(Text(name), *(f"{value:.2f}" for value in values))
-    Console().print(table)
-    typer.echo(
-        f"middle {summary['middle']:.2f} dB ({summary['middle'] - nothing['middle']:+.2f}), "
-        f"SSIM {summary['ssim_middle']:.4f}; re-blur {summary['reblur']:.2f} dB; "
-        f"motion {summary['motion']:.2f} of the true one"
-    )
+    written: list[Path] = []
+    if outputs.csv is not None:
+        lines = [line for result in results for line in result.lines]
+        write_csv(outputs.csv, lines, overwrite=outputs.overwrite)
+        written.append(outputs.csv)
+    if outputs.plot is not None:
+        chart = chart_of([result.summary for result in results])
+        draw_chart(chart, outputs.plot, overwrite=outputs.overwrite)
+        written.append(outputs.plot)
+    for entry, strips in zip(entries, kept, strict=True):
+        if strips is not None and outputs.strips is not None:
+            several = re.sub(r"[^\w.-]+", "-", entry.name).strip("-") if len(entries) > 1 else ""
+            strips.write(outputs.strips / several)
+    if outputs.strips is not None:
+        written.append(outputs.strips)
+    for path in written:
+        options.note(f"written: {path}", quiet=quiet)

@@ -1,0 +1,168 @@
+"""Tables, charts and strips: what is in the files, and which pictures are kept."""
+
+import csv
+from dataclasses import replace
+
+import pytest
+import torch
+from conftest import make_picture
+
+from b2v.errors import MediaError, UsageError
+from b2v.media import read_photo
+from b2v.report import (
+    Chart,
+    Extremes,
+    Line,
+    chart_of,
+    check_chart,
+    check_file,
+    draw_chart,
+    in_a_grid,
+    markdown,
+    write_csv,
+)
+
+GREY = torch.full((3, 16, 20), 0.5)
+
+
+def fill(extremes, gains):
+    """Offer samples named by their gains; return which were drawn."""
+    drawn = []
+    for gain in gains:
+        extremes.offer(gain, f"{gain}", lambda g=gain: drawn.append(g) or GREY)
+    return drawn
+
+
+def test_the_best_and_the_worst_are_kept_and_numbered_from_the_outside(tmp_path):
+    extremes = Extremes(2)
+    fill(extremes, [0.5, -1.0, 3.0, 0.1, 2.0, -0.25, 0.4])
+    written = [path.name for path in extremes.write(tmp_path / "strips")]
+    assert written == [
+        "best-1_+3.00dB_3.0.png",
+        "best-2_+2.00dB_2.0.png",
+        "worst-1_-1.00dB_-1.0.png".replace("_-1.0.", "_1.0."),
+        "worst-2_-0.25dB_0.25.png",
+    ]
+    assert torch.equal(
+        read_photo(tmp_path / "strips" / written[0]).pixels, (GREY * 255).round() / 255
+    )
+
+
+def test_strips_of_an_earlier_call_make_way(tmp_path):
+    (tmp_path / "mine.png").touch()
+    for gain in (1.0, 2.0):
+        extremes = Extremes(1)
+        fill(extremes, [gain])
+        extremes.write(tmp_path)
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["best-1_+2.00dB_2.0.png", "mine.png"]
+
+
+def test_no_picture_is_drawn_that_is_not_kept():
+    assert fill(Extremes(1), [1, 5, 3, 2, 4, 0, 6]) == [1, 5, 0, 6]
+
+
+def test_of_few_samples_each_is_written_once(tmp_path):
+    extremes = Extremes(3)
+    fill(extremes, [2.0, 1.0, 3.0])
+    names = [path.name.split("_")[0] for path in extremes.write(tmp_path)]
+    assert names == ["best-1", "best-2", "worst-1"]
+    assert Extremes(3).write(tmp_path / "none") == []
+    assert not (tmp_path / "none").exists()
+
+
+def test_a_grid_frames_its_pictures_and_shrinks_wide_ones():
+    assert in_a_grid([[GREY, GREY], [GREY, GREY]]).shape == (3, 2 * 24, 2 * 28)
+    wide = in_a_grid([[make_picture(100, 1280)]])
+    assert wide.shape == (3, 50 + 8, 640 + 8)
+    assert wide[:, :4].min() == 1
+
+
+def test_a_table_has_a_line_a_record_and_leaves_out_what_is_not_known(tmp_path):
+    write_csv(tmp_path / "x.csv", [{"a": "b,c", "n": 1 / 3, "m": None}, {"a": "d", "n": 2, "m": 0}])
+    assert (tmp_path / "x.csv").read_text() == 'a,n,m\n"b,c",0.333333,\nd,2,0\n'
+    assert [row["a"] for row in csv.DictReader((tmp_path / "x.csv").read_text().splitlines())] == [
+        "b,c",
+        "d",
+    ]
+
+
+def test_markdown_keeps_names_within_their_cells():
+    assert (
+        markdown(["", "dB"], [["a|b\nc", "1.00"]])
+        == "|  | dB |\n| :-- | --: |\n| a\\|b c | 1.00 |\n"
+    )
+
+
+def test_files_are_refused_before_the_work(tmp_path):
+    (tmp_path / "x.png").touch()
+    with pytest.raises(UsageError, match="exists already"):
+        check_file(tmp_path / "x.png", overwrite=False)
+    check_file(tmp_path / "x.png", overwrite=True)
+    with pytest.raises(MediaError, match="does not exist"):
+        check_file(tmp_path / "no" / "x.png", overwrite=False)
+    with pytest.raises(UsageError, match=r"\.png, \.svg, \.pdf"):
+        check_chart(tmp_path / "x.jpg", overwrite=False)
+
+
+def row(model, gain, **changes):
+    psnr = [20.0 + gain] * 7
+    return {
+        **{"set": "A", "samples": 2, "model": model, "psnr": psnr, "psnr_p": [21.0 + gain] * 7},
+        **{"middle": 20 + gain, "nothing": {"psnr": [20.0] * 7, "middle": 20.0, "mean": 20.0}},
+        **changes,
+    }
+
+
+def video(model, tau, psnr):
+    clips = [{"name": n, "psnr": psnr, "nothing": {"psnr": 25.0}} for n in ("a.mp4", "b.mp4")]
+    about = {"set": "V", "model": model, "tau": tau, "period": tau, "psnr": psnr, "clips": clips}
+    return {**about, "nothing": {"psnr": 25.0}}
+
+
+def test_frames_are_charted_as_gains_in_the_better_order():
+    chart = chart_of([row("one", 0.5), row("two", 1.0)])
+    assert chart.places == tuple("1234567")
+    assert [line.label for line in chart.lines] == [
+        *("one", "one, order as given", "two", "two, order as given", "nothing"),
+    ]
+    assert chart.lines[0].values == (1.5,) * 7
+    assert chart.lines[1].values == (0.5,) * 7
+    assert chart.lines[2].colour == chart.lines[3].colour != chart.lines[0].colour
+    assert chart.lines[-1].values == (0.0,) * 7
+
+
+def test_the_middle_frame_alone_is_charted_by_model():
+    middle = {"set": "A", "samples": 2, "model": "m", "middle": 21.0, "nothing": {"middle": 20.0}}
+    chart = chart_of([middle])
+    assert chart.apart
+    assert chart.places == ("nothing", "m")
+    assert [line.values for line in chart.lines] == [(20.0, 21.0)]
+
+
+def test_video_is_charted_over_tau_or_over_clips():
+    rows = [video(m, tau, 26.0 + tau / 10) for m in ("cnn", "dtb") for tau in (15, 7)]
+    chart = chart_of(rows)
+    assert chart.places == ("7", "15")
+    assert [line.label for line in chart.lines] == ["cnn", "dtb", "blurry"]
+    assert chart.lines[0].values == pytest.approx((26.7, 27.5))
+    assert chart.lines[2].values == (25.0, 25.0)
+    clips = chart_of([rows[0]])
+    assert clips.places == ("a.mp4", "b.mp4")
+    assert clips.lines[0].values == pytest.approx((2.5, 2.5))
+
+
+@pytest.mark.parametrize(
+    ("suffix", "apart"), [("png", False), ("png", True), ("svg", False), ("pdf", True)]
+)
+def test_a_chart_is_drawn_whole_or_not_at_all(tmp_path, suffix, apart):
+    pytest.importorskip("matplotlib")
+    lines = (Line("a $weird_ name", (1.0, 2.0)), Line("nothing", (0.0, 0.0), None))
+    chart = Chart(
+        "a $title", "frame", "dB", ("1", "a very long name of a place that is cut"), lines
+    )
+    path = tmp_path / f"x.{suffix}"
+    draw_chart(replace(chart, apart=apart), path)
+    assert path.stat().st_size > 4000
+    assert [p.name for p in tmp_path.iterdir()] == [path.name]
+    with pytest.raises(UsageError, match="exists already"):
+        draw_chart(chart, path)
