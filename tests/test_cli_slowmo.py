@@ -1,0 +1,99 @@
+"""`b2v slowmo`, and `--frames` of `b2v extract`, through `main()` on real files."""
+
+import json
+
+import pytest
+from test_cli_extract import (
+    assert_one_line,
+    names_in,
+    plain_surroundings,
+    run_main,
+    write_tiny_cascade,
+)
+from video_samples import make_video
+
+from b2v.cli import options
+from b2v.frames import COUNTS
+from b2v.media import open_video, read_clip, write_photo
+
+SHOWN = [0, 20, 40, 60]
+
+
+@pytest.fixture
+def b2v(capsys, monkeypatch, tmp_path):
+    write_tiny_cascade(tmp_path / "weights")
+    (tmp_path / "work").mkdir()
+    plain_surroundings(monkeypatch, tmp_path / "work", tmp_path / "weights")
+    make_video("walk.mp4", SHOWN, audio="aac")
+    return lambda *args: run_main(capsys, *args)
+
+
+def test_a_blurry_video_becomes_slow_motion_beside_it(b2v):
+    ran = b2v("slowmo", "walk.mp4")
+    assert (ran.code, ran.out) == (0, "walk_slow.mp4\n")
+    assert "28 frames of 64x48" in ran.err
+    assert "7 times slower" in ran.err
+    assert "sound left out" in ran.err
+    with open_video("walk_slow.mp4") as video:
+        assert video.info.average_rate == 30
+        assert len(list(video)) == 28
+    assert names_in(".") == ["walk.mp4", "walk_slow.mp4"]
+
+
+def test_its_frames_rate_and_part_can_be_asked_for(b2v):
+    ran = b2v(
+        *("slowmo", "walk.mp4", "-o", "out.mkv", "--frames", 5, "--fps", 75, "--preview", 0.1),
+        *("--duty", 0.5, "--codec", "vp9", "--json"),
+    )
+    said = json.loads(ran.out)
+    assert (said["ok"], said["frames"], said["frames_each"]) == (True, 15, 5)
+    assert said["model"]["name"] == "b2v"
+    assert any("played 2 times slower" in note for note in said["notes"])
+    with open_video("out.mkv") as video:
+        times = [float(frame.pts * video.info.time_base) for frame in video]
+        assert video.info.codec == "vp9"
+    assert times[:7] == pytest.approx([0, 0.005, 0.01, 0.014, 0.019, 0.067, 0.071], abs=1e-3)
+
+
+@pytest.mark.parametrize(
+    ("args", "code", "words"),
+    [
+        (("none.mp4",), 1, ["none.mp4", "no such file"]),
+        (("walk.mp4", "--frames", "8"), 2, ["--frames 8", "5, 7, 9, 11, 13"]),
+        (("walk.mp4", "--frames", "9", "--duty", "0.9"), 2, ["--duty 0.9", "0.78 at most"]),
+        (("walk.mp4", "-o", "walk.mp4"), 2, ["is the input"]),
+        (("walk.mp4", "-o", "walk.gif"), 2, ["unknown suffix"]),
+        (("-",), 2, ["from file to file"]),
+        (("walk.mp4", "-o", "-"), 2, ["from file to file"]),
+        (("walk.mp4", "--end", "1", "--preview", "1"), 2, ["--preview and --end"]),
+        (("walk.mp4", "-m", "none"), 3, ["none"]),
+    ],
+    ids=str,
+)
+def test_what_cannot_be_is_said_in_a_line_and_leaves_nothing(b2v, args, code, words):
+    assert_one_line(b2v("slowmo", *args), code, *words)
+    assert names_in(".") == ["walk.mp4"]
+
+
+def test_what_exists_is_replaced_only_on_request(b2v):
+    assert b2v("slowmo", "walk.mp4", "-q").code == 0
+    assert_one_line(b2v("slowmo", "walk.mp4"), 2, "walk_slow.mp4", "--overwrite")
+    ran = b2v("slowmo", "walk.mp4", "--overwrite", "-q")
+    assert (ran.code, ran.err) == (0, "")
+
+
+@pytest.mark.parametrize("count", COUNTS)
+def test_as_many_frames_as_asked_for_come_of_a_photo(b2v, picture, count):
+    write_photo(picture, "photo.png")
+    seven = json.loads(b2v("extract", "photo.png", "-o", "7.mp4", "--json").out)
+    said = json.loads(
+        b2v("extract", "photo.png", "-o", "out.webp", "--frames", count, "--json").out
+    )
+    assert said["frames"] == len(read_clip("out.webp")) == count
+    assert said["reblur_db"] == pytest.approx(seven["reblur_db"], abs=0.02)
+
+
+def test_the_numbers_of_frames_of_commands_are_those_of_the_core(b2v, picture):
+    assert options.COUNTS == COUNTS
+    write_photo(picture, "photo.png")
+    assert_one_line(b2v("extract", "photo.png", "--frames", 8), 2, "--frames 8", "5, 7, 9, 11, 13")
