@@ -1,9 +1,11 @@
-"""`b2v demo`: the bundled photo becomes a clip in the folder where it is typed."""
+"""`b2v demo`: the bundled photo and video, restored in the folder where it is typed, and shown."""
 
 from importlib.resources import files
 from pathlib import Path
 
+import av
 import pytest
+from test_cli_deblur import write_tiny_dtb
 from test_cli_extract import (
     assert_one_line,
     listing,
@@ -14,57 +16,116 @@ from test_cli_extract import (
 )
 from test_inference import needs_shipped_weights
 
+from b2v.cli import demo
 from b2v.media import read_clip, read_photo
 
-MADE = ["b2v_demo.jpg", "b2v_demo.mp4"]
+INPUTS = ["b2v_demo.jpg", "b2v_demo_video.mp4"]
+MADE = sorted([*INPUTS, "b2v_demo.mp4", "b2v_demo.html"])
+FRAMES = 36
 
 
 @pytest.fixture
-def b2v(capsys, monkeypatch, tmp_path):
-    """`b2v(*args)` in an empty folder."""
+def opened(monkeypatch):
+    """What is opened in the browser."""
+    addresses = []
+    monkeypatch.setattr(demo.webbrowser, "open", addresses.append)
+    return addresses
+
+
+@pytest.fixture
+def b2v(capsys, monkeypatch, tmp_path, opened):
+    """`b2v(*args)` in an empty folder, with weights for photos and none for videos."""
     write_tiny_cascade(tmp_path / "weights")
     (tmp_path / "here").mkdir()
     plain_surroundings(monkeypatch, tmp_path / "here", tmp_path / "weights")
     return lambda *args: run_main(capsys, *args)
 
 
-def test_demo_makes_a_clip_and_leaves_the_photo_beside_it(b2v):
+def test_demo_makes_a_clip_and_a_page_and_leaves_the_inputs_beside_them(b2v, opened):
     ran = b2v("demo")
-    assert (ran.code, ran.out) == (0, "b2v_demo.mp4\n")
+    assert (ran.code, ran.out) == (0, "b2v_demo.mp4\nb2v_demo.html\n")
     assert "they explain the photo to" in ran.err
     assert names_in(".") == MADE
     photo = read_photo("b2v_demo.jpg").pixels
     assert read_clip("b2v_demo.mp4").frames.shape == (7, *photo.shape)
+    page = Path("b2v_demo.html").read_text()
+    assert (page.count('class="scene"'), page.count('class="after"')) == (1, 7)
+    assert opened == []  # nobody sits at a terminal here
+
+
+def test_without_weights_for_videos_that_is_said_in_one_line(b2v):
+    lines = b2v("demo").err.splitlines()
+    assert sum("b2v_demo_video.mp4" in line for line in lines) == 1
+    assert "no model 'dtb'" in lines[-1]
+    assert "b2v train -m dtb" in lines[-1]
+
+
+def test_with_weights_for_videos_the_video_is_restored_and_shown_too(b2v, tmp_path):
+    write_tiny_dtb(tmp_path / "weights")
+    ran = b2v("demo")
+    restored = "b2v_demo_video_deblurred.mp4"
+    assert (ran.code, ran.out) == (0, f"b2v_demo.mp4\n{restored}\nb2v_demo.html\n")
+    assert names_in(".") == sorted([*MADE, restored])
+    assert len(read_clip(restored)) == FRAMES
+    with av.open(restored) as file:
+        assert file.metadata["comment"].startswith("estimated, not evidence")
+    page = Path("b2v_demo.html").read_text()
+    assert page.count('class="scene"') == 2
+    assert page.count('class="after"') == 7 + 24
+    assert page.count('class="before"') == 1 + 24
+
+
+def test_the_page_is_opened_at_a_terminal_with_a_screen_only(b2v, monkeypatch, opened):
+    monkeypatch.setattr(demo, "_has_desktop", lambda: True)
+    assert b2v("demo", "--no-open").code == 0
+    assert opened == []
+    assert b2v("demo", "--overwrite").code == 0
+    assert opened == [Path("b2v_demo.html").resolve().as_uri()]
+
+
+@pytest.mark.parametrize(("screen", "terminal"), [(True, True), (True, False), (False, True)])
+def test_a_desktop_is_a_terminal_and_a_screen(monkeypatch, screen, terminal):
+    for name in ("DISPLAY", "WAYLAND_DISPLAY"):
+        monkeypatch.delenv(name, raising=False)
+    if screen:
+        monkeypatch.setenv("WAYLAND_DISPLAY", "wayland-0")
+    monkeypatch.setattr(demo.sys, "platform", "linux")
+    for stream in ("stdout", "stderr"):
+        monkeypatch.setattr(getattr(demo.sys, stream), "isatty", lambda: terminal)
+    assert demo._has_desktop() == (screen and terminal)
+
+
+@pytest.mark.parametrize("name", ["b2v_demo.mp4", "b2v_demo.html", "b2v_demo_video_deblurred.mp4"])
+def test_demo_leaves_nothing_half_done(b2v, name):
+    Path(name).write_text("mine")
+    before = listing(".")
+    assert_one_line(b2v("demo"), 2, name, "exists already")
+    assert listing(".") == before
 
 
 def test_demo_overwrites_only_when_asked(b2v):
-    b2v("demo")
     Path("b2v_demo.jpg").write_bytes(b"mine")
-    before = listing(".")
-    assert_one_line(b2v("demo"), 2, "b2v_demo.mp4", "exists already")
-    assert listing(".") == before
+    assert b2v("demo").code == 1
+    assert Path("b2v_demo.jpg").read_bytes() == b"mine"
     assert b2v("demo", "--overwrite").code == 0
     assert len(read_photo("b2v_demo.jpg").pixels) == 3
 
 
-def test_demo_leaves_nothing_half_done(b2v):
-    Path("b2v_demo.mp4").write_text("mine")
-    before = listing(".")
-    assert_one_line(b2v("demo"), 2, "exists already")
-    assert listing(".") == before
-
-
-def test_bundled_photo_is_small_and_credited():
+def test_bundled_files_are_small_and_credited():
     assets = files("b2v") / "assets"
-    assert len((assets / "demo.jpg").read_bytes()) < 100_000
-    assert "demo.jpg" in (assets / "CREDITS.md").read_text()
+    credits_ = (assets / "CREDITS.md").read_text()
+    for name, most in (("demo.jpg", 100_000), ("demo_video.mp4", 150_000)):
+        assert len((assets / name).read_bytes()) < most
+        assert f"`{name}`" in credits_
 
 
 @needs_shipped_weights
 def test_demo_explains_its_photo_with_the_shipped_weights(b2v, monkeypatch):
     monkeypatch.delenv("B2V_WEIGHTS_DIR")
     ran = b2v("demo")
-    assert (ran.code, names_in(".")) == (0, MADE)
-    assert float(ran.err.split()[-2]) > 25
+    assert ran.code == 0
+    assert set(MADE) <= set(names_in("."))
+    score = ran.err.split("they explain the photo to ")[1].split(" dB")[0]
+    assert float(score) > 25
     frames = read_clip("b2v_demo.mp4").frames
     assert (frames[0] - frames[-1]).abs().mean() > 0.01

@@ -257,7 +257,7 @@ def test_an_interrupted_write_leaves_things_as_they_were(
             raise stop
         return np.ascontiguousarray(pixels.mul(255).byte().permute(1, 2, 0).numpy())
 
-    for module in ("b2v.media.clip", "b2v.media.photo"):
+    for module in ("b2v.media.clip", "b2v.media.stills"):
         monkeypatch.setattr(f"{module}.to_codes", fail_at_the_third)
     with pytest.raises(raised):
         smooth_clip().save(path, overwrite=overwrite)

@@ -1,19 +1,93 @@
-"""`b2v demo`: the bundled blurry photo becomes a clip."""
+"""`b2v demo`: the bundled blurry photo and the bundled blurry video are restored and shown."""
 
+import os
+import sys
+import webbrowser
 from importlib.resources import files
 from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
 
-from b2v.cli import extract, options
+import typer
 
-BUNDLED = "demo.jpg"
-PHOTO, CLIP = "b2v_demo.jpg", "b2v_demo.mp4"
+from b2v.cli import deblur, extract, options
+from b2v.cli.clips import Job, Order, show
+from b2v.cli.clips import Result as PhotoResult
+from b2v.cli.extras import notes_on, scene_of
+from b2v.cli.showing import PAGES, Showing
+from b2v.cli.video_extras import video_scene
+from b2v.cli.videos import Result as VideoResult
+from b2v.cli.videos import show_result
+from b2v.errors import WeightsError
+
+if TYPE_CHECKING:
+    from b2v.media.tags import Tags
+    from b2v.show import Scene
+
+BUNDLED = {"b2v_demo.jpg": "demo.jpg", "b2v_demo_video.mp4": "demo_video.mp4"}
+"""Names that the bundled files have for the user, and in the package."""
+PHOTO, VIDEO = BUNDLED
+CLIP, RESTORED, PAGE = "b2v_demo.mp4", "b2v_demo_video_deblurred.mp4", "b2v_demo.html"
+PHOTO_MODEL, VIDEO_MODEL = "b2v", "dtb"
+FPS = 10.0
+
+Shut = Annotated[bool, typer.Option("--no-open", help="Do not open the page in the browser.")]
 
 
-def command(overwrite: options.Overwrite = False) -> None:
-    """Try b2v on the bundled blurry photo; the clip is written to this folder."""
-    from b2v.media import check_target
+def command(no_open: Shut = False, overwrite: options.Overwrite = False) -> None:
+    """Try b2v on a bundled blurry photo and video; all is written to this folder.
+
+    The page that shows it opens in the browser where there is one. No network is needed.
+    """
+    from b2v.media import check_target, check_video_target
+    from b2v.media.picture import check_file
+    from b2v.show import write_page
 
     check_target(CLIP, overwrite=overwrite)
-    if overwrite or not Path(PHOTO).exists():
-        Path(PHOTO).write_bytes((files("b2v") / "assets" / BUNDLED).read_bytes())
-    extract.command([Path(PHOTO)], CLIP, overwrite=overwrite)
+    check_video_target(RESTORED, overwrite=overwrite)
+    check_file(PAGE, PAGES, overwrite=overwrite)
+    for name, bundled in BUNDLED.items():
+        if overwrite or not Path(name).exists():
+            Path(name).write_bytes((files("b2v") / "assets" / bundled).read_bytes())
+    shown = [_photo(overwrite=overwrite)]
+    try:
+        shown.append(_video(overwrite=overwrite))
+    except WeightsError as error:
+        options.note(f"b2v: {VIDEO}: left as it is: {options.one_line(error)}")
+    notes = notes_on([tags for _, tags in shown])
+    scenes = [scene for scene, _ in shown]
+    page = write_page(PAGE, "What was inside the blur", scenes, notes, overwrite=overwrite)
+    typer.echo(str(page))
+    if not no_open and _has_desktop():
+        webbrowser.open(page.resolve().as_uri())
+
+
+def _photo(*, overwrite: bool) -> tuple["Scene", "Tags"]:
+    """Make a clip of the photo; return what the page shows of it, and what made it."""
+    loaded, runtime = extract.load(PHOTO_MODEL, None, "auto", "auto")
+    result, job = PhotoResult(PHOTO, CLIP), Job(FPS, Order.FORWARD, 0, None, overwrite, None)
+    with options.busy(f"{PHOTO} ..."):
+        frames, blurry = extract.extract_one(loaded, runtime, job, result)
+    show(result, as_json=False, quiet=False)
+    return scene_of(frames, blurry, result, played=FPS), job.showing.tags_for(None, loaded)
+
+
+def _video(*, overwrite: bool) -> tuple["Scene", "Tags"]:
+    """Restore the video; likewise. Raises WeightsError where there are no weights for it."""
+    from b2v.deblurring import Settings, load
+    from b2v.streaming import Deblurrer
+
+    loaded = load(VIDEO_MODEL)
+    settings, showing = Settings(overwrite=overwrite), Showing()
+    result = VideoResult(VIDEO, RESTORED)
+    deblurrer = Deblurrer(weights=loaded.net)
+    deblur.deblur_one(loaded, deblurrer, settings, showing, result, quiet=False)
+    show_result(result, as_json=False, quiet=False)
+    return video_scene(result, settings), showing.tags_for(None, loaded)
+
+
+def _has_desktop() -> bool:
+    """Tell whether somebody sits at a terminal of a machine that can show a page."""
+    if not (sys.stdout.isatty() and sys.stderr.isatty()):
+        return False
+    screens = ("DISPLAY", "WAYLAND_DISPLAY")
+    return sys.platform in ("win32", "darwin") or any(os.environ.get(name) for name in screens)

@@ -8,7 +8,8 @@ from b2v.media.clip import Clip, check_target, read_clip
 from b2v.media.info import VideoInfo
 from b2v.media.live import live_writer
 from b2v.media.output import check_video_target, finish, verify
-from b2v.media.photo import Photo, read_photo, write_photo
+from b2v.media.photo import Photo, read_photo
+from b2v.media.picture import write_photo
 from b2v.media.reader import TimedFrame, TruncatedVideoError, VideoReader, open_video
 from b2v.media.segments import SegmentWriter
 from b2v.media.writer import Encoding, PipeClosedError, VideoWriter, choose_codec

@@ -25,7 +25,11 @@ from PIL import Image, ImageSequence
 from torch import Tensor, stack
 
 from b2v.errors import B2VError, MediaError, ShapeError, UsageError
-from b2v.media.photo import one_line, picture_limits, read_photo, replacing, to_codes, to_pixels
+from b2v.media.limits import check_size
+from b2v.media.photo import one_line, picture_limits, read_photo, replacing
+from b2v.media.stamp import stamp_file
+from b2v.media.stills import as_png, to_codes, to_pixels
+from b2v.media.tags import Tags
 from b2v.media.target import check_parent
 
 
@@ -33,21 +37,20 @@ from b2v.media.target import check_parent
 class Coding:
     """How the frames of one kind of file are coded; `tick` in seconds counts its time.
 
-    Players slow down rates above `max_fps`; no side may be above `max_side` pixels.
+    Players slow down rates above `max_fps`.
     """
 
     codec: str
     pixel_format: str
     tick: Fraction | None
     max_fps: float
-    max_side: int
     options: dict[str, str] = field(default_factory=dict)
 
 
 CODINGS = {
-    ".mp4": Coding("libx264", "yuv420p", None, 1000, 16384, {"crf": "16"}),
-    ".gif": Coding("gif", "pal8", Fraction(1, 100), 50, 65535),
-    ".webp": Coding("libwebp", "bgra", Fraction(1, 1000), 90, 16383, {"quality": "95"}),
+    ".mp4": Coding("libx264", "yuv420p", None, 1000, {"crf": "16"}),
+    ".gif": Coding("gif", "pal8", Fraction(1, 100), 50),
+    ".webp": Coding("libwebp", "bgra", Fraction(1, 1000), 90, {"quality": "95"}),
 }
 FOLDER = ""
 """Stands for a folder of numbered PNG where a suffix is asked for."""
@@ -70,11 +73,15 @@ EXACT = Flag.BICUBIC | Flag.ACCURATE_RND | Flag.FULL_CHR_H_INT
 class Clip:
     """Frames [T, 3, H, W] in [0, 1] and the rate at which they are shown, in frames a second.
 
-    Raises ShapeError for frames of another shape, UsageError for a rate that no file can hold.
+    `tags` are what a file is to say of itself; PNG has `bits` a colour and the `alpha` [1, H, W] of
+    what lies on white. Raises ShapeError for another shape, UsageError for an impossible rate.
     """
 
     frames: Tensor
     fps: float
+    tags: Tags | None = None
+    alpha: Tensor | None = None
+    bits: int = 8
 
     def __post_init__(self) -> None:
         if self.frames.ndim != 4 or self.frames.shape[1] != 3 or not self.frames.numel():
@@ -98,17 +105,15 @@ class Clip:
             raise UsageError(f"{loop} loops are not possible; use 0 for ever, or how many times")
         target = check_target(path, overwrite=overwrite, fps=self.fps)
         kind, height, width = _kind(path), *self.frames.shape[2:]
-        if kind != FOLDER and max(height, width) > (most := CODINGS[kind].max_side):
-            why = f"{width}x{height} pixels are too many, {kind} takes {most} a side"
-            raise UsageError(f"{target}: {why}; scale down, or name a folder for PNG")
+        check_size(path, height, width)
         with replacing(target, overwrite=overwrite or target.is_dir()) as part:
             if kind == FOLDER:
                 part.mkdir()
                 for number, frame in enumerate(self.frames, 1):
-                    name = part / f"{number:06d}.png"
-                    Image.fromarray(to_codes(frame)).save(name, compress_level=4)
+                    (part / f"{number:06d}.png").write_bytes(as_png(frame, self.alpha, self.bits))
             else:
                 _encode(self, part, kind, loop)
+            stamp_file(part, self.tags)
             _verify(self, part, kind, target)
         return target
 
@@ -130,7 +135,7 @@ def check_target(
     if target.name in ("", "..") or len(os.fsencode(target.name)) > MAX_NAME:
         raise UsageError(f"{target}: not a name for an output; give a file or a new folder")
     kind = _kind(path)
-    if kind != FOLDER and kind not in CODINGS:
+    if kind not in (FOLDER, *CODINGS):
         known = ", ".join(CODINGS)
         raise UsageError(f"{target}: unknown suffix; use {known}, or none for a folder of PNG")
     if kind != FOLDER and fps is not None and fps > CODINGS[kind].max_fps:
@@ -192,11 +197,10 @@ def _decode(path: Path, kind: str) -> Iterator[tuple[np.ndarray, float]]:
         with av.open(str(path.absolute()), "r", format="mp4") as container:
             rate = container.streams.video[0].average_rate
             for frame in container.decode(video=0):
-                rgb = frame.reformat(format="rgb24", interpolation=EXACT)
-                yield rgb.to_ndarray(), float(1 / rate) if rate else 1 / FOLDER_FPS
+                rgb8 = frame.reformat(format="rgb24", interpolation=EXACT).to_ndarray()
+                yield rgb8, float(1 / rate) if rate else 1 / FOLDER_FPS
     elif kind == FOLDER:
-        names = [entry for entry in sorted(path.iterdir()) if not entry.name.startswith(".")]
-        for name in names:
+        for name in sorted(path.glob("[!.]*")):
             yield to_codes(read_photo(name).pixels), 1 / FOLDER_FPS
     else:
         with picture_limits(), Image.open(path, formats=[kind[1:].upper()]) as image:
@@ -226,6 +230,7 @@ def _encode(clip: Clip, part: Path, kind: str, loop: int) -> None:
     if kind == ".gif" and loop:  # counts how often it is repeated, -1 for not at all
         header["loop"] = str(loop - 1 or -1)
     with av.open(str(part.absolute()), "w", format=kind[1:], options=header) as container:
+        container.metadata.update(clip.tags.video() if clip.tags else {})
         stream = _add_stream(container, clip, kind, rate)
         stream.codec_context.time_base = tick
         for number, picture in enumerate(_converted(clip, str(stream.pix_fmt))):

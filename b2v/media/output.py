@@ -53,17 +53,20 @@ def finish(
     *,
     overwrite: bool = False,
     keep_gps: bool = False,
+    strip_metadata: bool = False,
     metadata: dict[str, str] | None = None,
 ) -> list[str]:
     """Turn what `video` holds into its target, with all else that the `source` has.
 
-    `source` is None where it cannot be read again, as standard input; `metadata` is added.
+    `source` is None where it cannot be read again, as standard input; `metadata` is added, and
+    with `strip_metadata` none of the source's is taken over but languages and chapters.
     The pieces are deleted at the end. Returns lines for the user on what could not be kept.
     Raises MediaError, and leaves nothing under the name of the target, where a step fails or
     the file differs from what was meant.
     """
     target, info = video.target, video.info
-    plan = plan_remux(info, target, keep_gps=keep_gps, readable=source is not None)
+    readable, strip = source is not None, strip_metadata
+    plan = plan_remux(info, target, keep_gps=keep_gps, readable=readable, strip_metadata=strip)
     with replacing(target, overwrite=overwrite) as part:
         origin = None if source is None else Path(source)
         remux(video.join(), origin, part, info, plan, metadata=metadata)

@@ -1,7 +1,7 @@
-"""Photos from and to files: upright, sRGB, in full precision.
+"""Photos from files: upright, sRGB, in full precision.
 
-A picture is [3, H, W] float32, RGB, sRGB-encoded, in [0, 1]. Pillow reads and writes; PyAV
-does where Pillow would cut 16-bit colour to 8 bits. Every failure names the file in one line.
+A picture is [3, H, W] float32, RGB, sRGB-encoded, in [0, 1]. Pillow reads; PyAV does where
+Pillow would cut 16-bit colour to 8 bits. Every failure names the file in one line.
 """
 
 import io
@@ -12,7 +12,6 @@ import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
-from fractions import Fraction
 from pathlib import Path
 from typing import BinaryIO
 
@@ -21,14 +20,15 @@ import numpy as np
 from PIL import ExifTags, Image, ImageCms, TiffImagePlugin, UnidentifiedImageError
 from torch import Tensor, from_numpy
 
-from b2v.errors import B2VError, MediaError, ShapeError, UsageError
+from b2v.errors import B2VError, MediaError, UsageError
+from b2v.locks import alone
+from b2v.media.pipe import may_never_end
+from b2v.media.stills import to_pixels
 
 MAX_MEGAPIXELS = 400
 """Largest picture that is read; more is a mistake or a decompression bomb."""
 FORMATS = ("JPEG", "PNG", "WEBP", "AVIF", "TIFF", "BMP", "GIF")
 HEIC_BRANDS = (b"heic", b"heix", b"hevc", b"hevx", b"heim", b"heis", b"mif1", b"msf1")
-STILLS = {"png": "PNG", "jpg": "JPEG", "jpeg": "JPEG", "webp": "WEBP", "tif": "TIFF", "bmp": "BMP"}
-"""Suffixes that `write_photo` knows."""
 FLIPS = {2: [-1], 3: [-2, -1], 4: [-2], 6: [-1], 7: [-2, -1], 8: [-2]}
 """Axes to flip for an EXIF orientation, after rows and columns are swapped where it is >= 5."""
 
@@ -38,13 +38,16 @@ class Photo:
     """One picture: `pixels` [3, H, W], RGB, sRGB-encoded, in [0, 1], upright.
 
     `alpha` is [1, H, W] in [0, 1], None where the picture is opaque; the colours are not
-    multiplied by it. `exposure_time` is in seconds, from EXIF, None where it is not told.
+    multiplied by it. `exposure_time` is in seconds, from EXIF, None where it is not told. `bits`
+    are those of a colour that it was stored with, 8 or 16; of `pages`, or moments, it is the first.
     """
 
     pixels: Tensor
     alpha: Tensor | None
     exposure_time: float | None
     path: Path
+    bits: int = 8
+    pages: int = 1
 
     def on_white(self) -> Tensor:
         """Lay the pixels [3, H, W] on white where they are not opaque."""
@@ -71,45 +74,6 @@ def read_photo(path: str | os.PathLike[str]) -> Photo:
             raise MediaError(f"{path}: {why}; get a whole copy") from error
 
 
-def write_photo(
-    pixels: Tensor, path: str | os.PathLike[str], *, overwrite: bool = False, bits: int = 8
-) -> Path:
-    """Write `pixels` [3, H, W] in [0, 1] as the kind of file that the suffix names.
-
-    `bits` a colour are 8, or 16 for PNG. Raises UsageError for a suffix or depth that
-    cannot be written and for a file that exists, MediaError when the disk refuses.
-    """
-    path = Path(path)
-    kind = STILLS.get(path.suffix.lower()[1:])
-    if kind is None:
-        raise UsageError(f"{path}: unknown suffix; pictures are written as {', '.join(STILLS)}")
-    if bits not in ((8, 16) if kind == "PNG" else (8,)):
-        raise UsageError(f"{path}: {bits} bits are not possible; use 8, or 16 in .png")
-    if pixels.ndim != 3 or pixels.shape[0] != 3 or not pixels.numel():
-        raise ShapeError(f"picture has shape {list(pixels.shape)}; expected [3, H, W] in RGB")
-    codes = to_codes(pixels, bits)
-    with replacing(path, overwrite=overwrite) as part:
-        if bits == 16:
-            part.write_bytes(_png16(codes))
-        else:
-            options = {"quality": 95} if kind in ("JPEG", "WEBP") else {}
-            Image.fromarray(codes).save(part, format=kind, **options)
-    return path
-
-
-def to_codes(pixels: Tensor, bits: int = 8) -> np.ndarray:
-    """Turn `pixels` [3, H, W] in [0, 1] into an array [H, W, 3] of `bits`-bit code values."""
-    top = 2**bits - 1
-    codes = pixels.detach().float().clamp(0, 1).mul(top).round().permute(1, 2, 0).cpu()
-    return np.ascontiguousarray(codes.numpy().astype(np.uint8 if bits == 8 else np.uint16))
-
-
-def to_pixels(codes: np.ndarray) -> Tensor:
-    """Turn an array [H, W, C] of 8- or 16-bit code values into [C, H, W] in [0, 1]."""
-    top = np.iinfo(codes.dtype).max
-    return from_numpy(np.ascontiguousarray(codes.transpose(2, 0, 1), dtype=np.float32) / top)
-
-
 def one_line(error: BaseException) -> str:
     """Put what an error says into one line without its path."""
     said = getattr(error, "strerror", None) or str(error) or type(error).__name__
@@ -120,25 +84,41 @@ def one_line(error: BaseException) -> str:
 def replacing(path: Path, *, overwrite: bool) -> Iterator[Path]:
     """Give a hidden name beside `path` to write to; rename it into place on success.
 
-    Whatever stops the block, also Ctrl-C, leaves `path` as it was and nothing beside it.
-    Raises UsageError when `path` exists, MediaError when the disk or an encoder refuses.
+    Whatever stops the block, also Ctrl-C, leaves `path` as it was and nothing beside it; what
+    kills the process leaves hidden files, which the next run for `path` deletes.
+    Raises UsageError when `path` exists or another run is writing it, MediaError when the disk or
+    an encoder refuses.
     """
-    if os.path.lexists(path) and not overwrite:
-        raise UsageError(f"{path}: exists already; give another name or --overwrite")
-    part, old = path.with_name(f".{path.name}.part"), path.with_name(f".{path.name}.old")
+    old = path.with_name(f".{path.name}.old")
+    try:
+        with alone(path):
+            _bring_back(old, path)
+            if os.path.lexists(path) and not overwrite:
+                raise UsageError(f"{path}: exists already; give another name or --overwrite")
+            yield from _replaced(path, old)
+    except (OSError, av.FFmpegError) as error:
+        raise MediaError(f"{path}: cannot be written ({one_line(error)})") from error
+
+
+def _replaced(path: Path, old: Path) -> Iterator[Path]:
+    """Do what `replacing` does, where nobody else does the same; a folder is `old` for a moment."""
+    part = path.with_name(f".{path.name}.part")
     try:
         _remove(part)
         yield part
         if part.is_dir() and path.is_dir():
             path.replace(old)
         part.replace(path)
-    except (OSError, av.FFmpegError) as error:
-        raise MediaError(f"{path}: cannot be written ({one_line(error)})") from error
     finally:
-        if os.path.lexists(old) and not os.path.lexists(path):
-            old.replace(path)
+        _bring_back(old, path)
         _remove(old)
         _remove(part)
+
+
+def _bring_back(old: Path, path: Path) -> None:
+    """Give a folder that was to be replaced its name again, if nothing else has it."""
+    if os.path.lexists(old) and not os.path.lexists(path):
+        old.replace(path)
 
 
 def _remove(path: Path) -> None:
@@ -149,6 +129,8 @@ def _remove(path: Path) -> None:
 
 def _open(path: Path) -> BinaryIO:
     """Open an existing file that is not empty."""
+    if may_never_end(path):
+        raise MediaError(f"{path}: is not a file; expected a picture")
     try:
         file = path.open("rb")
     except (FileNotFoundError, NotADirectoryError):
@@ -159,6 +141,13 @@ def _open(path: Path) -> BinaryIO:
         file.close()
         raise MediaError(f"{path}: is empty (0 bytes); expected a picture")
     return file
+
+
+@contextmanager
+def open_photo(path: Path) -> Iterator[Image.Image]:
+    """Open a picture of any of `FORMATS` or HEIC, for what stands before its pixels."""
+    with _open(path) as file, picture_limits():
+        yield _identify(file, path)
 
 
 @contextmanager
@@ -195,6 +184,7 @@ def _identify(file: BinaryIO, path: Path) -> Image.Image:
 def _decode(image: Image.Image, file: BinaryIO, path: Path) -> Photo:
     """Decode all of `image`, whose bytes are `file`, and turn it upright."""
     stored, _ = _exif(image)
+    pages = int(getattr(image, "n_frames", 1))
     image.load()
     turn, exposure_time = _exif(image)  # Pillow has turned a TIFF by now and dropped the tag
     deep = _deep_pixels(image, file)
@@ -203,7 +193,8 @@ def _decode(image: Image.Image, file: BinaryIO, path: Path) -> Photo:
         pixels = pixels.transpose(-2, -1)
     pixels = pixels.flip(FLIPS.get(turn, [])).contiguous()
     alpha = pixels[3:] if len(pixels) == 4 and pixels[3].min() < 1 else None
-    return Photo(pixels[:3], alpha, exposure_time, path)
+    bits = 8 if deep is None and image.mode[0] not in "IF" else 16
+    return Photo(pixels[:3], alpha, exposure_time, path, bits, pages)
 
 
 def _exif(image: Image.Image) -> tuple[int, float | None]:
@@ -289,12 +280,3 @@ def _deep_pixels(image: Image.Image, file: BinaryIO) -> Tensor | None:
             return to_pixels(frame.to_ndarray(format="rgba64le"))
     except (av.FFmpegError, StopIteration):
         return None
-
-
-def _png16(codes: np.ndarray) -> bytes:
-    """Encode [H, W, 3] uint16 as PNG, which Pillow would cut to 8 bits."""
-    frame = av.VideoFrame.from_ndarray(codes, format="rgb48le").reformat(format="rgb48be")
-    context = av.VideoCodecContext.create("png", "w")
-    context.height, context.width, context.time_base = frame.height, frame.width, Fraction(1)
-    context.pix_fmt = "rgb48be"
-    return b"".join(bytes(packet) for packet in [*context.encode(frame), *context.encode(None)])

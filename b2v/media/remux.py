@@ -5,7 +5,7 @@ the kind of text that the new file can hold. What cannot be kept is told line by
 """
 
 import subprocess
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import lru_cache
 from os import devnull
 from pathlib import Path
@@ -26,6 +26,8 @@ SUBTITLES = {
 }
 """For each kind of file, what subtitles of text are converted to, and what is copied."""
 TEXT = ("subrip", "ass", "webvtt", "mov_text", "text")
+NEEDED = ("language", "filename", "mimetype")
+"""Metadata of streams without which players would choose wrongly or not find a font."""
 COVERS = (".mp4", ".mkv")
 NEVER = ("major_brand", "minor_version", "compatible_brands", "encoder", "timecode", "rotate")
 """Metadata of the old file, which would be wrong in the new one."""
@@ -54,12 +56,19 @@ class Plan:
 
 
 def plan_remux(
-    info: VideoInfo, target: Path, *, keep_gps: bool = False, readable: bool = True
+    info: VideoInfo,
+    target: Path,
+    *,
+    keep_gps: bool = False,
+    readable: bool = True,
+    strip_metadata: bool = False,
 ) -> Plan:
     """Decide which streams and metadata of `info` the kind of file of `target` can hold.
 
-    None of them where the source is not `readable` a second time.
+    None of them where the source is not `readable` a second time; with `strip_metadata` no
+    metadata but languages and the names of chapters.
     """
+    info = _without_metadata(info) if strip_metadata else info
     suffix = target.suffix.lower()
     plan = Plan(CONTAINERS[suffix])
     counts: dict[str, int] = {"video": 1}
@@ -85,9 +94,32 @@ def plan_remux(
         if stream.cover:
             plan.arguments += [f"-disposition:v:{number}", "attached_pic"]
     if readable:
-        plan.arguments += ["-map_metadata", "1", "-map_chapters", "1"]
+        plan.arguments += ["-map_metadata", "-1" if strip_metadata else "1", "-map_chapters", "1"]
+        plan.arguments += _needed(plan, suffix) if strip_metadata else []
     plan.arguments += _metadata(info, suffix, plan, keep_gps=keep_gps)
     return plan
+
+
+def _without_metadata(info: VideoInfo) -> VideoInfo:
+    """Forget what a video says of itself but for what players need (`NEEDED`)."""
+    streams = tuple(
+        replace(stream, tags={k: v for k, v in stream.tags.items() if k.lower() in NEEDED})
+        for stream in info.streams
+    )
+    return replace(info, tags={}, streams=streams)
+
+
+def _needed(plan: Plan, suffix: str) -> list[str]:
+    """Give the arguments that take over of the streams' metadata what players need."""
+    arguments, counts = ["-map_metadata:s", "-1"], dict[str, int]()
+    for stream in plan.kept:
+        letter = "t" if stream.kind == "attachment" else stream.kind[0]
+        number = counts.get(letter, 1 if letter == "v" else 0)
+        counts[letter] = number + 1
+        for key, text in stream.tags.items():
+            named = QUICKTIME.get(text, text) if suffix == ".mov" else text
+            arguments += [f"-metadata:s:{letter}:{number}", f"{key}={named}"]
+    return arguments
 
 
 def _loss(stream: StreamInfo, suffix: str | None) -> str:

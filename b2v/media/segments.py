@@ -10,7 +10,7 @@ import re
 import shutil
 from array import array
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from fractions import Fraction
 from pathlib import Path
 
@@ -19,6 +19,7 @@ from av.container import OutputContainer
 from torch import Tensor
 
 from b2v.errors import MediaError, UsageError
+from b2v.locks import alone
 from b2v.media.info import VideoInfo
 from b2v.media.photo import one_line
 from b2v.media.writer import CODECS, Encoding, VideoWriter
@@ -74,12 +75,14 @@ class SegmentWriter:
         self.state: bytes | None = None
         self._open: VideoWriter | None = None
         self._first = self._in_piece = 0
-        with self._guarded():
+        with ExitStack() as lock, self._guarded():
+            lock.enter_context(alone(self.folder, name=target))
             if not (resume and left_over(target)):
                 self.remove()
             self.folder.mkdir(exist_ok=True)
             self._check_key(f"{key}\n{self.encoding}\n{each}\n")
             self._take_over()
+            self._lock = lock.pop_all()
         self.done_frames = len(self.timestamps)
 
     def _check_key(self, key: str) -> None:
@@ -111,10 +114,11 @@ class SegmentWriter:
         return self
 
     def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
-        if kind is None:
-            self.close()
-        else:
-            self.abort()
+        with self._lock:
+            if kind is None:
+                self.close()
+            else:
+                self.abort()
 
     def write(self, pixels: Tensor, pts: int, duration: int) -> None:
         """Append `pixels` [3, H, W] in [0, 1], shown from `pts` for `duration` ticks.

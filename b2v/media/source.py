@@ -8,7 +8,7 @@ from av.stream import Disposition
 
 from b2v.errors import MediaError
 from b2v.media.photo import one_line
-from b2v.media.pipe import PIPE, Stdin
+from b2v.media.pipe import PIPE, Stdin, may_never_end
 
 FORMATS = (
     "mov,matroska,webm,avi,gif,mpegts,mpeg,mpegvideo,m4v,h264,hevc,ivf,obu,flv,asf,ogg,nut,mxf,dv,"
@@ -35,6 +35,8 @@ def open_source(name: str) -> InputContainer:
 
 
 def _check_file(path: Path) -> None:
+    if may_never_end(path):
+        raise MediaError(f"{path}: is not a file; pipe the video into b2v and name it -")
     try:
         with path.open("rb") as file:
             empty = not file.read(1)
@@ -57,6 +59,6 @@ def video_stream(container: InputContainer, name: str) -> av.VideoStream:
         raise MediaError(f"{name}: no video stream inside, only {inside or 'nothing'}")
     stream = streams[0]
     if stream.codec_context is None:
-        raise MediaError(f"{name}: its video codec ({stream.codec_tag}) is unknown to FFmpeg")
+        raise MediaError(f"{name}: its video codec is unknown to FFmpeg; convert it first")
     stream.thread_type = "SLICE" if name == PIPE else "AUTO"
     return stream

@@ -1,0 +1,70 @@
+"""Pixels to the code values and bytes of one picture.
+
+A picture is [3, H, W] or [4, H, W] float32 in [0, 1]; code values are [H, W, C] of 8 or 16 bits.
+"""
+
+import io
+from fractions import Fraction
+
+import av
+import numpy as np
+from PIL import Image
+from torch import Tensor, cat, from_numpy
+
+QUALITY = 95
+"""Of JPEG and WebP, from 0 to 100."""
+
+
+def to_codes(pixels: Tensor, bits: int = 8) -> np.ndarray:
+    """Turn `pixels` [C, H, W] in [0, 1] into an array [H, W, C] of `bits`-bit code values."""
+    top = 2**bits - 1
+    codes = pixels.detach().float().clamp(0, 1).mul(top).round().permute(1, 2, 0).cpu()
+    return np.ascontiguousarray(codes.numpy().astype(np.uint8 if bits == 8 else np.uint16))
+
+
+def to_pixels(codes: np.ndarray) -> Tensor:
+    """Turn an array [H, W, C] of 8- or 16-bit code values into [C, H, W] in [0, 1]."""
+    top = np.iinfo(codes.dtype).max
+    return from_numpy(np.ascontiguousarray(codes.transpose(2, 0, 1), dtype=np.float32) / top)
+
+
+def unveiled(pixels: Tensor, alpha: Tensor | None) -> Tensor:
+    """Take pixels [3, H, W] off the white that they lie on, by `alpha` [1, H, W]: [4, H, W].
+
+    Laid on white again, they are as they were. The same tensor where there is no alpha.
+    """
+    if alpha is None:
+        return pixels
+    return cat([(1 - (1 - pixels) / alpha.clamp(min=1 / 65535)).clamp(0, 1), alpha])
+
+
+def as_png(frame: Tensor, alpha: Tensor | None, bits: int) -> bytes:
+    """Encode a frame [3, H, W] that lies on white where `alpha` is not 1; `bits` are 8 or 16."""
+    return encode(to_codes(unveiled(frame, alpha), bits), "PNG")
+
+
+def encode(codes: np.ndarray, kind: str, quality: int = QUALITY) -> bytes:
+    """Encode code values [H, W, 3 or 4] as Pillow's `kind` of file; 16 bits are for PNG only.
+
+    `quality` is for JPEG and WebP.
+    """
+    if codes.dtype == np.uint16:
+        return _png16(codes)
+    file = io.BytesIO()
+    if kind in ("JPEG", "WEBP"):
+        Image.fromarray(codes).save(file, format=kind, quality=quality)
+    elif kind == "PNG":
+        Image.fromarray(codes).save(file, format=kind, compress_level=4)
+    else:
+        Image.fromarray(codes).save(file, format=kind)
+    return file.getvalue()
+
+
+def _png16(codes: np.ndarray) -> bytes:
+    """Encode [H, W, 3 or 4] uint16 as PNG, which Pillow would cut to 8 bits."""
+    kind = "rgb48" if codes.shape[2] == 3 else "rgba64"
+    frame = av.VideoFrame.from_ndarray(codes, format=f"{kind}le").reformat(format=f"{kind}be")
+    context = av.VideoCodecContext.create("png", "w")
+    context.height, context.width, context.time_base = frame.height, frame.width, Fraction(1)
+    context.pix_fmt = f"{kind}be"
+    return b"".join(bytes(packet) for packet in [*context.encode(frame), *context.encode(None)])
