@@ -18,7 +18,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from b2v.frames import MIDDLE
+from b2v.frames import inner
 
 SCALE = 4
 """Motion is measured on frames of so many times fewer pixels a side."""
@@ -36,6 +36,8 @@ STILL = 0.02
 """Mean speed in pixels of a quarter size a frame below which there is nothing to turn round."""
 SEAM = 3.0
 """How steeply the frames change over, where the signs do, into their mirror images."""
+STRIP = 256
+"""Rows that are turned at once."""
 SMALLEST = 32
 """Pixels a side below which a picture is left alone: it is too small to be of two minds."""
 
@@ -66,50 +68,67 @@ class Evidence:
         return motion[0] * self.x + motion[1] * self.y
 
 
-def in_one_direction(frames: Tensor) -> Tensor:
+def in_one_direction(frames: Tensor, *, in_place: bool = False) -> Tensor:
     """Have all parts of a picture run in one direction of time.
 
     Args:
-        frames: [7, 3, H, W] in [0, 1].
+        frames: [T, 3, H, W] in [0, 1], T odd and usually seven; fp32 or fp16.
+        in_place: change these frames, which spares the memory of others.
 
     Returns:
-        Frames of that shape, each pixel from frame k or 8 - k or, at the seams, from both; the
-        direction that most of the picture had is kept. The same tensor where nothing changes.
+        Frames of that shape, each pixel from frame k or, of seven, 8 - k or, at the seams, from
+        both; the direction that most of the picture had is kept. The same tensor where nothing
+        changes. What more than seven frames show is measured on the inner seven alone.
 
     """
     height, width = frames.shape[-2:]
     if min(height, width) < SMALLEST:
         return frames
-    evidence = measure(frames)
+    evidence = measure(inner(frames))
     camera = camera_motion(evidence)
     if camera is None:
         return frames
     agreement = evidence.along(camera)
-    signs = _window(agreement[None]) / (_window(agreement.abs()[None]) + 1e-12)  # [1, h, w]
+    signs = window(agreement[None]) / (window(agreement.abs()[None]) + 1e-12)  # [1, h, w]
     signs = signs if agreement.sum() >= 0 else -signs
-    signs = F.interpolate(signs[None], (height, width), mode="bilinear", align_corners=False)[0]
-    share = (0.5 + SEAM * signs).clamp(0, 1)  # [1, H, W]
-    aligned = frames.clone()
-    for k in range(MIDDLE):  # pair by pair: a turned copy of a large clip would cost its memory
-        first, last = frames[k], frames[-1 - k]
-        torch.lerp(last, first, share, out=aligned[k])
-        torch.lerp(first, last, share, out=aligned[-1 - k])
+    return turned(frames, signs, in_place=in_place)
+
+
+def turned(frames: Tensor, signs: Tensor, *, in_place: bool = False) -> Tensor:
+    """Play frames [T, 3, H, W] backwards where `signs` [1, h, w], in [-1, 1], are negative.
+
+    About zero, the frames and their mirror images in time are mixed; the middle one stays. With
+    `in_place`, these frames are changed, which spares the memory of others.
+    """
+    height, width = frames.shape[-2:]
+    size = (height, width)
+    share = F.interpolate(signs[None], size, mode="bilinear", align_corners=False)[0]
+    share.mul_(SEAM).add_(0.5).clamp_(0, 1)  # [1, H, W]
+    aligned = frames if in_place else frames.clone()
+    for k in range(len(frames) // 2):
+        for top in range(0, height, STRIP):  # so that nothing but strips is held twice
+            rows = slice(top, top + STRIP)
+            first, last = aligned[k, :, rows].float(), aligned[-1 - k, :, rows].float()
+            aligned[k, :, rows], aligned[-1 - k, :, rows] = (
+                torch.lerp(last, first, share[:, rows]),
+                torch.lerp(first, last, share[:, rows]),
+            )
     return aligned
 
 
 def measure(frames: Tensor) -> Evidence:
-    """Measure the motion that frames [7, 3, H, W] show, in pixels of a quarter size a frame.
+    """Measure the motion that frames [T, 3, H, W] show, in pixels of a quarter size a frame.
 
     Places of high contrast do not count for much more than others.
     """
-    grey = F.avg_pool2d(frames.mean(1, keepdim=True), SCALE)[:, 0]  # [7, h, w]
-    times = torch.arange(-MIDDLE, MIDDLE + 1, dtype=grey.dtype, device=grey.device)
+    grey = torch.cat([F.avg_pool2d(f.float().mean(0, keepdim=True), SCALE) for f in frames])
+    times = torch.arange(len(frames), dtype=grey.dtype, device=grey.device) - len(frames) // 2
     change = torch.einsum("t,thw->hw", times / times.square().sum(), grey)[1:-1, 1:-1]
     mean = grey.mean(0)
     gx = (mean[1:-1, 2:] - mean[1:-1, :-2]) / 2
     gy = (mean[2:, 1:-1] - mean[:-2, 1:-1]) / 2
     terms = torch.stack([gx * gx, gx * gy, gy * gy, -gx * change, -gy * change])
-    terms = F.pad(_window(terms)[None], (1, 1, 1, 1), mode="replicate")[0]  # [5, h, w]
+    terms = F.pad(window(terms)[None], (1, 1, 1, 1), mode="replicate")[0]  # [5, h, w]
     contrast = terms[0] + terms[2]
     return Evidence(*terms / (contrast + contrast.mean() + 1e-12))
 
@@ -180,7 +199,7 @@ def _starts(basis: Tensor) -> list[Tensor]:
     return moves
 
 
-def _window(maps: Tensor) -> Tensor:
+def window(maps: Tensor) -> Tensor:
     """Sum [C, h, w] in a Gaussian window around each place."""
     reach = min(math.ceil(3 * WINDOW), *(side - 1 for side in maps.shape[1:]))
     axis = torch.arange(-reach, reach + 1, dtype=maps.dtype, device=maps.device)

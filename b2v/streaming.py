@@ -14,8 +14,8 @@ from torch import Tensor
 from b2v.errors import ShapeError, WeightsError
 from b2v.frames import check_frame, crop_back, pad_to_multiple
 from b2v.models.dtb import DTB, DTBState
-from b2v.runtime import Runtime, choose, memory_for
-from b2v.weights import load_video_model
+from b2v.runtime import Runtime, choose, is_finite, memory_for, tried
+from b2v.weights import cache_dir, load_video_model
 
 
 class Deblurrer:
@@ -46,8 +46,10 @@ class Deblurrer:
             WeightsError: there are no such weights, or they are not for video.
 
         """
-        self.runtime = choose(device, precision)
-        self.net = self.runtime.place(_network(weights))
+        runtime = choose(device, precision)
+        self.net = runtime.place(_network(weights))
+        record = cache_dir() / "records" / "precision.json"
+        self.runtime = tried(runtime, self._trial, _name(self.net), record)
         self.reset()
 
     def reset(self) -> None:
@@ -148,6 +150,15 @@ class Deblurrer:
             }
         )
 
+    @torch.no_grad()
+    def _trial(self, runtime: Runtime) -> Tensor:
+        """Restore one small frame in a precision, [1, 3, 64, 64] in [0, 1]."""
+        noise = torch.Generator().manual_seed(0)
+        frame = torch.rand(1, 1, 3, 64, 64, generator=noise).to(runtime.device)
+        with runtime.autocast():
+            restored, _ = self.net(frame.expand(-1, 2 * self.net.look_ahead + 1, -1, -1, -1))
+        return restored.float().clamp(0, 1).cpu()
+
     def _advance(self, window: tuple[Tensor, ...]) -> Tensor | None:
         """Restore the centre of a full window; keep the window only when that has worked."""
         window, restored = window[-(2 * self.net.look_ahead + 1) :], None
@@ -164,7 +175,7 @@ class Deblurrer:
         for runtime in dict.fromkeys((self.runtime, full)):
             with memory_for(*self._size, "video"), runtime.autocast():
                 frame, state = self.net(window, self._state)
-            if all(_is_finite(part) for part in (frame, *state) if part is not None):
+            if all(is_finite(part) for part in (frame, *state) if part is not None):
                 return frame, state
         raise WeightsError("the network gives values that are not finite; use other weights")
 
@@ -205,6 +216,12 @@ def _network(weights: str | Path | DTB) -> DTB:
     return load_video_model(weights=path).net
 
 
+def _name(net: DTB) -> str:
+    """Tell a network from others by its weights."""
+    total = sum(float(weight.detach().double().abs().sum()) for weight in net.parameters())
+    return f"video {total:.9g}"
+
+
 def _check_state(state: Mapping[str, Tensor], net: DTB) -> None:
     """Check that a network can go on with a state; raises ShapeError."""
     if missing := {"counts", "size"} - set(state):
@@ -222,11 +239,6 @@ def _check_state(state: Mapping[str, Tensor], net: DTB) -> None:
     found = {name: tuple(tensor.shape) for name, tensor in state.items()}
     if found != shapes:
         raise ShapeError(f"the state is of another network: {found}, expected {shapes}")
-
-
-def _is_finite(part: Tensor) -> bool:
-    """Look for inf and nan by a sum, which is five times faster than `isfinite` of each value."""
-    return bool(part.sum(dtype=torch.float32).isfinite())
 
 
 def _pixels(size: tuple[int, int]) -> str:

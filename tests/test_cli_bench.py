@@ -12,7 +12,8 @@ from b2v.bench import Ceiling, Machine, Row
 MACHINE_KEYS = ["cpu", "cores", "threads", "torch", "device", "gpu", "precision"]
 CEILING_KEYS = ["conv_fp32_gflops", "conv_bf16_gflops", "conv_fp16_gflops", "copy_gb_s"]
 ROW_KEYS = [
-    *("task", "size", "model", "trained", "seconds_plain", "seconds", "ratio", "fps", "gflop"),
+    *("task", "size", "model", "trained", "seconds_plain", "seconds", "ratio", "fps"),
+    *("command_fps", "megapixels_per_s", "gflop"),
     *("fraction_of_ceiling", "peak_memory_mb_plain", "peak_memory_mb", "agreement_db"),
 ]
 
@@ -55,7 +56,10 @@ def test_json_of_all_tasks_has_every_key(b2v, monkeypatch):
     assert rows["extract"]["trained"]
     assert not rows["train"]["trained"]
     assert [row["fps"] is None for row in rows.values()] == [True, False, True]
+    assert [row["command_fps"] is None for row in rows.values()] == [True, False, True]
+    assert 0 < rows["deblur"]["command_fps"] < 2 * rows["deblur"]["fps"] + 100
     for row in rows.values():
+        assert row["megapixels_per_s"] > 0
         assert row["agreement_db"] >= 50
         assert row["ratio"] == pytest.approx(row["seconds_plain"] / row["seconds"], rel=2e-3)
         assert row["gflop"] > 0
@@ -77,7 +81,23 @@ def test_table_shows_machine_ceiling_rows_and_what_is_untrained(b2v, monkeypatch
     ceiling = Ceiling(
         conv_fp32_gflops=350.4, conv_bf16_gflops=None, conv_fp16_gflops=2000.0, copy_gb_s=12.34
     )
-    row = Row("deblur", "640x480", "dtb", False, 3.0, 0.5, 6.0, 2.0, 148.2, 0.25, None, 812.3, 61.5)
+    row = Row(
+        "deblur",
+        "640x480",
+        "dtb",
+        False,
+        3.0,
+        0.5,
+        6.0,
+        2.0,
+        1.8,
+        0.61,
+        148.2,
+        0.25,
+        None,
+        812.3,
+        61.5,
+    )
     monkeypatch.setattr(bench, "look_at", lambda setup: (machine, ceiling))
     monkeypatch.setattr(bench, "measure", lambda cases, *_, repeats: [row for _ in cases][:1])
     ran = b2v("bench", "--task", "deblur")
@@ -86,7 +106,21 @@ def test_table_shows_machine_ceiling_rows_and_what_is_untrained(b2v, monkeypatch
     assert first == "Big [bold] Card, Fast Chip, 8 cores, 4 threads, torch 2.0, cuda fp16"
     assert second == "at best: convolutions fp32 350, fp16 2000 GFLOP/s, copies 12.3 GB/s"
     assert head.split()[:2] == ["task", "size"]
-    expected = ["deblur", "640x480", "3", "0.5", "6.00", "2", "148.2", "25%", "-", "812", "61.5"]
+    expected = [
+        "deblur",
+        "640x480",
+        "3",
+        "0.5",
+        "6.00",
+        "2",
+        "1.8",
+        "0.61",
+        "148.2",
+        "25%",
+        "-",
+        "812",
+        "61.5",
+    ]
     assert line.split() == expected
     assert "networks: deblur dtb, untrained" in rest
     assert ran.err.splitlines() == [

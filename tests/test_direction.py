@@ -21,22 +21,27 @@ def scene(seed: int = 0) -> Tensor:
 
 
 def filmed(
-    right: float = 0.0, down: float = 0.0, roll: float = 0.0, zoom: float = 0.0, seed: int = 0
+    right: float = 0.0,
+    down: float = 0.0,
+    roll: float = 0.0,
+    zoom: float = 0.0,
+    seed: int = 0,
+    frames: int = 7,
 ) -> Tensor:
-    """Seven frames [7, 3, 96, 128] of a scene that moves by so much a frame interval."""
+    """Frames [frames, 3, 96, 128] of a scene that moves by so much a frame interval."""
     y, x = torch.meshgrid(
         torch.arange(HEIGHT) - (HEIGHT - 1) / 2,
         torch.arange(WIDTH) - (WIDTH - 1) / 2,
         indexing="ij",
     )
-    frames = []
-    for t in range(-3, 4):
+    seen = []
+    for t in range(-(frames // 2), frames // 2 + 1):
         scale, angle = math.exp(-zoom * t), -roll * t
         u = scale * (math.cos(angle) * x - math.sin(angle) * y) - right * t
         v = scale * (math.sin(angle) * x + math.cos(angle) * y) - down * t
         grid = torch.stack([u * 2 / 192, v * 2 / 160], -1)[None]
-        frames.append(F.grid_sample(scene(seed), grid, align_corners=False)[0])
-    return torch.stack(frames)
+        seen.append(F.grid_sample(scene(seed), grid, align_corners=False)[0])
+    return torch.stack(seen)
 
 
 def torn(frames: Tensor, backwards: Tensor) -> Tensor:

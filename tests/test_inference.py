@@ -12,7 +12,7 @@ from torch.nn import functional as F
 
 import b2v
 from b2v.errors import B2VError, MediaError, ShapeError, WeightsError
-from b2v.inference import restore
+from b2v.inference import restore, seconds_for, settle
 from b2v.media import read_clip, read_photo, write_photo
 from b2v.metrics import psnr
 from b2v.models import ROLES
@@ -184,3 +184,33 @@ def test_bf16_is_as_good_as_fp32_on_the_shipped_weights():
     blurry = read_photo(files("b2v") / "assets" / "demo.jpg").pixels[:, 100:228, 100:260]
     half, full = restore(net, blurry, BF16), restore(net, blurry, FP32)
     assert psnr(half, full).min() >= 45
+
+
+def test_what_does_not_fit_is_told_before_the_networks_run(picture):
+    net = Stub()
+    with pytest.raises(B2VError, match=r"40x40 pixels need .* GB of memory.*--max-memory"):
+        restore(net, picture, FP32, max_memory=1e6)
+    assert net.calls == 0
+
+
+def test_time_is_estimated_for_large_pictures_alone(monkeypatch):
+    net = Stub()
+    assert seconds_for(net, 100, 100, FP32) == 0
+    assert net.calls == 0
+    monkeypatch.setattr("b2v.inference.PROBED", 0)
+    clock = iter([10.0, 12.0])
+    monkeypatch.setattr("b2v.inference.time.perf_counter", lambda: next(clock))
+    assert seconds_for(net, 256, 1280, FP32) == 2.0 * 2 * 10
+    assert net.calls == 2  # one to warm up
+
+
+def test_half_precision_that_nobody_asked_for_is_tried_once(tmp_path, monkeypatch):
+    write_tiny_cascade(tmp_path / "weights")
+    monkeypatch.setenv("B2V_CACHE", str(tmp_path / "cache"))
+    loaded = load_model("b2v", weights=tmp_path / "weights")
+    on_trial = Runtime(torch.device("cpu"), "bf16", on_trial=True)
+    assert settle(on_trial, loaded) == BF16
+    assert (tmp_path / "cache" / "records" / "precision.json").is_file()
+    monkeypatch.setattr("b2v.inference.restore", None)
+    assert settle(on_trial, loaded) == BF16
+    assert settle(FP32, loaded) == FP32

@@ -5,7 +5,7 @@ import torch
 from torch import nn
 
 from b2v.errors import UsageError
-from b2v.runtime import Runtime, choose, keep_large_blocks
+from b2v.runtime import Runtime, choose, is_finite, is_out_of_memory, keep_large_blocks, tried
 
 
 def test_the_cpu_in_single_precision_computes_in_single_precision():
@@ -85,3 +85,67 @@ def test_keeping_large_blocks_changes_no_results():
     before = torch.ones(1 << 20).cumsum(0)[-1]
     keep_large_blocks()
     assert torch.equal(torch.ones(1 << 20).cumsum(0)[-1], before)
+
+
+# Half precision on trial
+
+ON_TRIAL = Runtime(torch.device("cpu"), "bf16", on_trial=True)
+
+
+def off_by(error, log):
+    """A run whose half precision is off by so much."""
+
+    def run(runtime):
+        log.append(runtime.precision)
+        return torch.full((7, 3, 4, 4), 0.5 + (error if runtime.precision == "bf16" else 0))
+
+    return run
+
+
+@pytest.mark.parametrize(("error", "expected"), [(0.005, "bf16"), (0.006, "fp32"), (0.0, "bf16")])
+def test_half_precision_is_kept_where_it_agrees_to_45_db(tmp_path, error, expected):
+    log = []
+    for _ in range(2):  # 0.005 is 46.0 dB, 0.006 is 44.4
+        found = tried(ON_TRIAL, off_by(error, log), "net", tmp_path / "cache" / "tried.json")
+        assert (found.precision, found.on_trial) == (expected, False)
+    assert log == ["fp32", "bf16"]  # once
+    assert [path.name for path in (tmp_path / "cache").iterdir()] == ["tried.json"]
+
+
+def test_each_network_is_tried_by_itself(tmp_path):
+    log, record = [], tmp_path / "tried.json"
+    tried(ON_TRIAL, off_by(0.1, log), "one", record)
+    assert tried(ON_TRIAL, off_by(0.0, log), "another", record).precision == "bf16"
+    assert tried(ON_TRIAL, off_by(0.0, log), "one", record).precision == "fp32"
+    assert len(log) == 4
+
+
+@pytest.mark.parametrize("spoilt", ["", "[1, 2]", "{"])
+def test_a_record_that_is_spoilt_or_cannot_be_written_costs_time_alone(tmp_path, spoilt):
+    log = []
+    (tmp_path / "tried.json").write_text(spoilt)
+    assert tried(ON_TRIAL, off_by(0.0, log), "net", tmp_path / "tried.json").precision == "bf16"
+    nowhere = tmp_path / "tried.json" / "record.json"
+    assert tried(ON_TRIAL, off_by(0.1, log), "net", nowhere).precision == "fp32"
+
+
+def test_what_was_asked_for_is_not_tried(tmp_path, monkeypatch):
+    asked = choose("cpu", "bf16")
+    assert tried(asked, None, "net", tmp_path / "tried.json") is asked
+    monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: {"amx_bf16": True})
+    assert choose("cpu", "auto") == ON_TRIAL
+    assert not choose("cpu", "bf16").on_trial
+
+
+def test_a_sum_sees_what_is_not_finite():
+    values = torch.zeros(5, dtype=torch.bfloat16)
+    assert is_finite(values)
+    for bad in (float("inf"), float("-inf"), float("nan")):
+        values[2] = bad
+        assert not is_finite(values)
+
+
+def test_lack_of_memory_is_known_in_every_way_that_torch_tells_it():
+    assert is_out_of_memory(torch.OutOfMemoryError("CUDA out of memory."))
+    assert is_out_of_memory(RuntimeError("DefaultCPUAllocator: can't allocate memory"))
+    assert not is_out_of_memory(RuntimeError("sizes do not match"))

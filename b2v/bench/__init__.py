@@ -36,8 +36,10 @@ class Row:
     """One case by both routes; `_plain` is the straightforward one.
 
     `seconds` are those of one picture, one frame or one training step; `ratio` is how many times
-    faster ours is. `gflop` counts two operations for a multiply-add, and `fraction_of_ceiling` is
-    how much of the convolution rate of this precision ours reaches (`Ceiling`); None where that
+    faster ours is. `fps` are the frames a second of the network for video, `command_fps` those of
+    the whole command, files and all; `megapixels_per_s` are those of pictures that come in.
+    `gflop` counts two operations for a multiply-add, and `fraction_of_ceiling` is how much of the
+    convolution rate of this precision ours reaches (`Ceiling`); None where that
     was not measured. `peak_memory_mb` is, on a CPU, the largest resident size of a process that
     did nothing else, with Python and torch in it (some 250 MB); on a GPU the most that torch had
     allocated there. `agreement_db` is the PSNR of the one route's frames against the other's, for
@@ -52,6 +54,8 @@ class Row:
     seconds: float
     ratio: float
     fps: float | None
+    command_fps: float | None
+    megapixels_per_s: float
     gflop: float
     fraction_of_ceiling: float | None
     peak_memory_mb_plain: float | None
@@ -93,6 +97,7 @@ def measure(
             seconds_plain, seconds = map(median, take_turns((plain, ours), repeats))
             peaks = [worker.ask("peak_bytes") for worker in (plain, ours)]
             operations = ours.ask("operations")
+            whole = ours.ask("command_seconds") if case.task == "deblur" else None
         rate = ceiling.conv_gflops(setup.precision)
         memory_plain, memory = (None if peak is None else peak / MEGA for peak in peaks)
         yield Row(
@@ -104,6 +109,8 @@ def measure(
             seconds=seconds,
             ratio=seconds_plain / seconds,
             fps=1 / seconds if case.task == "deblur" else None,
+            command_fps=None if whole is None else 1 / whole,
+            megapixels_per_s=case.batch * case.width * case.height / MEGA / seconds,
             gflop=operations / GIGA,
             fraction_of_ceiling=None if rate is None else operations / GIGA / seconds / rate,
             peak_memory_mb_plain=memory_plain,

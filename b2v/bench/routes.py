@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from itertools import cycle
+from itertools import cycle, islice
 from typing import Any, cast
 
 import numpy as np
@@ -11,11 +11,12 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from b2v.bench.command import seconds_a_frame
 from b2v.bench.meter import peak_bytes, seconds_of
 from b2v.errors import UsageError, WeightsError
 from b2v.frames import FRAMES, MIDDLE, crop_back, pad_to_multiple
 from b2v.inference import restore
-from b2v.models import DTB, MODELS, VIDEO, Cascade, Unroll, assemble
+from b2v.models import DTB, MODELS, VIDEO, Extractor, assemble
 from b2v.recipes import TrainConfig, is_for_video
 from b2v.runtime import Runtime, choose, keep_large_blocks
 from b2v.stages import new_network, stage_loss
@@ -32,6 +33,8 @@ SIZES = {
 QUICK_SIZES = {"extract": (70, 50), "deblur": (71, 49), "train": (32, 32)}
 CROPS = 4
 """Crops of a training step."""
+COMMAND_FRAMES = 60
+"""Frames of the file that the whole command is timed with."""
 PIXELS_A_FRAME = 2
 """By which the made-up pictures move."""
 
@@ -141,8 +144,8 @@ class Route:
         if ours:
             keep_large_blocks()
         torch.manual_seed(0)
-        self._shortest = setup.shortest
-        runtime = choose(setup.device, setup.precision if ours else "fp32")
+        self._case, self._setup, self._shortest = case, setup, setup.shortest
+        self._runtime = runtime = choose(setup.device, setup.precision if ours else "fp32")
         self._device = runtime.device
         self._run: Run = {"extract": _extract, "deblur": _deblur, "train": _train}[case.task](
             case, runtime, ours
@@ -161,6 +164,12 @@ class Route:
         """Most memory so far (`b2v.bench.meter.peak_bytes`)."""
         return peak_bytes(self._device)
 
+    def command_seconds(self) -> float:
+        """Seconds that a frame takes by the whole command, files and all (`b2v.bench.command`)."""
+        net, count = cast("DTB", _network(self._case)), 4 if self._setup.quick else COMMAND_FRAMES
+        frames = islice(cycle(_moving(self._case)), count)
+        return seconds_a_frame(net, list(frames), self._runtime)
+
     def operations(self) -> int:
         """Count what it computes, two for a multiply-add; this takes memory of its own."""
         from torch.utils.flop_counter import FlopCounterMode
@@ -172,7 +181,7 @@ class Route:
 
 def _extract(case: Case, runtime: Runtime, ours: bool) -> Run:
     """Restore a photo, without the direction of time (`b2v.direction`): both would do the same."""
-    net, blurry = cast("Cascade | Unroll", _network(case)), _moving(case).mean(0)
+    net, blurry = cast("Extractor", _network(case)), _moving(case).mean(0)
     if ours:
         net = runtime.place(net)
         return lambda: (restore(net, blurry, runtime, align=False),)

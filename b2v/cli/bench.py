@@ -107,15 +107,28 @@ def _print_table(machine: "Machine", ceiling: "Ceiling", rows: Sequence["Row"]) 
     table = Table(box=None, pad_edge=False)
     for name in ("task", "size"):
         table.add_column(name, no_wrap=True)
-    for name in ("plain s", "s", "ratio", "fps", "GFLOP", "of best", "plain MB", "MB", "dB"):
+    for name in (
+        "plain s",
+        "s",
+        "ratio",
+        "fps",
+        "file fps",
+        "MP/s",
+        "GFLOP",
+        "of best",
+        "plain MB",
+        "MB",
+        "dB",
+    ):
         table.add_column(name, justify="right", no_wrap=True)
     for row in rows:
         table.add_row(Text(row.task), Text(row.size), *_figures(row))
-    Console(width=max(Console().width, 90)).print(table)
+    Console(width=max(Console().width, 105)).print(table)
     networks = {row.task: _network(row) for row in rows}
     typer.echo("\nnetworks: " + "; ".join(f"{task} {name}" for task, name in networks.items()))
     typer.echo(
         "plain: fp32, contiguous, allocator as it comes; seconds a picture, frame or training step;"
+        "\nfps: of the network; file fps: of the whole command, reading and writing files"
         "\nMB: peak memory of a process that does nothing else; dB: how well both routes agree"
     )
 
@@ -131,6 +144,8 @@ def _figures(row: "Row") -> list[str]:
         f"{row.seconds:.3g}",
         f"{row.ratio:.2f}",
         show(row.fps, ".3g"),
+        show(row.command_fps, ".3g"),
+        f"{row.megapixels_per_s:.3g}",
         f"{row.gflop:.4g}",
         show(row.fraction_of_ceiling, ".0%"),
         show(row.peak_memory_mb_plain, ".0f"),

@@ -1,0 +1,202 @@
+"""How much memory is free, and a plan for a picture that keeps within it.
+
+The plan is made before the run, from what was measured of each part of it: the networks on a strip
+of rows and on what waits between strips, the frames as they are kept until the end, and what is
+done with them then. Frames are kept in fp32; where that is too much in fp16, which is 75 dB or
+more off, less than the 8 bits they are written with; where that is too much as well, in a file
+that has no name. If nothing fits, who asked is told what would.
+"""
+
+import math
+import os
+import tempfile
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from b2v.errors import B2VError
+
+GB = 1e9
+SHARE = 0.6
+"""Part of what is free that is used when nothing else is said."""
+UNKNOWN = 8e9
+"""Taken to be free where the system does not tell."""
+FINISH = 60
+"""Bytes a pixel to turn, score and write frames one after the other, the encoder left out."""
+WHOLE = 1000
+"""Bytes a pixel that networks take which are given a picture as a whole."""
+KEPT = ((torch.float32, False), (torch.float16, False), (torch.float16, True))
+"""Ways to keep frames, the best first: their type, and whether they are in a file."""
+WHOLE_AT_MOST = 1.5e9
+"""Bytes up to which a CPU takes a picture as a whole: that is 7 % faster than strips."""
+STRIP, STRIP_PIXELS = 32, 80_000
+"""Rows of a strip, and its pixels, on a CPU; lower ones are slower, higher ones not faster."""
+
+
+@dataclass(frozen=True)
+class Appetite:
+    """Bytes that networks take for a picture: `fixed`, and for each row of a strip of it."""
+
+    fixed: float
+    row: float
+
+
+@dataclass(frozen=True)
+class Plan:
+    """How a picture is run.
+
+    As a `whole` or in strips of `rows`; its frames are kept as `dtype`, maybe in a file.
+
+    `peak` is the most memory in bytes that the run is expected to need, with what is held already.
+    """
+
+    rows: int
+    whole: bool
+    dtype: torch.dtype
+    in_file: bool
+    peak: float
+
+    def halved(self, multiple: int) -> "Plan | None":
+        """Take strips of half the height, a multiple of `multiple`; None where there are none."""
+        rows = self.rows // 2 // multiple * multiple
+        return replace(self, rows=rows) if rows else None
+
+    def store(self, frames: int, height: int, width: int) -> Tensor:
+        """Make room for frames [frames, 3, H, W]; raises B2VError where the disk is full."""
+        shape = (frames, 3, height, width)
+        if not self.in_file:
+            return torch.empty(shape, dtype=self.dtype)
+        size = math.prod(shape)
+        with tempfile.NamedTemporaryFile(prefix="b2v-") as file:  # its pages live on unnamed
+            _reserve(Path(file.name), size * self.dtype.itemsize)
+            return torch.from_file(file.name, shared=True, size=size, dtype=self.dtype).view(shape)
+
+
+def make_plan(
+    appetite: Appetite | None,
+    frames: int,
+    height: int,
+    width: int,
+    *,
+    multiple: int,
+    device: torch.device,
+    limit: float | None = None,
+) -> Plan:
+    """Plan a run in memory that is limited.
+
+    Args:
+        appetite: what the networks need; None for those that take a picture as a whole.
+        frames: how many are kept.
+        height: of the picture.
+        width: of the picture.
+        multiple: a strip has a multiple of so many rows.
+        device: where the networks are. A GPU takes a picture as a whole where it has room for it.
+        limit: the most that the process may hold, in bytes, the memory of a GPU left out;
+            without, what it holds now and `SHARE` of what is free.
+
+    Raises:
+        B2VError: there is no way to keep within the limit; it says what is needed.
+
+    """
+    held = resident_bytes()
+    most = held + SHARE * (free_bytes() or UNKNOWN) if limit is None else limit
+    pixels, padded = height * width, height + -height % multiple
+    on_cpu = device.type == "cpu"
+    room = SHARE * torch.cuda.mem_get_info(device)[0] if device.type == "cuda" else most - held
+    fits = WHOLE * pixels <= (min(room, WHOLE_AT_MOST) if on_cpu else room)
+    if appetite is None or fits:
+        whole, tries, appetite = True, [padded], Appetite(WHOLE * pixels, 0)
+    else:
+        whole, rows = False, max(STRIP, STRIP_PIXELS // width)
+        if not on_cpu:
+            rows = int((room - appetite.fixed) / appetite.row)
+        tries = [min(max(rows // multiple, 1) * multiple, padded), multiple]
+    if not on_cpu:
+        appetite = Appetite(0, 0)
+    plans = []
+    for rows in dict.fromkeys(tries):
+        work = max(appetite.fixed + rows * appetite.row, FINISH * pixels)
+        for dtype, in_file in KEPT[: 1 if whole else None]:
+            kept = 0 if in_file else 3 * frames * dtype.itemsize * pixels
+            plans.append(Plan(rows, whole, dtype, in_file, held + work + kept))
+    for plan in plans:
+        if plan.peak <= most:
+            return plan
+    least = min(plan.peak for plan in plans)
+    raise B2VError(
+        f"{width}x{height} pixels need {least / GB:.1f} GB of memory, and {most / GB:.1f} GB may be"
+        " used; scale the photo down, close other programs, or raise --max-memory"
+    )
+
+
+def resident_bytes(status: Path = Path("/proc/self/status")) -> float:
+    """Bytes that this process holds now; 0 where the system does not tell."""
+    return _field(status, "VmRSS") or 0.0
+
+
+def free_bytes(proc: Path = Path("/proc"), groups: Path = Path("/sys/fs/cgroup")) -> float | None:
+    """Bytes that can be had without harm to others: of the machine, and of the control group.
+
+    None where the system does not tell.
+    """
+    free = [_field(proc / "meminfo", "MemAvailable")]
+    for line in _text(proc / "self" / "cgroup").splitlines():
+        number, controllers, name = line.split(":", 2)
+        if number == "0":
+            free += _rooms(groups, name, "memory.max", "memory.current")
+        elif "memory" in controllers.split(","):
+            names = ("memory.limit_in_bytes", "memory.usage_in_bytes")
+            free += _rooms(groups / "memory", name, *names)
+    known = [room for room in free if room is not None]
+    return max(0.0, min(known)) if known else None
+
+
+def _rooms(root: Path, name: str, limit: str, usage: str) -> list[float | None]:
+    """Tell what is left in a control group and in each that it is part of."""
+    below = Path(name.lstrip("/"))
+    return [_room(root / part, limit, usage) for part in (below, *below.parents)]
+
+
+def _room(group: Path, limit: str, usage: str) -> float | None:
+    most, used = _text(group / limit).strip(), _text(group / usage).strip()
+    if not most.isdigit() or not used.isdigit():
+        return None
+    cached = 0
+    for line in _text(group / "memory.stat").splitlines():
+        key, _, value = line.partition(" ")
+        if key in ("inactive_file", "total_inactive_file"):
+            cached = int(value)
+    return float(most) - float(used) + cached  # files that are kept in memory make room when asked
+
+
+def _field(table: Path, name: str) -> float | None:
+    """Value in bytes of a line `name:  123 kB`; None where there is none."""
+    for line in _text(table).splitlines():
+        key, _, value = line.partition(":")
+        if key == name:
+            return 1024.0 * int(value.split()[0])
+    return None
+
+
+def _text(path: Path) -> str:
+    try:
+        return path.read_text()
+    except OSError:
+        return ""
+
+
+def _reserve(path: Path, size: int) -> None:
+    """Make a file of a size whose room on the disk is certain; to a full disk nobody can write."""
+    try:
+        with path.open("r+b") as file:
+            if hasattr(os, "posix_fallocate"):
+                os.posix_fallocate(file.fileno(), 0, size)
+            else:
+                file.truncate(size)
+    except OSError as error:
+        raise B2VError(
+            f"no room for {size / GB:.1f} GB in {path.parent} ({error.strerror}); set TMPDIR to a"
+            " larger disk, or scale the photo down"
+        ) from error

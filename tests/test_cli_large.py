@@ -1,0 +1,70 @@
+"""`b2v extract` of pictures that are large: what is said, refused and kept within."""
+
+import json
+
+import pytest
+from conftest import make_picture
+from test_cli_extract import assert_one_line, names_in, plain_surroundings, run_main
+from test_cli_extract import write_tiny_cascade as write_tiny
+
+from b2v.cli.options import parse_bytes
+from b2v.errors import UsageError
+from b2v.media import write_photo
+
+
+@pytest.fixture
+def b2v(capsys, monkeypatch, tmp_path):
+    """`b2v(*args)` in a folder with `photo.png`, 48 x 32 pixels, and tiny weights."""
+    write_tiny(tmp_path / "weights")
+    plain_surroundings(monkeypatch, tmp_path, tmp_path / "weights")
+    write_photo(make_picture(32, 48), "photo.png")
+    return lambda *args: run_main(capsys, *args)
+
+
+@pytest.mark.parametrize(
+    ("text", "size"),
+    [("6G", 6e9), ("6GiB", 6 * 2**30), ("800m", 8e8), ("1.5 GB", 1.5e9), (None, None)],
+)
+def test_sizes_are_read_as_people_write_them(text, size):
+    assert parse_bytes(text) == size
+
+
+@pytest.mark.parametrize("text", ["", "6", "G", "-1G", "1e3G", "6T", "6G!"])
+def test_what_is_no_size_is_refused(text):
+    with pytest.raises(UsageError, match="expected a size such as 6G"):
+        parse_bytes(text)
+
+
+def test_a_photo_that_does_not_fit_is_one_line_that_says_what_it_takes(b2v, tmp_path):
+    ran = b2v("extract", "photo.png", "--max-memory", "1M", "-q")
+    assert_one_line(ran, 1, "photo.png: 48x32 pixels need", "0.0 GB may be used", "--max-memory")
+    assert names_in(tmp_path) == ["photo.png", "weights"]
+    assert_one_line(b2v("extract", "photo.png", "--max-memory", "lots"), 2, "--max-memory lots")
+
+
+def test_little_memory_gives_the_same_frames_in_strips(b2v, monkeypatch):
+    assert b2v("extract", "photo.png", "-o", "whole/", "-q").code == 0
+    monkeypatch.setattr("b2v.memory.WHOLE_AT_MOST", 0)
+    assert b2v("extract", "photo.png", "-o", "strips/", "-q", "--max-memory", "9G").code == 0
+    from b2v.media import read_clip
+
+    whole, strips = read_clip("whole").frames, read_clip("strips").frames
+    assert (whole - strips).abs().max() <= 1 / 255 + 1e-6
+    assert (whole - strips).abs().mean() < 1e-4
+
+
+def test_a_long_run_is_announced_with_its_time_and_memory(b2v, monkeypatch):
+    monkeypatch.setattr("b2v.inference.seconds_for", lambda *_: 83.4)
+    ran = b2v("extract", "photo.png", "--json")
+    (line,) = [line for line in ran.err.splitlines() if "will take" in line]
+    assert line.startswith("photo.png: 48x32 pixels will take about 83 s and ")
+    assert json.loads(ran.out)["ok"]
+    monkeypatch.setattr("b2v.inference.seconds_for", lambda *_: 19.0)
+    assert "will take" not in b2v("extract", "photo.png", "--overwrite").err
+
+
+def test_a_picture_that_no_mp4_holds_is_refused_before_the_run(b2v, monkeypatch):
+    monkeypatch.setattr("b2v.media.limits.MOST", {".mp4": (40, 1000)})
+    monkeypatch.setattr("b2v.inference.restore", None)
+    ran = b2v("extract", "photo.png", "-q")
+    assert_one_line(ran, 2, "photo_b2v.mp4: 48x32 pixels are too many", "folder for PNG")

@@ -1,0 +1,40 @@
+"""How large pictures may be in each kind of clip."""
+
+import pytest
+
+from b2v.errors import UsageError
+from b2v.media.limits import check_size
+
+
+@pytest.mark.parametrize(
+    ("name", "height", "width"),
+    [
+        ("clip.mp4", 4000, 6000),
+        ("clip.mp4", 16, 16384),
+        ("clip.webp", 16383, 16383),
+        ("clip.gif", 65535, 16),
+        ("folder/", 8333, 12000),
+        ("folder", 8333, 12000),
+    ],
+)
+def test_what_fits_is_let_through(name, height, width):
+    check_size(name, height, width)
+
+
+def test_a_folder_takes_any_size_whatever_its_name(tmp_path):
+    check_size(tmp_path, 99999, 99999)
+    (tmp_path / "made.mp4").mkdir()
+    check_size(tmp_path / "made.mp4", 99999, 99999)
+
+
+@pytest.mark.parametrize(
+    ("name", "height", "width", "said"),
+    [
+        ("clip.mp4", 8333, 12000, r"12000x8333 .* takes 35\.7 megapixels; .*folder for PNG"),
+        ("clip.MP4", 16, 16385, r"16384 a side"),
+        ("clip.webp", 16384, 16, r"16383 a side"),
+    ],
+)
+def test_what_does_not_fit_is_refused_with_what_would(name, height, width, said):
+    with pytest.raises(UsageError, match=said):
+        check_size(name, height, width)
