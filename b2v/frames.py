@@ -11,6 +11,8 @@ from b2v.errors import ShapeError
 
 FRAMES = 7
 """Frames that one exposure is taken apart into (T of Jin et al., eq. 1)."""
+COUNTS = (5, 7, 9, 11, 13)
+"""Numbers of frames that may be asked for: the inner five, or more beyond both ends."""
 MIDDLE = FRAMES // 2
 """Index of the middle frame, x4 in the papers' counting from 1."""
 MIN_SIDE = 16
@@ -32,6 +34,12 @@ def check_frame(frame: Tensor, name: str = "frame") -> None:
         )
     if not isfinite(frame).all() or frame.min() < 0 or frame.max() > 1:
         raise ShapeError(f"{name} has values outside [0, 1]; divide 8-bit pixels by 255")
+
+
+def inner(frames: Tensor, count: int = FRAMES) -> Tensor:
+    """Leave out frames of [T, ...] at both ends until `count`, odd as T is, are left."""
+    cut = max(0, len(frames) - count) // 2
+    return frames[cut : len(frames) - cut]
 
 
 def pad_to_multiple(frames: Tensor, multiple: int) -> Tensor:

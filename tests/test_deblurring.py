@@ -10,7 +10,7 @@ import torch
 from test_dtb import small_net
 from video_samples import FRAMES, UNEVEN, drawing, make_video, refused
 
-from b2v.deblurring import Settings, check, deblur_video, pair, run
+from b2v.deblurring import Settings, check, deblur_video, run
 from b2v.deblurring.pipeline import WAITING, Lane, LeftError, Writing
 from b2v.deblurring.plan import default_name
 from b2v.errors import MediaError, UsageError
@@ -312,36 +312,6 @@ def test_damage_to_what_was_left_is_told(restore, tmp_path, monkeypatch):
 )
 def test_the_name_has_the_suffix_of_the_source_where_that_can_be_written(source, codec, name):
     assert default_name(Path(source), codec) == name
-
-
-def test_videos_are_paired_with_outputs(tmp_path):
-    assert pair(["x/a.mp4"], None) == ([("x/a.mp4", "x/a_deblurred.mp4")], None)
-    assert pair(["a.mp4"], "b.mkv") == ([("a.mp4", "b.mkv")], None)
-    assert pair(["-"], "-") == ([("-", "-")], None)
-    inside = str(tmp_path / "a_deblurred.mp4")
-    assert pair(["a.mp4"], str(tmp_path)) == ([("a.mp4", inside)], None)
-    new = tmp_path / "new"
-    pairs, folder = pair(["a.mp4", "b.avi"], str(new))
-    assert [target for _, target in pairs] == [
-        str(new / "a_deblurred.mp4"),
-        str(new / "b_deblurred.mkv"),
-    ]
-    assert folder == new
-
-
-@pytest.mark.parametrize(
-    ("videos", "output", "said"),
-    [
-        (["a.mp4", "b.mp4"], "c.mp4", "one file for 2 videos"),
-        (["a.mp4", "b.mp4"], "-", "one file for 2 videos"),
-        (["x/a.mp4", "y/a.mp4"], "there", "would both go there"),
-        (["a.mp4", "./a.mp4"], None, "would both go there"),
-        (["-"], None, "no name"),
-        (["-"], "folder/", "no name"),
-    ],
-)
-def test_videos_that_cannot_be_paired_are_refused(videos, output, said):
-    assert said in refused(UsageError, pair, videos, output)
 
 
 @pytest.mark.parametrize(

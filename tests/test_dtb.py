@@ -11,9 +11,9 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from b2v.errors import B2VError, WeightsError
 from b2v.models import MODELS, SEVEN, VIDEO, Blueprint, missing_roles
+from b2v.models.apart import ApartConfig
 from b2v.models.dtb import DTB, INPUTS, VARIANTS, DTBConfig, DTBState, TemporalBlend, run_clip
 from b2v.models.unet import UNetConfig
-from b2v.models.unroll import UnrollConfig
 from b2v.weights import (
     Card,
     card_entry,
@@ -313,10 +313,10 @@ def shipped(tmp_path, monkeypatch):
     """Folder of shipped weights with a tiny model for video, one for photos, and their cards."""
     folder = tmp_path / "shipped"
     monkeypatch.setattr("b2v.weights.places.shipped_dir", lambda: folder)
-    unroll = Blueprint("unroll", UnrollConfig(widths=(4, 8), blocks=(1, 1)))
+    apart = Blueprint("apart", ApartConfig(widths=(4, 8), blocks=(1, 1)))
     for name, role, plan in (
         ("dtb", VIDEO, Blueprint("dtb", small_net().config)),
-        ("b2v", SEVEN, unroll),
+        ("b2v", SEVEN, apart),
     ):
         state = small_net().state_dict() if role == VIDEO else plan.build().state_dict()
         path = folder / file_name(name, role)

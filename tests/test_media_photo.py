@@ -8,8 +8,8 @@ import torch
 from PIL import Image, ImageCms, ImageOps
 
 from b2v.errors import MediaError, ShapeError, UsageError
+from b2v.media import Clip, read_photo, write_photo
 from b2v.media import photo as photo_module
-from b2v.media import read_photo, write_photo
 
 WIDTH, HEIGHT = 64, 48
 EXIF_ORIENTATION, EXIF_IFD, EXIF_EXPOSURE = 0x112, 0x8769, 0x829A
@@ -220,6 +220,65 @@ def test_heic_without_the_extra_names_the_package(tmp_path, monkeypatch):
 def test_one_pixel_is_a_picture(tmp_path):
     Image.new("RGB", (1, 1), (10, 20, 30)).save(tmp_path / "dot.png")
     assert codes_of(read_photo(tmp_path / "dot.png")).tolist() == [[[10, 20, 30]]]
+
+
+@pytest.mark.parametrize("size", [(1, 5000), (5000, 1), (3, 2)])
+def test_pictures_of_any_sides_are_read(tmp_path, size):
+    Image.fromarray(smooth_codes(*size)).save(tmp_path / "narrow.png")
+    photo = read_photo(tmp_path / "narrow.png")
+    assert photo.pixels.shape == (3, *size)
+    assert difference(photo, smooth_codes(*size)) == 0
+
+
+@pytest.mark.parametrize("suffix", ["gif", "webp", "png", "tif", "avif"])
+def test_of_several_pictures_in_a_file_the_first_is_read(tmp_path, suffix):
+    path = tmp_path / f"several.{suffix}"
+    first = Image.fromarray(smooth_codes())
+    others = [Image.new("RGB", first.size, colour) for colour in ("red", "blue")]
+    options = {"webp": {"lossless": True}, "avif": {"quality": 95}}.get(suffix, {})
+    first.save(path, save_all=True, append_images=others, **options)
+    photo = read_photo(path)
+    assert photo.pages == 3
+    assert difference(photo, smooth_codes()) <= {"gif": 70, "avif": 12}.get(suffix, 0)
+
+
+def test_the_depth_of_a_colour_is_told(tmp_path):
+    write_photo(torch.rand(3, 8, 8), tmp_path / "deep.png", bits=16)
+    write_photo(torch.rand(3, 8, 8), tmp_path / "plain.png")
+    Image.fromarray(np.full((8, 8), 300, np.uint16)).save(tmp_path / "grey.tif")
+    Image.fromarray(smooth_codes()).save(tmp_path / "photo.jpg")
+    names = ("deep.png", "plain.png", "grey.tif", "photo.jpg")
+    photos = [read_photo(tmp_path / name) for name in names]
+    assert [photo.bits for photo in photos] == [16, 8, 16, 8]
+    assert {photo.pages for photo in photos} == {1}
+
+
+@pytest.mark.parametrize("bits", [8, 16])
+def test_a_folder_of_png_keeps_alpha_and_depth(tmp_path, bits):
+    noise = torch.Generator().manual_seed(0)
+    frames = torch.rand(2, 3, 20, 24, generator=noise)
+    alpha = torch.linspace(0, 1, 24).expand(1, 20, -1).contiguous()
+    on_white = 1 - (1 - frames) * alpha
+    Clip(on_white, 10, alpha=alpha, bits=bits).save(tmp_path / "frames")
+    for number, frame in enumerate(frames, 1):
+        photo = read_photo(tmp_path / "frames" / f"{number:06d}.png")
+        step = 1 / (2**bits - 1)
+        assert photo.bits == bits
+        assert (photo.alpha - alpha).abs().max() <= step
+        assert (photo.on_white() - on_white[number - 1]).abs().max() <= 2 * step
+        seen = alpha[0] > 0.5
+        assert (photo.pixels - frame)[:, seen].abs().max() <= 4 * step
+
+
+@pytest.mark.long
+def test_a_hundred_megapixels_are_read(tmp_path):
+    side = 10_000
+    Image.linear_gradient("L").resize((side, side)).convert("RGB").save(tmp_path / "large.jpg")
+    photo = read_photo(tmp_path / "large.jpg")
+    assert photo.pixels.shape == (3, side, side)
+    rows = photo.pixels[:, :: side // 50, 0]
+    assert (rows[:, 1:] >= rows[:, :-1] - 0.02).all()
+    assert rows[0, -1] > 0.9
 
 
 def test_missing_file_is_refused(tmp_path):

@@ -8,7 +8,7 @@ from conftest import make_picture
 from torch import Tensor, nn
 
 from b2v.errors import B2VError
-from b2v.models import MODELS, ROLES, SEVEN, Blueprint, Cascade, missing_roles
+from b2v.models import MODELS, ROLES, SEVEN, UNFOLDING, Blueprint, Cascade, missing_roles
 from b2v.models.cascade import JinMiddleConfig, JinSideConfig
 from b2v.models.unet import UNet, UNetConfig
 
@@ -303,7 +303,7 @@ def test_a_parsed_blueprint_builds_the_same_network():
             "vgg",
             {},
             "unknown kind of network 'vgg'; known: "
-            "jin-middle, jin-pair, jin-side, unet, unroll, dtb",
+            "jin-middle, jin-pair, jin-side, unet, paths, dtb",
         ),
         ("unet", {}, "config of a unet network does not fit.*inputs"),
         ("unet", {"inputs": 1, "depth": 3}, "config of a unet network does not fit.*depth"),
@@ -317,7 +317,9 @@ def test_what_is_no_blueprint_is_refused_by_name(kind, config, message):
 
 
 def test_every_model_has_the_networks_it_takes():
-    assert tuple(MODELS["unroll"]) == (SEVEN,)
+    assert tuple(MODELS["apart"]) == (SEVEN,)
+    assert tuple(MODELS["unfold"]) == UNFOLDING
+    assert missing_roles({"paths": 1}) == ["middle", "sides"]
     assert tuple(MODELS["b2v"]) == tuple(MODELS["jin2018"]) == ROLES
     assert not any(missing_roles(plans) for plans in MODELS.values())
     assert missing_roles({"middle": 1, "pair26": 2}) == ["pair35", "pair17"]

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from b2v.color import to_linear
 from b2v.metrics import psnr, reblur
-from b2v.models.unroll import move_along
+from b2v.models.moving import move_along
 from b2v.synth import motion
 from b2v.synth.exposure import expose, instants
 from b2v.synth.motion import (

@@ -1,6 +1,8 @@
 """Files, cards, and the order in which weights are looked for."""
 
+import hashlib
 import json
+import os
 from dataclasses import replace
 from pathlib import Path
 
@@ -17,6 +19,7 @@ from b2v.weights import (
     card_entry,
     download,
     file_name,
+    files,
     inspect,
     list_models,
     load_model,
@@ -424,3 +427,40 @@ def test_a_written_file_can_be_read_by_whoever_the_umask_allows(tmp_path):
     save_network(blueprint.build().state_dict(), blueprint, "middle", path)
     (tmp_path / "plain").write_text("")
     assert path.stat().st_mode == (tmp_path / "plain").stat().st_mode
+
+
+def test_a_file_is_hashed_once_and_again_when_it_has_been_touched(tmp_path, monkeypatch):
+    hashed = []
+    real = files._digest
+    monkeypatch.setattr(files, "_digest", lambda path: hashed.append(path) or real(path))
+    path = tmp_path / "some.safetensors"
+    path.write_bytes(b"weights")
+    monkeypatch.setattr(files, "SETTLED", -(10**18))
+    for _ in range(2):
+        files._kept_digest.cache_clear()  # as a new process has it
+        assert sha256_of(path) == hashlib.sha256(b"weights").hexdigest()
+    assert len(hashed) == 1
+    sha256_of(path, anew=True)
+    assert len(hashed) == 2
+    before = path.stat()
+    path.write_bytes(b"WEIGHTS")  # of the same size, and made to look as old
+    os.utime(path, ns=(before.st_atime_ns, before.st_mtime_ns))
+    assert sha256_of(path) == hashlib.sha256(b"WEIGHTS").hexdigest()
+
+
+def test_a_file_that_has_just_changed_is_hashed_again_at_the_next_start(tmp_path):
+    path = tmp_path / "some.safetensors"
+    path.write_bytes(b"weights")
+    sha256_of(path)
+    assert not (cache_dir() / files.RECORD).exists()
+
+
+@pytest.mark.parametrize("spoilt", ["", "[]", '{"x": 1}', "{"])
+def test_a_spoilt_record_of_hashes_is_no_record(tmp_path, monkeypatch, spoilt):
+    monkeypatch.setenv("B2V_CACHE", str(tmp_path / "cache"))
+    record = tmp_path / "cache" / files.RECORD
+    record.parent.mkdir(parents=True)
+    record.write_text(spoilt)
+    path = tmp_path / "some.safetensors"
+    path.write_bytes(b"weights")
+    assert sha256_of(path) == hashlib.sha256(b"weights").hexdigest()

@@ -21,6 +21,7 @@ BLOB = bytes(range(256)) * 800  # 204,800 bytes: several pieces
 class Hub(BaseHTTPRequestHandler):
     """HEAD and GET of /owner/repo/resolve/revision/file, redirected to /cdn as for large files.
 
+    `server.heads` has answers to the coming requests in their place, and
     `server.script` says what happens to the coming transfers, one word each: "cut" ends it
     after half of what is left, "reset" does so by a reset connection, "dead" before the first
     byte, "stall" stops in the middle, "whole" ignores Range, "busy" answers 503.
@@ -40,6 +41,10 @@ class Hub(BaseHTTPRequestHandler):
         if self.path.startswith("/cdn/"):
             return self.transfer(server.files[self.path.removeprefix("/cdn/")])
         _, repo, revision, name = self.path.split("/", 1)[1].replace("/resolve/", "/", 1).split("/")
+        if server.heads:
+            self.send_response(server.heads.pop(0))
+            self.send_header("Content-Length", "0")
+            return self.end_headers()
         error = None
         if repo != "tiny":
             error = "RepoNotFound"
@@ -89,6 +94,7 @@ class Hub(BaseHTTPRequestHandler):
 def server(tmp_path, monkeypatch):
     server = ThreadingHTTPServer(("127.0.0.1", 0), Hub)
     server.files, server.script, server.seen, server.ranges = {"blob.safetensors": BLOB}, [], [], []
+    server.heads = []
     server.etag, server.over, server.got_half = None, threading.Event(), threading.Event()
     thread = threading.Thread(target=server.serve_forever, args=(0.02,))
     thread.start()
@@ -218,8 +224,28 @@ def test_what_the_hub_has_not_is_named(server, address, words):
     assert "\n" not in str(caught.value)
 
 
+def test_busy_hub_is_asked_again(server, monkeypatch):
+    waits = []
+    monkeypatch.setattr(hub, "PAUSES_S", (0.01, 0.02))
+    monkeypatch.setattr(hub.time, "sleep", waits.append)
+    server.script = ["busy", "cut", "dead", "dead"]
+    assert fetch_blob().read_bytes() == BLOB
+    assert waits == [0.01, 0.01, 0.01, 0.02]
+
+
+@pytest.mark.parametrize(("heads", "tells"), [([503, 429], None), ([503] * 3, 503), ([401], 401)])
+def test_busy_hub_is_asked_again_for_the_size(server, heads, tells):
+    server.heads = heads
+    if tells is None:
+        assert fetch_blob().read_bytes() == BLOB
+    else:
+        with pytest.raises(WeightsError, match=str(tells)):
+            fetch_blob()
+    assert server.heads == []
+
+
 def test_busy_hub_is_named(server):
-    server.script = ["busy"]
+    server.script = ["busy"] * 3
     with pytest.raises(WeightsError, match="the hub answered 503; try again later"):
         fetch_blob()
 

@@ -54,6 +54,7 @@ def test_wheel_has_the_weights_the_demo_and_the_licence(wheel):
         names = set(archive.namelist())
     assert {f"b2v/_weights/b2v-{role}.safetensors" for role in ROLES} <= names
     assert {"b2v/_weights/b2v.json", "b2v/assets/demo.jpg", "b2v/assets/CREDITS.md"} <= names
+    assert {"b2v/assets/demo_video.mp4", "b2v/show/page.css", "b2v/show/page.js"} <= names
     assert any(name.endswith("licenses/LICENSE") for name in names)
     assert not [name for name in names if name.startswith(("tests", "runs", "weights"))]
 
@@ -66,7 +67,8 @@ def test_wheel_works_in_another_folder_without_network(wheel, tmp_path):
     alone = {"PYTHONPATH": str(target), "HF_HUB_OFFLINE": "1"}
 
     out, _ = python("-m", "b2v", "demo", cwd=elsewhere, **alone)
-    assert out == "b2v_demo.mp4\n"
+    assert out.split()[0] == "b2v_demo.mp4"
+    assert out.split()[-1] == "b2v_demo.html"
     assert len(read_clip(elsewhere / "b2v_demo.mp4")) == 7
 
     out, err = python("-c", OFFLINE, cwd=elsewhere, **alone)

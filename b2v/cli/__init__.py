@@ -14,7 +14,21 @@ from typing import Annotated
 import typer
 
 from b2v import __version__
-from b2v.cli import bench, deblur, demo, evaluate, extract, options, synth, train, weights
+from b2v.cli import (
+    bench,
+    deblur,
+    demo,
+    doctor,
+    evaluate,
+    extract,
+    options,
+    slowmo,
+    study,
+    synth,
+    train,
+    weights,
+)
+from b2v.cli.manual import examples
 from b2v.errors import B2VError
 
 FAILED, WRONG_USAGE, INTERRUPTED = 1, 2, 130
@@ -28,26 +42,36 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-app.command("extract")(extract.command)
-app.command("deblur")(deblur.command)
-app.command("demo")(demo.command)
-app.command("eval")(evaluate.command)
-app.command("synth-dataset")(synth.command)
-app.command("train")(train.command)
-app.command("bench")(bench.command)
+app.command("extract", epilog=examples("extract"))(extract.command)
+app.command("deblur", epilog=examples("deblur"))(deblur.command)
+app.command("slowmo", epilog=examples("slowmo"))(slowmo.command)
+app.command("demo", epilog=examples("demo"))(demo.command)
+app.command("eval", epilog=examples("eval"))(evaluate.command)
+app.command("synth-dataset", epilog=examples("synth-dataset"))(synth.command)
+app.command("train", epilog=examples("train"))(train.command)
+app.command("study", epilog=examples("study"))(study.command)
+app.command("bench", epilog=examples("bench"))(bench.command)
+app.command("doctor", epilog=examples("doctor"))(doctor.command)
 app.add_typer(weights.app, name="weights")
 
 
 def _version(wanted: bool) -> None:
     if wanted:
-        typer.echo(f"b2v {__version__}")
+        from importlib.metadata import version
+
+        from b2v.runtime import choose
+
+        typer.echo(f"b2v {__version__} (torch {version('torch')}, {choose()})")
         raise typer.Exit
 
 
 @app.callback()
 def _root(
     version: Annotated[
-        bool, typer.Option("--version", callback=_version, is_eager=True, help="Show the version.")
+        bool,
+        typer.Option(
+            "--version", callback=_version, is_eager=True, help="Show versions and the device."
+        ),
     ] = False,
 ) -> None:
     pass

@@ -1,26 +1,25 @@
 """`b2v deblur`: blurry videos to sharp ones, frame by frame."""
 
-import json
 from collections.abc import Iterator, Sequence
 from contextlib import closing, contextmanager
-from dataclasses import asdict, dataclass, field
 from enum import Enum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from b2v.cli import options
+from b2v.cli import batches, options, showing
+from b2v.cli.batches import PARTLY_FAILED, Handling
 from b2v.cli.pace import Pace, display
+from b2v.cli.video_extras import check_readable, write_video_extras
+from b2v.cli.videos import PIPE as PIPE
+from b2v.cli.videos import Result, show_result
 from b2v.errors import B2VError, UsageError
 
 if TYPE_CHECKING:
     from b2v.deblurring import Settings
     from b2v.streaming import Deblurrer
     from b2v.weights import LoadedVideoModel
-
-PARTLY_FAILED = 4
-PIPE = "-"
 
 
 class Codec(str, Enum):
@@ -31,13 +30,6 @@ class Codec(str, Enum):
     VP9 = "vp9"
     AV1 = "av1"
     PRORES = "prores"
-
-
-class Compare(str, Enum):
-    """Where the blurry video goes in a comparison."""
-
-    SIDE = "side"
-    STACK = "stack"
 
 
 class Stream(str, Enum):
@@ -53,32 +45,11 @@ class StoppedError(B2VError):
     exit_code = 130
 
 
-@dataclass
-class Result:
-    """What `--json` prints for each input; `exit_code` is for us alone.
-
-    `frames`, `width` and `height` are those of the output; `fps` are the frames that were
-    restored in one of the `seconds` that it took.
-    """
-
-    input: str
-    output: str
-    ok: bool = False
-    error: str | None = None
-    frames: int = 0
-    width: int | None = None
-    height: int | None = None
-    seconds: float = 0.0
-    fps: float | None = None
-    device: str | None = None
-    precision: str | None = None
-    model: dict[str, Any] | None = None
-    notes: list[str] = field(default_factory=list)
-    exit_code: int = 0
-
-
 Videos = Annotated[
-    list[str], typer.Argument(help="Blurry videos; - for standard input.", metavar="VIDEO")
+    list[str],
+    typer.Argument(
+        help="Blurry videos, folders, or patterns; - for standard input.", metavar="VIDEO"
+    ),
 ]
 Output = Annotated[
     str | None,
@@ -99,9 +70,6 @@ Preview = Annotated[
     float | None, typer.Option(help="Only so many seconds, from --start on.", min=0.001)
 ]
 To = Annotated[Stream | None, typer.Option(help="Kind of stream for -o -, matroska without.")]
-Side = Annotated[
-    Compare | None, typer.Option(help="Show the blurry video beside or above the restored one.")
-]
 Resume = Annotated[
     bool, typer.Option("--resume", help="Go on with a run that was stopped, with its options.")
 ]
@@ -109,7 +77,6 @@ Partial = Annotated[
     bool,
     typer.Option("--keep-partial", help="Of a video that breaks off, write what can be read."),
 ]
-Gps = Annotated[bool, typer.Option("--keep-gps", help="Keep the place of recording.")]
 Overwrite = Annotated[
     bool, typer.Option("--overwrite", help="Replace outputs and stopped runs that exist.")
 ]
@@ -126,12 +93,20 @@ def command(
     start: Start = None,
     end: End = None,
     preview: Preview = None,
-    compare: Side = None,
+    compare: showing.Side = None,
+    filmstrip: showing.Filmstrip = None,
+    html: showing.Html = None,
     to: To = None,
     resume: Resume = False,
     keep_partial: Partial = False,
-    keep_gps: Gps = False,
+    keep_gps: showing.Gps = False,
+    strip_metadata: showing.Strip = False,
     overwrite: Overwrite = False,
+    recursive: options.Recursive = False,
+    skip_existing: options.SkipExisting = False,
+    dry_run: options.DryRun = False,
+    fail_fast: options.FailFast = False,
+    shard: options.Shard = None,
     device: options.Device = "auto",
     precision: options.Precision = "auto",
     as_json: options.Json = False,
@@ -139,14 +114,15 @@ def command(
 ) -> None:
     """Restore blurry videos; sound, subtitles, times and size stay as they are.
 
-    Without -o, walk.mp4 becomes walk_deblurred.mp4 beside it. Examples:
-    b2v deblur walk.mp4 --preview 3 --compare side; ffmpeg … | b2v deblur - -o - | ffplay -
+    Without -o, walk.mp4 becomes walk_deblurred.mp4 beside it. Of a folder, its videos are
+    taken, and below -o the new ones lie as they do below the folder.
 
     A run that was stopped leaves what it closed in a hidden folder beside the
     output: the same command with --resume goes on, with --overwrite it begins
     anew. Of a video that breaks off nothing is written, exit code 1; with
     --keep-partial its readable part is, exit code 4.
     """
+    from b2v.batch import is_several
     from b2v.deblurring import Settings, load
     from b2v.runtime import keep_large_blocks
     from b2v.streaming import Deblurrer
@@ -156,32 +132,57 @@ def command(
         crf=crf,
         pix_fmt=pix_fmt,
         start=start,
-        end=_end(start, end, preview),
+        end=end_of(start, end, preview),
         compare=_word(compare),
         to=_word(to),
         resume=resume,
         keep_partial=keep_partial,
         keep_gps=keep_gps,
+        strip_metadata=strip_metadata,
         overwrite=overwrite,
     )
-    results = _plan(videos, output, settings)
-    if any(not result.error for result in results):
-        keep_large_blocks()
-        loaded = load(model, weights)
-        deblurrer = Deblurrer(weights=loaded.net, device=device, precision=precision)
-    for result in results:
-        if not result.error:
-            with _resumable(result), options.noting(result):
-                _deblur(loaded, deblurrer, settings, result, quiet=quiet)
-        _show(result, as_json=as_json, quiet=quiet)
-    _finish(results, quiet=quiet)
+    handling = Handling(
+        recursive=recursive,
+        overwrite=overwrite,
+        skip_existing=skip_existing,
+        dry_run=dry_run,
+        fail_fast=fail_fast,
+        shard=shard,
+    )
+    shown = showing.Showing(
+        compare=compare,
+        filmstrip=filmstrip,
+        html=html,
+        strip_metadata=strip_metadata,
+        keep_gps=keep_gps,
+        several=is_several(videos),
+    )
+    check_readable(videos, output, shown)
+    results, folder = _plan(videos, output, settings, handling)
+    shown.check(results, overwrite=overwrite)
+    if dry_run:
+        batches.show_plan(results, as_json=as_json)
+    else:
+        if batches.to_do(results, handling):
+            keep_large_blocks()
+            loaded = load(model, weights)
+            deblurrer = Deblurrer(weights=loaded.net, device=device, precision=precision)
+        for result in batches.in_turn(results, handling):
+            if not result.error and not result.skipped:
+                with resumable(result.output), options.noting(result):
+                    if folder is not None:
+                        Path(result.output).parent.mkdir(parents=True, exist_ok=True)
+                    deblur_one(loaded, deblurrer, settings, shown, result, quiet=quiet)
+            show_result(result, as_json=as_json, quiet=quiet)
+    batches.finish(results, handling, quiet=quiet)
 
 
 def _word(choice: Enum | None) -> Any:  # noqa: ANN401
     return None if choice is None else choice.value
 
 
-def _end(start: float | None, end: float | None, preview: float | None) -> float | None:
+def end_of(start: float | None, end: float | None, preview: float | None) -> float | None:
+    """Say where to end, which --end and --preview both can; raises UsageError for both."""
     if preview is None:
         return end
     if end is not None:
@@ -189,40 +190,51 @@ def _end(start: float | None, end: float | None, preview: float | None) -> float
     return (start or 0.0) + preview
 
 
-def _plan(videos: Sequence[str], output: str | None, settings: "Settings") -> list[Result]:
+def _plan(
+    videos: Sequence[str], output: str | None, settings: "Settings", handling: Handling
+) -> tuple[list[Result], Path | None]:
     """Pair every video with its output, and note there which ones cannot be written."""
-    from b2v.deblurring import check, pair
+    from b2v.batch import check_folders
+    from b2v.deblurring import check, default_name
+    from b2v.media.suffixes import VIDEOS
 
-    pairs, new_folder = pair(videos, output, settings.codec)
-    results = [Result(video, target) for video, target in pairs]
+    def namer(video: Path) -> str:
+        return default_name(video, settings.codec)
+
+    results, folder = batches.plan(videos, output, VIDEOS, namer, handling, Result, inside=True)
     for result in results:
+        if result.error or result.skipped:
+            continue
         suffix = Path(result.output).suffix
         if result.output != output and suffix != Path(result.input).suffix:
             result.notes.append(f"{result.input}: becomes {suffix}, which can be written")
         with options.noting(result):
-            new = new_folder is not None
-            check(result.input, result.output, settings, inputs=videos, new_folder=new)
-    return results
+            new = folder is not None and not Path(result.output).parent.is_dir()
+            if folder is not None and new:
+                check_folders(folder, Path(result.output))
+            check(result.input, result.output, settings, inputs=[result.input], new_folder=new)
+    return results, folder
 
 
 @contextmanager
-def _resumable(result: Result) -> Iterator[None]:
-    """Say after Ctrl-C that one can go on, if so."""
+def resumable(output: str) -> Iterator[None]:
+    """Say after Ctrl-C that one can go on with `output`, if so."""
     from b2v.media.segments import left_over
 
     try:
         yield
     except KeyboardInterrupt:
-        if result.output != PIPE and left_over(Path(result.output)):
+        if output != PIPE and left_over(Path(output)):
             how = "the same command with --resume goes on"
-            raise StoppedError(f"{result.output}: interrupted; {how}") from None
+            raise StoppedError(f"{output}: interrupted; {how}") from None
         raise
 
 
-def _deblur(
+def deblur_one(
     loaded: "LoadedVideoModel",
     deblurrer: "Deblurrer",
     settings: "Settings",
+    shown: showing.Showing,
     result: Result,
     *,
     quiet: bool,
@@ -247,38 +259,8 @@ def _deblur(
     if pace.first:
         result.notes.append(f"{result.output}: {pace.first} frames are from the run before")
     result.notes += report.notes
+    tags = shown.tags_for(None, loaded)
+    result.provenance = tags.provenance.as_dict() if tags.provenance else None
+    write_video_extras(result, shown, settings, tags)
     result.ok, result.error = report.broken is None, report.broken
     result.exit_code = 0 if result.ok else PARTLY_FAILED
-
-
-def _show(result: Result, *, as_json: bool, quiet: bool) -> None:
-    """Print the path, or the JSON object, of one result; say how it went.
-
-    Where the video itself went to standard output, nothing else does.
-    """
-    to_stderr = result.output == PIPE
-    if as_json:
-        plain = asdict(result)
-        del plain["exit_code"]
-        typer.echo(json.dumps(plain), err=to_stderr)
-    elif result.frames and not to_stderr:
-        typer.echo(result.output)
-    if result.frames and not as_json:
-        what = f"{result.frames} frames of {result.width}x{result.height}"
-        how = f"{result.device} {result.precision}, {(result.model or {}).get('name')}"
-        speed = f"{result.seconds:.1f} s ({result.fps:.1f} a second; {how})"
-        options.note(f"{options.one_line(result.input)}: {what} in {speed}", quiet=quiet)
-        for note in result.notes:
-            options.note(options.one_line(note), quiet=quiet)
-    if result.error:
-        options.note(f"b2v: {options.one_line(result.error)}")
-
-
-def _finish(results: Sequence[Result], *, quiet: bool) -> None:
-    """Sum up several videos; raise the exit code where not all went well."""
-    codes = [result.exit_code for result in results if not result.ok]
-    if len(results) > 1:
-        good = len(results) - len(codes)
-        options.note(f"{good} of {len(results)} videos restored", quiet=quiet)
-    if codes:
-        raise typer.Exit(PARTLY_FAILED if len(codes) < len(results) else codes[0])

@@ -1,72 +1,32 @@
-"""`b2v extract`: one blurry photo to a clip of seven sharp frames."""
+"""`b2v extract`: blurry photos to clips of seven sharp frames."""
 
-import json
-import os
 import time
-from collections.abc import Sequence
-from dataclasses import asdict, dataclass, field
-from enum import Enum
+from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from b2v.cli import options
+from b2v.cli import batches, options, showing
+from b2v.cli.batches import Handling
+from b2v.cli.clips import MAX_DB, MAX_MP4_LOOPS, Format, Job, Order, Result, is_mp4, show
+from b2v.cli.extras import note_on_photo, write
 from b2v.errors import UsageError
 
 if TYPE_CHECKING:
     from torch import Tensor
 
+    from b2v.models import Extractor
     from b2v.runtime import Runtime
     from b2v.weights import LoadedModel
 
-PARTLY_FAILED = 4
-FOLDER_ENDS = ("/", os.sep)
-MAX_MP4_LOOPS = 20
-"""An MP4 cannot say how often it is to be played, so it holds its frames as often."""
-MAX_DB = 100.0
-"""Stands for equal pictures: JSON has no infinite numbers."""
+LONG = 20.0
+"""Seconds from which a run is announced."""
 
-
-class Order(str, Enum):
-    """Direction of time, which a blurry photo does not tell."""
-
-    FORWARD = "forward"
-    REVERSE = "reverse"
-    BOOMERANG = "boomerang"
-
-
-@dataclass
-class Result:
-    """What `--json` prints for each input; `exit_code` is for us alone."""
-
-    input: str
-    output: str
-    ok: bool = False
-    error: str | None = None
-    frames: int = 0
-    size: list[int] = field(default_factory=list)
-    seconds: float = 0.0
-    device: str | None = None
-    precision: str | None = None
-    model: dict[str, Any] | None = None
-    reblur_db: float | None = None
-    exit_code: int = 0
-
-
-@dataclass(frozen=True)
-class Job:
-    """What is asked for, the same for every input; `folder` is to be made for the outputs."""
-
-    fps: float
-    order: Order
-    loop: int
-    middle: "Tensor | None"
-    overwrite: bool
-    folder: Path | None
-
-
-Photos = Annotated[list[Path], typer.Argument(help="Blurry photos.", metavar="PHOTO")]
+Photos = Annotated[
+    list[str], typer.Argument(help="Blurry photos, folders, or patterns.", metavar="PHOTO")
+]
 Output = Annotated[
     str | None,
     typer.Option(
@@ -75,6 +35,10 @@ Output = Annotated[
         metavar="OUT",
         help=".mp4, .gif, .webp, or a folder for PNG; of several photos, one for their clips.",
     ),
+]
+Kind = Annotated[
+    Format | None,
+    typer.Option("--format", "-f", help="Kind of clip where -o names a folder or nothing."),
 ]
 Fps = Annotated[float, typer.Option(help="Frames a second.", min=0.1, max=240)]
 Loop = Annotated[
@@ -88,144 +52,200 @@ Middle = Annotated[
 def command(
     photos: Photos,
     output: Output = None,
+    kind: Kind = None,
     fps: Fps = 10.0,
     order: Annotated[Order, typer.Option(help="Direction of time.")] = Order.FORWARD,
     loop: Loop = 0,
     middle: Middle = None,
+    frames: options.Frames = 7,
+    compare: showing.Side = None,
+    filmstrip: showing.Filmstrip = None,
+    html: showing.Html = None,
+    heat: showing.Heat = None,
+    strip_metadata: showing.Strip = False,
+    keep_gps: showing.Gps = False,
     model: options.Model = "b2v",
     weights: options.Weights = None,
     device: options.Device = "auto",
     precision: options.Precision = "auto",
+    max_memory: options.MaxMemory = None,
     overwrite: options.Overwrite = False,
+    recursive: options.Recursive = False,
+    skip_existing: options.SkipExisting = False,
+    dry_run: options.DryRun = False,
+    fail_fast: options.FailFast = False,
+    shard: options.Shard = None,
     as_json: options.Json = False,
     quiet: options.Quiet = False,
 ) -> None:
     """Turn blurry photos into clips of seven sharp frames.
 
-    Without -o, photo.jpg becomes photo_b2v.mp4 beside it. Example:
-    b2v extract photo.jpg -o clip.gif --order boomerang
+    Without -o, photo.jpg becomes photo_b2v.mp4 beside it. Of a folder, its pictures are taken,
+    and below -o the clips lie as the pictures do below the folder; what b2v made, what is
+    hidden and what lies behind links to folders is passed over.
     """
+    from b2v.batch import is_several
+
+    shown = showing.Showing(
+        compare=compare,
+        filmstrip=filmstrip,
+        html=html,
+        heat=heat,
+        strip_metadata=strip_metadata,
+        keep_gps=keep_gps,
+        several=is_several(photos),
+    )
+    handling = Handling(
+        recursive=recursive,
+        overwrite=overwrite,
+        skip_existing=skip_existing,
+        dry_run=dry_run,
+        fail_fast=fail_fast,
+        shard=shard,
+    )
+    results, folder = _plan(photos, output, kind, handling)
+    most, sharp = options.parse_bytes(max_memory), _read_middle(middle, photos)
+    job = Job(fps, order, loop, sharp, overwrite, folder, frames, shown, most, quiet)
+    _refuse(results, job, [middle] if middle else [])
+    if dry_run:
+        batches.show_plan(results, as_json=as_json)
+    else:
+        loading = partial(load, model, weights, device, precision)
+        _run(results, handling, job, loading, as_json=as_json, quiet=quiet)
+    batches.finish(results, handling, quiet=quiet)
+
+
+def load(
+    model: str, weights: Path | None, device: str, precision: str
+) -> tuple["LoadedModel", "Runtime"]:
+    """Load a network, and choose what it runs on."""
+    from b2v.inference import settle
     from b2v.runtime import choose, keep_large_blocks
     from b2v.weights import load_model
 
-    results = _plan(photos, output)
-    folder = Path(output) if output and len(photos) > 1 else None
-    job = Job(fps, order, loop, _read_middle(middle, photos), overwrite, folder)
-    _refuse(results, job, [*photos, *([middle] if middle else [])])
-    if any(not result.error for result in results):
-        keep_large_blocks()
-        runtime = choose(device, precision)
-        loaded = load_model(model, weights=weights)
-    for result in results:
-        if not result.error:
+    keep_large_blocks()
+    runtime, loaded = choose(device, precision), load_model(model, weights=weights)
+    return loaded, settle(runtime, loaded)
+
+
+def _run(
+    results: Sequence[Result],
+    handling: Handling,
+    job: Job,
+    loading: Callable[[], tuple["LoadedModel", "Runtime"]],
+    *,
+    as_json: bool,
+    quiet: bool,
+) -> None:
+    """Do what is left to be done, and say of each how it went."""
+    loaded, runtime = loading() if batches.to_do(results, handling) else (None, None)
+    for result in batches.in_turn(results, handling):
+        if loaded and runtime and not result.error and not result.skipped:
             with options.noting(result), options.busy(f"{result.input} ...", quiet=quiet):
-                _extract(loaded, runtime, job, result)
-        _show(result, as_json=as_json, quiet=quiet)
-    if codes := [result.exit_code for result in results if not result.ok]:
-        raise typer.Exit(PARTLY_FAILED if len(codes) < len(results) else codes[0])
+                extract_one(loaded, runtime, job, result)
+        show(result, as_json=as_json, quiet=quiet)
 
 
-def _plan(photos: Sequence[Path], output: str | None) -> list[Result]:
+def _plan(
+    photos: Sequence[str], output: str | None, kind: Format | None, handling: Handling
+) -> tuple[list[Result], Path | None]:
     """Pair every photo with the file or folder that its clip goes to."""
-    names = [f"{photo.stem}_b2v.mp4" for photo in photos]
-    if output is None:
-        targets = [str(photo.parent / name) for photo, name in zip(photos, names, strict=True)]
-    elif len(photos) == 1:
-        targets = [output]
-    elif Path(output).is_dir() or output.endswith(FOLDER_ENDS) or not Path(output).suffix:
-        targets = [str(Path(output) / name) for name in names]
-    else:
-        raise UsageError(f"{output}: one file for {len(photos)} photos; name a folder with -o")
-    taken: dict[str, Path] = {}
-    for photo, target in zip(photos, targets, strict=True):
-        other = taken.setdefault(os.path.realpath(target), photo)
-        if other is not photo:
-            raise UsageError(f"{target}: {other} and {photo} would both go there; run them apart")
-    return [Result(str(photo), target) for photo, target in zip(photos, targets, strict=True)]
+    from b2v.batch import safe_name
+    from b2v.media.suffixes import PHOTOS
+
+    suffix = "" if kind is Format.PNG else f".{(kind or Format.MP4).value}"
+    results, folder = batches.plan(
+        photos,
+        output,
+        PHOTOS,
+        lambda photo: f"{safe_name(photo.stem)}_b2v{suffix}",
+        handling,
+        Result,
+        inside=kind is not None,
+    )
+    if kind and output and folder is None and Path(output).suffix.lower() != suffix:
+        raise UsageError(f"{output}: is not {kind.value}; leave out --format, or name a folder")
+    return results, folder
 
 
-def _read_middle(middle: Path | None, photos: Sequence[Path]) -> "Tensor | None":
+def _read_middle(middle: Path | None, photos: Sequence[str]) -> "Tensor | None":
+    from b2v.batch import is_several
     from b2v.media import read_photo
 
     if middle is None:
         return None
-    if len(photos) > 1:
+    if is_several(photos):
         raise UsageError("--middle is the middle frame of one photo; give one photo with it")
     return read_photo(middle).on_white()
 
 
-def _refuse(results: Sequence[Result], job: Job, inputs: Sequence[Path]) -> None:
+def _refuse(results: Sequence[Result], job: Job, more: Sequence[Path]) -> None:
     """Find out before any work which outputs cannot be written, and note it there.
 
-    Raises what stands against the request as a whole.
+    `more` are files that are read beside the photos.
     """
+    from b2v.batch import check_folders
     from b2v.media import check_target
 
-    if job.folder is not None and not job.folder.is_dir():
-        check_target(f"{job.folder}{os.sep}", overwrite=False)
-        return
     for result in results:
+        if result.error or result.skipped:
+            continue
         with options.noting(result):
-            check_target(result.output, overwrite=job.overwrite, inputs=inputs, fps=job.fps)
-            if job.loop > MAX_MP4_LOOPS and _is_mp4(result):
+            target, inputs = Path(result.output), [Path(result.input), *more]
+            if job.folder is None or target.parent.is_dir():
+                check_target(result.output, overwrite=job.overwrite, inputs=inputs, fps=job.fps)
+            else:
+                there = check_folders(job.folder, target)
+                check_target(there / target.name, overwrite=True, fps=job.fps)
+            if job.loop > MAX_MP4_LOOPS and is_mp4(result):
                 raise UsageError(
                     f"{result.output}: an MP4 can be repeated {MAX_MP4_LOOPS} times at most;"
                     " lower --loop, or write .gif or .webp"
                 )
+    job.showing.check(results, overwrite=job.overwrite)
 
 
-def _extract(loaded: "LoadedModel", runtime: "Runtime", job: Job, result: Result) -> None:
-    """Do one photo and note in `result` what came of it."""
+def extract_one(
+    loaded: "LoadedModel", runtime: "Runtime", job: Job, result: Result
+) -> tuple["Tensor", "Tensor"]:
+    """Do one photo and note in `result` what came of it; return its frames, and the photo."""
+    from b2v.frames import FRAMES, inner
     from b2v.inference import restore
-    from b2v.media import Clip, read_photo
+    from b2v.media import read_photo
     from b2v.metrics import psnr, reblur
 
     started = time.monotonic()
     result.device, result.precision = str(runtime.device), runtime.precision
     result.model = {"name": loaded.name, "sha256": loaded.sha256, "licence": loaded.licence}
-    blurry = read_photo(result.input).on_white()
-    frames = restore(runtime.place(loaded.net), blurry, runtime, middle=job.middle)
-    result.reblur_db = round(min(float(psnr(reblur(frames), blurry)), MAX_DB), 2)
-    played = _arrange(frames, job.order)
-    if _is_mp4(result):
-        played = played.repeat(max(1, job.loop), 1, 1, 1)
-    if job.folder is not None:
-        job.folder.mkdir(exist_ok=True)
-    Clip(played, job.fps).save(result.output, overwrite=job.overwrite, loop=job.loop)
-    result.frames, result.size = len(played), [frames.shape[3], frames.shape[2]]
+    photo = read_photo(result.input)
+    blurry, tags = photo.on_white(), job.showing.tags_for(result.input, loaded)
+    note_on_photo(photo, result, played=job.fps)
+    net, count = runtime.place(loaded.net), max(job.frames, FRAMES)  # seven explain the photo
+    _announce(net, blurry, runtime, job, result)
+    frames = restore(
+        net, blurry, runtime, middle=job.middle, frames=count, max_memory=job.max_memory
+    )
+    result.reblur_db = round(min(float(psnr(reblur(inner(frames)), blurry)), MAX_DB), 2)
+    result.provenance = tags.provenance.as_dict() if tags.provenance else None
+    write(frames, photo, blurry, tags, job, result)
     result.ok, result.seconds = True, round(time.monotonic() - started, 3)
+    return frames, blurry
 
 
-def _arrange(frames: "Tensor", order: Order) -> "Tensor":
-    """Put seven frames into the order they are played in; a boomerang has twelve."""
-    import torch
+def _announce(
+    net: "Extractor", blurry: "Tensor", runtime: "Runtime", job: Job, result: Result
+) -> None:
+    """Refuse what cannot be written or does not fit, and say what takes more than a while."""
+    from b2v.inference import plan_for, seconds_for
+    from b2v.media.limits import check_size
 
-    if order is Order.REVERSE:
-        return frames.flip(0)
-    if order is Order.BOOMERANG:
-        return torch.cat([frames, frames[1:-1].flip(0)])
-    return frames
-
-
-def _is_mp4(result: Result) -> bool:
-    return result.output.lower().endswith(".mp4")
-
-
-def _show(result: Result, *, as_json: bool, quiet: bool) -> None:
-    """Print the path, or the JSON object, of one result; say how it went."""
-    if as_json:
-        plain = asdict(result)
-        del plain["exit_code"]
-        typer.echo(json.dumps(plain))
-    elif result.ok:
-        typer.echo(result.output)
-    if result.error:
-        options.note(f"b2v: {result.error}")
-    elif not as_json and result.model:
+    height, width = blurry.shape[1:]
+    check_size(result.output, height, width)
+    plan = plan_for(net, height, width, runtime, frames=job.frames, max_memory=job.max_memory)
+    seconds = seconds_for(net, height, width, runtime)
+    if seconds > LONG:
         options.note(
-            f"{options.one_line(result.input)}: {result.frames} frames of "
-            f"{result.size[0]}x{result.size[1]} in {result.seconds:.1f} s "
-            f"({result.device} {result.precision}, {result.model['name']}); "
-            f"they explain the photo to {result.reblur_db:.1f} dB",
-            quiet=quiet,
+            f"{options.one_line(result.input)}: {width}x{height} pixels will take about "
+            f"{seconds:.0f} s and {plan.peak / 1e9:.1f} GB ({runtime})",
+            quiet=job.quiet,
         )

@@ -1,5 +1,6 @@
 """Options and output that several commands share."""
 
+import re
 import sys
 import time
 from collections.abc import Iterator
@@ -11,7 +12,10 @@ import typer
 from rich.console import Console
 from rich.text import Text
 
-from b2v.errors import B2VError
+from b2v.errors import B2VError, UsageError
+
+COUNTS = (5, 7, 9, 11, 13)
+"""`b2v.frames.COUNTS`, without the second that it takes to import torch."""
 
 Model = Annotated[
     str, typer.Option("--model", "-m", help="Name of the weights; see `b2v weights list`.")
@@ -20,11 +24,76 @@ Weights = Annotated[
     Path | None,
     typer.Option(help="Take weights from this folder, or one network from this .safetensors."),
 ]
+
+
+def _count(frames: int) -> int:
+    if frames not in COUNTS:
+        raise UsageError(f"--frames {frames}: expected {', '.join(map(str, COUNTS))}")
+    return frames
+
+
+Frames = Annotated[
+    int,
+    typer.Option(
+        callback=_count,
+        help="Frames of each picture: 5, 7, 9, 11 or 13; more than 7 reach beyond the exposure.",
+    ),
+]
 Device = Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:N or mps.")]
 Precision = Annotated[str, typer.Option(help="auto, fp32, bf16 or fp16.")]
+MaxMemory = Annotated[
+    str | None,
+    typer.Option(
+        metavar="SIZE", help="Memory to keep within, such as 6G; 60 % of the free without."
+    ),
+]
 Json = Annotated[bool, typer.Option("--json", help="Print results as JSON.")]
 Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="No progress; errors still show.")]
 Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace outputs that exist.")]
+SEVERAL = "Several inputs"
+"""Heading of the options below in the help."""
+Recursive = Annotated[
+    bool,
+    typer.Option(
+        "--recursive",
+        "-r",
+        help="Look into the folders in a folder, too.",
+        rich_help_panel=SEVERAL,
+    ),
+]
+SkipExisting = Annotated[
+    bool,
+    typer.Option("--skip-existing", help="Leave outputs that exist.", rich_help_panel=SEVERAL),
+]
+DryRun = Annotated[
+    bool,
+    typer.Option(
+        "--dry-run", "-n", help="Print input -> output; write nothing.", rich_help_panel=SEVERAL
+    ),
+]
+FailFast = Annotated[
+    bool,
+    typer.Option("--fail-fast", help="Stop at the first that fails.", rich_help_panel=SEVERAL),
+]
+Shard = Annotated[
+    str | None,
+    typer.Option(
+        metavar="I/N",
+        help="Of N equal parts of the list, do the I-th; I counts from 1.",
+        rich_help_panel=SEVERAL,
+    ),
+]
+
+
+def parse_bytes(text: str | None) -> float | None:
+    """Read a size such as 6G, 1.5GiB or 800M as bytes; None for None. Raises UsageError."""
+    if text is None:
+        return None
+    match = re.fullmatch(r"(\d{1,9}(?:\.\d{1,9})?)\s*([MG])(i?)B?", text.strip(), re.IGNORECASE)
+    if match is None:
+        raise UsageError(f"--max-memory {text}: expected a size such as 6G, 6GiB or 800M")
+    number, unit, binary = match.groups()
+    return float(number) * (1024 if binary else 1000) ** (2 if unit in "mM" else 3)
 
 
 def one_line(text: object) -> str:

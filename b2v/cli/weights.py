@@ -13,17 +13,20 @@ from rich.table import Table
 from rich.text import Text
 
 from b2v.cli import options
-from b2v.errors import WeightsError
+from b2v.cli.manual import examples
+from b2v.errors import UsageError, WeightsError
 
 if TYPE_CHECKING:
     from b2v.weights import ModelInfo, Progress
 
 MB = 1e6
 
-app = typer.Typer(help="List, check, download and import weights.", no_args_is_help=True)
+app = typer.Typer(
+    help="List, check, download, import, publish and remove weights.", no_args_is_help=True
+)
 
 
-@app.command("list")
+@app.command("list", epilog=examples("weights list"))
 def list_command(as_json: options.Json = False) -> None:
     """List the models that can be named with -m, in the order in which they are looked for."""
     from b2v.weights import list_models
@@ -49,7 +52,7 @@ def _state(model: "ModelInfo") -> str:
     return f"{state} (another {model.name} is found before)" if model.shadowed else state
 
 
-@app.command("path")
+@app.command("path", epilog=examples("weights path"))
 def path_command(
     name: Annotated[str, typer.Argument(help="Name of a model.", metavar="NAME")],
     role: Annotated[
@@ -66,7 +69,7 @@ def path_command(
     typer.echo(path)
 
 
-@app.command("verify")
+@app.command("verify", epilog=examples("weights verify"))
 def verify_command(
     name: Annotated[
         str | None, typer.Argument(help="Name of a model; all without.", metavar="NAME")
@@ -97,7 +100,7 @@ def verify_command(
         raise WeightsError(f"{wrong} wrong; install b2v again, or download or import the weights")
 
 
-@app.command("download")
+@app.command("download", epilog=examples("weights download"))
 def download_command(
     name: Annotated[
         str,
@@ -124,7 +127,7 @@ def download_command(
         options.note(f"use it by: b2v extract PHOTO --weights {paths[0]}", quiet=quiet)
 
 
-@app.command("import")
+@app.command("import", epilog=examples("weights import"))
 def import_command(
     files: Annotated[
         list[Path], typer.Argument(help="The authors' .pth files, one to four.", metavar="FILE")
@@ -145,6 +148,75 @@ def import_command(
         typer.echo(path)
     where = "" if output is None else f" --weights {folder}"
     options.note(_next_step(written[-1], where), quiet=quiet)
+
+
+@app.command("du", epilog=examples("weights du"))
+def du_command(as_json: options.Json = False) -> None:
+    """Show what weights take on the disk, folder by folder."""
+    from b2v.weights import disk_use
+
+    rows = disk_use()
+    if as_json:
+        typer.echo(json.dumps([asdict(row) for row in rows], default=str))
+        return
+    for row in rows:
+        files = f"{row.files} file{'s' if row.files > 1 else ''}"
+        typer.echo(f"{row.bytes / MB:8.1f} MB  {row.where:12}{files:>9}  {row.folder}")
+    typer.echo(f"{sum(row.bytes for row in rows) / MB:8.1f} MB  in all")
+
+
+@app.command("rm", epilog=examples("weights rm"))
+def rm_command(
+    name: Annotated[
+        str, typer.Argument(help="Name of a model, or its hf:// address.", metavar="NAME")
+    ],
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", "-n", help="Print the files; delete nothing.")
+    ] = False,
+    quiet: options.Quiet = False,
+) -> None:
+    """Delete what was downloaded of a model, and print the files that are gone.
+
+    The shipped weights, those you imported and those of B2V_WEIGHTS_DIR stay.
+    """
+    from b2v.weights import downloaded, remove
+
+    freed = sum(path.stat().st_size for path in downloaded(name))
+    for path in downloaded(name) if dry_run else remove(name):
+        typer.echo(path)
+    options.note(f"{freed / MB:.1f} MB {'would be ' if dry_run else ''}freed", quiet=quiet)
+
+
+@app.command("publish", epilog=examples("weights publish"))
+def publish_command(
+    name: Annotated[
+        str, typer.Argument(help="Name of a model, or path of its card.", metavar="NAME")
+    ],
+    repo: Annotated[str, typer.Argument(help="owner/name on the hub.", metavar="REPO")],
+    output: Annotated[
+        Path | None,
+        typer.Option("--output", "-o", help="Only write what would go there into this folder."),
+    ] = None,
+    private: Annotated[bool, typer.Option("--private", help="Make a private repository.")] = False,
+    quiet: options.Quiet = False,
+) -> None:
+    """Upload a model to the Hugging Face Hub, and print its address.
+
+    Networks, card, licence and a page made of the card go up in one commit. HF_TOKEN must be a
+    token that may write; HF_ENDPOINT, HTTPS_PROXY and NO_PROXY are respected.
+    """
+    from b2v.weights import publish, stage
+
+    if output is None:
+        address = publish(name, repo, private=private)
+        typer.echo(address)
+        options.note(f"others get it by: b2v weights download {address}", quiet=quiet)
+        return
+    if output.exists():
+        raise UsageError(f"{output}: exists already; name a new folder")
+    stage(name, repo, output)
+    for path in sorted(output.iterdir()):
+        typer.echo(path)
 
 
 def _next_step(card: Path, where: str) -> str:

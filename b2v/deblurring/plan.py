@@ -1,19 +1,17 @@
-"""What is asked for, which output each video goes to, and whether it can go there."""
+"""What is asked for, what the output of a video is called, and whether it can be written."""
 
-import os
 from collections.abc import Sequence
-from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
+from b2v.batch import safe_name
 from b2v.errors import UsageError
-from b2v.media import check_target, check_video_target, choose_codec
+from b2v.media import check_video_target, choose_codec
 from b2v.media.pipe import PIPE
 from b2v.media.segments import left_over
 from b2v.media.writer import CODECS, LIVE, TARGETS
 
-FOLDER_ENDS = ("/", os.sep)
 LIKE_MP4 = (".m4v", ".3gp", ".3g2", ".qt", ".f4v", ".gif", ".apng", ".y4m", ".h264", ".hevc")
 """Kinds of file that are not written, and of which an MP4 can hold all there is."""
 
@@ -36,69 +34,18 @@ class Settings:
     resume: bool = False
     keep_partial: bool = False
     keep_gps: bool = False
+    strip_metadata: bool = False
     overwrite: bool = False
 
 
-def pair(
-    videos: Sequence[str], output: str | None, codec: str | None = None
-) -> tuple[list[tuple[str, str]], Path | None]:
-    """Pair every video with its output.
-
-    Args:
-        videos: what is to be restored, `-` for standard input.
-        output: a file, `-`, a folder, or None for a file beside each video.
-        codec: of the outputs; None for the usual one.
-
-    Returns:
-        Pairs of input and output, and the folder that is to be made for the outputs, if any.
-
-    Raises:
-        UsageError: two videos would go to one place, or one to nowhere.
-        MediaError: the folder cannot be made.
-
-    """
-    folder = _folder(videos, output)
-    pairs: list[tuple[str, str]] = []
-    taken: dict[str, int] = {}
-    for number, video in enumerate(videos):
-        target = str(output)
-        if output is None or folder is not None:
-            beside = Path(video).parent if folder is None else folder
-            target = str(beside / default_name(Path(video), codec))
-        other = taken.setdefault(os.path.realpath(target), number)
-        if other != number:
-            both = f"{videos[other]} and {video} would both go there"
-            raise UsageError(f"{target}: {both}; run them apart")
-        pairs.append((video, target))
-    if folder is None or folder.is_dir():
-        return pairs, None
-    check_target(f"{folder}{os.sep}", overwrite=False)
-    return pairs, folder
-
-
-def _folder(videos: Sequence[str], output: str | None) -> Path | None:
-    """Name the folder that the outputs go to, if it is one that `output` says."""
-    several, folder = len(videos) > 1, None
-    if output is not None and output != PIPE:
-        is_folder = output.endswith(FOLDER_ENDS)
-        with suppress(OSError):  # a name that is too long is refused with the others
-            is_folder = is_folder or Path(output).is_dir()
-        folder = Path(output) if is_folder or (several and not Path(output).suffix) else None
-    if several and output is not None and folder is None:
-        raise UsageError(f"{output}: one file for {len(videos)} videos; name a folder with -o")
-    if PIPE in videos and (output is None or folder is not None):
-        raise UsageError("-: standard input has no name; say where to by -o FILE or -o -")
-    return folder
-
-
-def default_name(source: Path, codec: str | None = None) -> str:
+def default_name(source: Path, codec: str | None = None, what: str = "deblurred") -> str:
     """Name the restored video: `walk_deblurred.mp4`; .mkv holds what the source's suffix cannot."""
     suffix = source.suffix
     if suffix.lower() not in TARGETS:
         suffix = ".mp4" if suffix.lower() in LIKE_MP4 else ".mkv"
     if codec is not None and codec not in TARGETS[suffix.lower()]:
         suffix = ".mkv"
-    return f"{source.stem}_deblurred{suffix}"
+    return f"{safe_name(source.stem)}_{what}{suffix}"
 
 
 def check(

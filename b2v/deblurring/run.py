@@ -17,7 +17,6 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from b2v import __version__
 from b2v.deblurring.pipeline import Finished, Reading, Writing
 from b2v.deblurring.plan import Settings, codec_for
 from b2v.errors import MediaError, ShapeError, UsageError, WeightsError
@@ -35,6 +34,9 @@ from b2v.media import (
 from b2v.media.live import Y4MWriter
 from b2v.media.pipe import PIPE
 from b2v.media.segments import FRAMES_EACH
+from b2v.media.tags import Tags, beside_what_is_said
+from b2v.provenance import Provenance
+from b2v.show import beside
 from b2v.streaming import Deblurrer
 from b2v.weights import LoadedVideoModel, load_video_model
 from b2v.weights.resolve import find_model
@@ -153,7 +155,7 @@ class _Run:
         if self.given <= self.written:
             return
         if self.compare is not None:
-            pixels = torch.cat([blurry.pixels, pixels], dim=2 if self.compare == "side" else 1)
+            pixels = beside(blurry.pixels, pixels, self.compare)
         if state is None and self.each and self.given % self.each == 0:
             state = self.deblurrer.state_dict()
         self.writing.put(Finished(pixels, blurry.pts, blurry.duration, state))
@@ -210,13 +212,15 @@ def _put_together(
     """Make the file of its pieces and of what else the source has; return notes on what is lost."""
     if not isinstance(writer, SegmentWriter):
         return []
-    made = f"deblurred by b2v {__version__} with {model.name} {model.sha256[:12]}; an estimate"
+    made = Provenance(model=model.name, sha256=model.sha256, licence=model.licence)
+    said = {} if settings.strip_metadata else Tags(made).video()
     return finish(
         writer,
         None if source == PIPE else source,
         overwrite=settings.overwrite,
         keep_gps=settings.keep_gps,
-        metadata={} if "comment" in writer.info.tags else {"comment": made},
+        strip_metadata=settings.strip_metadata,
+        metadata=beside_what_is_said(said, writer.info.tags),
     )
 
 

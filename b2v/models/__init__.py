@@ -10,6 +10,7 @@ from typing import Any, cast
 from torch import nn
 
 from b2v.errors import B2VError
+from b2v.models.apart import Alone, Apart, ApartConfig, Pairs
 from b2v.models.cascade import (
     Cascade,
     JinMiddle,
@@ -19,13 +20,20 @@ from b2v.models.cascade import (
     JinSideConfig,
 )
 from b2v.models.dtb import DTB, DTBConfig
+from b2v.models.paths import Paths, PathsConfig
 from b2v.models.unet import UNet, UNetConfig
-from b2v.models.unroll import Unroll, UnrollConfig
+from b2v.models.unfold import Unfold
 
-Config = DTBConfig | JinMiddleConfig | JinSideConfig | UNetConfig | UnrollConfig
+Config = ApartConfig | DTBConfig | JinMiddleConfig | JinSideConfig | PathsConfig | UNetConfig
+
+Extractor = Apart | Cascade | Unfold
+"""Whatever gives the frames of one blurry picture."""
 
 ROLES = ("middle", "pair35", "pair26", "pair17")
 """What the four networks of a cascade do, in the order of the training stages 1 to 4."""
+
+UNFOLDING = ("middle", "paths", "sides")
+"""What the networks do that move the middle frame along paths, in training order."""
 
 SEVEN = "seven"
 """What a network does that gives all seven frames alone."""
@@ -33,7 +41,7 @@ SEVEN = "seven"
 VIDEO = "video"
 """What a network does that restores a video frame by frame."""
 
-ALL_ROLES = (*ROLES, SEVEN, VIDEO)
+ALL_ROLES = (*ROLES, *UNFOLDING[1:], SEVEN, VIDEO)
 """Whatever a network can be for."""
 
 _KINDS: dict[str, tuple[type[Config], type[nn.Module]]] = {
@@ -41,9 +49,16 @@ _KINDS: dict[str, tuple[type[Config], type[nn.Module]]] = {
     "jin-pair": (JinSideConfig, JinPair),
     "jin-side": (JinSideConfig, JinSide),
     "unet": (UNetConfig, UNet),
-    "unroll": (UnrollConfig, Unroll),
+    "paths": (PathsConfig, Paths),
     "dtb": (DTBConfig, DTB),
+    "apart": (ApartConfig, Apart),
+    "unet-alone": (UNetConfig, Alone),
 }
+
+
+MOST_BLOCKS, MOST_CHANNELS = 64, 4096
+"""Numbers in a config beyond these would take hours to build, or all memory."""
+_BLOCKS = ("blocks", "outer", "encoder_blocks", "decoder_blocks")
 
 
 @dataclass(frozen=True)
@@ -59,9 +74,13 @@ class Blueprint:
         if kind not in _KINDS:
             raise B2VError(f"unknown kind of network {kind!r}; known: {', '.join(_KINDS)}")
         try:
-            return cls(kind, _KINDS[kind][0](**cast("Any", _tuples(config))))
-        except (TypeError, ValueError) as error:
+            plan = cls(kind, _KINDS[kind][0](**cast("Any", _tuples(config))))
+            wrong = [key for key, value in config.items() if not _is_buildable(key, value)]
+        except (TypeError, ValueError, RecursionError) as error:
             raise B2VError(f"config of a {kind} network does not fit: {error}") from error
+        if wrong:
+            raise B2VError(f"config of a {kind} network is of no real one: {wrong[0]!r}")
+        return plan
 
     def describe(self) -> tuple[str, dict[str, Any]]:
         """Kind and config as plain values that JSON can hold."""
@@ -74,6 +93,7 @@ class Blueprint:
 
 
 MODELS: dict[str, dict[str, Blueprint]] = {
+    "apart": {SEVEN: Blueprint("apart", ApartConfig())},
     "b2v": {
         "middle": Blueprint("unet", UNetConfig(inputs=1)),
         "pair35": Blueprint("unet", UNetConfig(inputs=2, outputs=2)),
@@ -89,15 +109,27 @@ MODELS: dict[str, dict[str, Blueprint]] = {
         "pair26": Blueprint("jin-side", JinSideConfig(outer=2)),
         "pair17": Blueprint("jin-side", JinSideConfig(outer=2)),
     },
-    "unroll": {SEVEN: Blueprint("unroll", UnrollConfig())},
+    "pairs": {
+        "middle": Blueprint("unet", UNetConfig(inputs=1)),
+        "pair35": Blueprint("unet", UNetConfig(inputs=2, outputs=2)),
+        "pair26": Blueprint("unet", UNetConfig(inputs=2, outputs=2)),
+        "pair17": Blueprint("unet", UNetConfig(inputs=2, outputs=2)),
+    },
+    "unfold": {
+        "middle": Blueprint("unet", UNetConfig(inputs=1)),
+        "paths": Blueprint("paths", PathsConfig()),
+        "sides": Blueprint("unet", UNetConfig(inputs=3)),
+    },
 }
 """Blueprints of the networks of each model, by the model's name and the role, in training order."""
 
 
 def needed_roles(networks: Collection[str]) -> tuple[str, ...]:
-    """List the roles that a model is made of which has some networks: one alone, or four."""
+    """List the roles that a model is made of which has some networks."""
     if SEVEN in networks:
         return (SEVEN,)
+    if {*UNFOLDING[1:]} & {*networks}:
+        return UNFOLDING
     return (VIDEO,) if set(networks) == {VIDEO} else ROLES
 
 
@@ -106,11 +138,28 @@ def missing_roles(networks: Collection[str]) -> list[str]:
     return [role for role in needed_roles(networks) if role not in networks]
 
 
-def assemble(networks: Mapping[str, nn.Module]) -> "Cascade | Unroll":
-    """Make of networks by role what gives the seven frames: one of them alone, or four."""
+def assemble(networks: Mapping[str, nn.Module]) -> Extractor:
+    """Make of networks by role what gives the seven frames."""
     if SEVEN in networks:
-        return cast("Unroll", networks[SEVEN])
-    return Cascade(**{role: networks[role] for role in ROLES})
+        return cast("Apart", networks[SEVEN])
+    if "paths" in networks:
+        return Unfold(**{role: networks[role] for role in UNFOLDING})
+    kind = Pairs if gives_pair(networks["pair26"]) else Cascade
+    return kind(**{role: networks[role] for role in ROLES})
+
+
+def gives_pair(net: nn.Module) -> bool:
+    """Tell whether a side net gives both frames of its pair at once, from y and x4."""
+    return isinstance(net, JinPair) or (isinstance(net, UNet) and net.config.outputs == 2)
+
+
+def _is_buildable(key: str, value: object) -> bool:
+    """Tell whether a field of a config, from anywhere, is of a network that a machine can build."""
+    if isinstance(value, list | tuple):
+        return len(value) <= MOST_BLOCKS and all(_is_buildable(key, item) for item in value)
+    if isinstance(value, int) and not isinstance(value, bool):
+        return 0 <= value <= MOST_BLOCKS if key in _BLOCKS else 1 <= value <= MOST_CHANNELS
+    return True
 
 
 def _tuples(value: object) -> object:
@@ -126,12 +175,15 @@ __all__ = [
     "MODELS",
     "ROLES",
     "SEVEN",
+    "UNFOLDING",
     "VIDEO",
     "Blueprint",
     "Cascade",
     "Config",
-    "Unroll",
+    "Extractor",
+    "Unfold",
     "assemble",
+    "gives_pair",
     "missing_roles",
     "needed_roles",
 ]

@@ -9,8 +9,10 @@ are multiples of each network's `multiple`. Outputs are not clamped.
     middle(blurry) -> x4                    pair35(blurry, x4) -> (x3, x5)
     pair26(blurry, x4, x3) -> x2            pair17(blurry, x3, x2) -> x1
 
-so that 6 = pair26(blurry, x4, x5) and 7 = pair17(blurry, x5, x6). The paper's networks are
-below, smaller and faster ones in `b2v.models.unet`.
+so that 6 = pair26(blurry, x4, x5) and 7 = pair17(blurry, x5, x6). The outermost net can be
+used again and again: 0 = pair17(blurry, x2, x1) and 8 = pair17(blurry, x6, x7) lie just before
+and after the exposure. The paper's networks are below, smaller and faster ones in
+`b2v.models.unet`.
 """
 
 import math
@@ -21,6 +23,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from b2v.frames import FRAMES
 from b2v.models.blocks import (
     FusionBlock,
     ResidualBlock,
@@ -172,25 +175,32 @@ class Cascade(nn.Module):
         nets = (self.middle, self.pair35, self.pair26, self.pair17)
         return math.lcm(*(cast(int, net.multiple) for net in nets))
 
-    def forward(self, blurry: Tensor, middle: Tensor | None = None) -> Tensor:
-        """Estimate the seven frames in order of time.
+    def forward(
+        self, blurry: Tensor, middle: Tensor | None = None, *, frames: int = FRAMES
+    ) -> Tensor:
+        """Estimate the seven frames, or another odd number, in order of time.
 
         Args:
             blurry: [B, 3, H, W] in [0, 1], sides multiples of `multiple`.
             middle: sharp middle frame of the same shape to be used instead of the middle
                 net's own (Sec. 5.3; the paper's Fig. 5 shows how much rides on it).
+            frames: odd, three at least; with more than seven the outermost net goes on.
 
         Returns:
-            [B, 7, 3, H, W], not clamped.
+            [B, frames, 3, H, W], not clamped.
 
         """
         x4 = self.middle(blurry) if middle is None else middle
         x3, x5 = self.pair35(blurry, x4)
-        return torch.stack(
-            [*self.outward(blurry, x4, x3)[::-1], x4, *self.outward(blurry, x4, x5)], 1
-        )
+        before, after = (self.outward(blurry, x4, near, frames // 2) for near in (x3, x5))
+        return torch.stack([*before[::-1], x4, *after], 1)
 
-    def outward(self, blurry: Tensor, x4: Tensor, near: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """Go on from x4 and its neighbour to one end: (x3, x2, x1), or (x5, x6, x7)."""
-        far = self.pair26(blurry, x4, near)
-        return near, far, self.pair17(blurry, near, far)
+    def outward(
+        self, blurry: Tensor, x4: Tensor, near: Tensor, steps: int = 3
+    ) -> tuple[Tensor, ...]:
+        """Go on from x4 and its neighbour to one end: (x3, x2, x1), or (x5, x6, x7), or beyond."""
+        way = [x4, near]
+        while len(way) <= steps:
+            net = self.pair26 if len(way) == 2 else self.pair17
+            way.append(net(blurry, way[-2], way[-1]))
+        return tuple(way[1:])

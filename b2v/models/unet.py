@@ -4,7 +4,7 @@ Space-to-depth, residual blocks with ReLU on three scales, no normalisation, so 
 becomes depends on its neighbourhood alone. The last input is the base to which a residual is
 added, and the residual starts at zero: an untrained net returns its base.
 
-`Hourglass` is the body, from pictures to maps; `b2v.models.unroll` stands on it too.
+`Hourglass` is the body, from pictures to maps; others may stand on it too.
 """
 
 from dataclasses import dataclass
@@ -63,11 +63,11 @@ class Hourglass(nn.Module):
         fine, coarse = widths[:-1], widths[1:]
         pairs = list(zip(fine, coarse, strict=True))
         self.stem = nn.Conv2d(channels * shuffle**2, widths[0], 3, padding=1)
-        self.encoders = nn.ModuleList(map(_blocks, fine, blocks[:-1]))
+        self.encoders = nn.ModuleList(map(blocks_of, fine, blocks[:-1]))
         self.downs = nn.ModuleList(nn.Conv2d(a, b, 2, stride=2) for a, b in pairs)
-        self.bottom = _blocks(widths[-1], blocks[-1])
+        self.bottom = blocks_of(widths[-1], blocks[-1])
         self.ups = nn.ModuleList(nn.Conv2d(b, 4 * a, 1) for a, b in pairs)
-        self.decoders = nn.ModuleList(map(_blocks, fine, blocks[:-1]))
+        self.decoders = nn.ModuleList(map(blocks_of, fine, blocks[:-1]))
         self.head = nn.Conv2d(widths[0], maps * shuffle**2, 3, padding=1)
         nn.init.zeros_(self.head.weight)
         nn.init.zeros_(self.head.bias)  # type: ignore[arg-type]
@@ -90,7 +90,8 @@ class Hourglass(nn.Module):
     def adopt(self, other: "Hourglass") -> None:
         """Take over what fits of another net's weights: all of equal shape, and its stem.
 
-        Pictures that the other net does not know are not looked at to begin with.
+        Pictures that the other net does not know are not looked at to begin with; what it made
+        of those that this one does not know is left out.
         """
         mine = dict(self.named_parameters())
         for name, weight in other.named_parameters():
@@ -99,7 +100,8 @@ class Hourglass(nn.Module):
             if weight.shape == mine[name].shape:
                 mine[name].copy_(weight)
             elif name == "stem.weight" and weight.shape[0] == mine[name].shape[0]:
-                mine[name].zero_()[:, : weight.shape[1]] = weight
+                known = min(weight.shape[1], mine[name].shape[1])
+                mine[name].zero_()[:, :known] = weight[:, :known]
 
 
 class UNet(Hourglass):
@@ -122,5 +124,6 @@ class UNet(Hourglass):
         return frames if len(frames) > 1 else frames[0]
 
 
-def _blocks(channels: int, count: int) -> nn.Sequential:
+def blocks_of(channels: int, count: int) -> nn.Sequential:
+    """Make a row of residual blocks, [B, channels, h, w]."""
     return nn.Sequential(*(PlainBlock(channels=channels) for _ in range(count)))

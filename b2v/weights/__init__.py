@@ -18,11 +18,14 @@ from b2v.weights.inventory import (
     verify,
 )
 from b2v.weights.places import cache_dir, shipped_dir
+from b2v.weights.publish import publish, stage
 from b2v.weights.resolve import LoadedModel, LoadedVideoModel, load_model, load_video_model
+from b2v.weights.storage import DiskUse, disk_use, downloaded, remove
 
 __all__ = [
     "Card",
     "CardNetwork",
+    "DiskUse",
     "FileCheck",
     "Header",
     "LoadedModel",
@@ -32,7 +35,9 @@ __all__ = [
     "Progress",
     "cache_dir",
     "card_entry",
+    "disk_use",
     "download",
+    "downloaded",
     "file_name",
     "import_released",
     "inspect",
@@ -41,10 +46,13 @@ __all__ = [
     "load_network",
     "load_video_model",
     "path_of",
+    "publish",
     "read_card",
+    "remove",
     "save_network",
     "sha256_of",
     "shipped_dir",
+    "stage",
     "verify",
     "write_card",
 ]

@@ -6,12 +6,12 @@ it, or at the hub address that the card gives as its source.
 
 import json
 import re
-from contextlib import suppress
 from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
 from b2v.errors import B2VError, WeightsError
+from b2v.locks import alone, gone
 from b2v.models import ALL_ROLES, Blueprint
 from b2v.weights.files import SUFFIX, Header, inspect, sha256_of
 
@@ -97,13 +97,12 @@ def write_card(card: Card, folder: Path) -> Path:
     part = path.with_name(path.name + ".part")
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        part.write_text(json.dumps(plain, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
-        part.replace(path)
+        with alone(path, wait=True), gone(part):
+            text = json.dumps(plain, indent=2, ensure_ascii=False)
+            part.write_text(f"{text}\n", encoding="utf-8")
+            part.replace(path)
     except OSError as error:
         raise WeightsError(f"cannot write {path}: {error.strerror}") from error
-    finally:
-        with suppress(OSError):
-            part.unlink(missing_ok=True)
     return path
 
 
@@ -119,7 +118,7 @@ def read_card(path: Path) -> Card:
         plain = json.loads(path.read_text(encoding="utf-8"))
     except OSError as error:
         raise WeightsError(f"cannot read the card {path}: {error.strerror}") from error
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise WeightsError(f"the card {path} is not JSON: {error}; get it again") from error
     try:
         card = _parse(plain)

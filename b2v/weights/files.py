@@ -7,6 +7,8 @@ precision unless asked otherwise and always loaded as fp32.
 
 import hashlib
 import json
+import os
+import time
 from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass
@@ -20,11 +22,17 @@ from safetensors.torch import save
 from torch import Tensor, nn
 
 from b2v.errors import B2VError, WeightsError
+from b2v.locks import alone, gone
 from b2v.models import ALL_ROLES, Blueprint
+from b2v.weights.places import cache_dir
 
 FORMAT = 1
 """Version of the metadata; a reader refuses files of a later one."""
 SUFFIX = ".safetensors"
+RECORD = "records/verified.json"
+"""File in the cache folder that keeps the digests of files."""
+SETTLED = 2_000_000_000
+"""Nanoseconds after its last change from which a file's digest is kept."""
 _CHUNK = 1 << 20
 
 
@@ -140,14 +148,16 @@ def inspect(path: Path) -> Header:
         if role not in ALL_ROLES:
             raise B2VError(f"role {role!r}, expected one of {', '.join(ALL_ROLES)}")
         blueprint = Blueprint.parse(kind, config)
-    except (B2VError, ValueError, TypeError, KeyError, AttributeError) as error:
+    except (B2VError, ValueError, TypeError, LookupError, AttributeError, RecursionError) as error:
         reason = f"missing {error}" if isinstance(error, KeyError) else str(error)
         raise WeightsError(f"{path}: its description cannot be used: {reason}") from error
     return Header(role, blueprint, note)
 
 
-def sha256_of(path: Path) -> str:
-    """Hash a file, once per size and time of change: 20 MB take about 20 ms.
+def sha256_of(path: Path, *, anew: bool = False) -> str:
+    """Hash a file, once as long as nobody touches it; `anew` takes no earlier result.
+
+    Results are kept in the cache folder, with the file's size, number and times of change.
 
     Raises:
         WeightsError: The file cannot be read.
@@ -155,13 +165,38 @@ def sha256_of(path: Path) -> str:
     """
     try:
         stat = path.stat()
-        return _digest(path.absolute(), stat.st_size, stat.st_mtime_ns)
+        of = [stat.st_size, stat.st_ino, stat.st_mtime_ns, stat.st_ctime_ns]
+        if anew:
+            return _digest(path)
+        return _kept_digest(path.resolve(), cache_dir() / RECORD, tuple(of))
     except OSError as error:
         raise _unreadable(path, error) from error
 
 
 @lru_cache(maxsize=256)
-def _digest(path: Path, _size: int, _mtime_ns: int) -> str:
+def _kept_digest(path: Path, record: Path, of: tuple[int, ...]) -> str:
+    """Look a digest up in the record, or work it out and add it there."""
+    known = _read_record(record)
+    entry = known.get(str(path))
+    if isinstance(entry, list) and entry[:-1] == list(of) and isinstance(entry[-1], str):
+        return entry[-1]
+    digest = _digest(path)
+    if time.time_ns() - max(of[2:]) > SETTLED:  # a clock that is coarse could miss a change
+        part = record.with_name(f"{record.name}.{os.getpid()}.part")
+        with suppress(OSError):
+            record.parent.mkdir(parents=True, exist_ok=True)
+            part.write_text(json.dumps(_read_record(record) | {str(path): [*of, digest]}))
+            part.replace(record)
+    return digest
+
+
+def _read_record(record: Path) -> dict[str, Any]:
+    with suppress(OSError, ValueError, TypeError):
+        return dict(json.loads(record.read_text()))
+    return {}
+
+
+def _digest(path: Path) -> str:
     digest = hashlib.sha256()
     with path.open("rb") as file:
         while chunk := file.read(_CHUNK):
@@ -173,13 +208,11 @@ def _write(stored: dict[str, Tensor], metadata: dict[str, str], path: Path) -> N
     part = path.with_name(path.name + ".part")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        part.write_bytes(save(stored, metadata))  # save_file() would let only its owner read it
-        part.replace(path)
+        with alone(path, wait=True), gone(part):
+            part.write_bytes(save(stored, metadata))  # save_file() would let only its owner read it
+            part.replace(path)
     except (OSError, SafetensorError) as error:
         raise WeightsError(f"cannot write {path}: {error}; choose another folder") from error
-    finally:
-        with suppress(OSError):
-            part.unlink(missing_ok=True)
 
 
 def _plain(tensor: Tensor, dtype: torch.dtype) -> Tensor:

@@ -4,6 +4,8 @@ The metadata, the session, its offline switch, endpoint (`HF_ENDPOINT`) and toke
 huggingface_hub. The transfer is ours: `hf_hub_download` checks the size but not the sha256,
 throws away what a cut transfer had brought, and writes in pieces of 10 MB, which is more
 than most of our files. Here each piece lands in a `.part` file that the next run goes on from.
+Where no byte comes for `HF_HUB_DOWNLOAD_TIMEOUT` seconds (10), the connection is given up and
+another one goes on, after a wait that grows as long as nothing comes.
 """
 
 import errno
@@ -14,16 +16,22 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from b2v.errors import UsageError, WeightsError
 from b2v.weights.files import sha256_of
 from b2v.weights.places import cache_dir, hub_dir
 
+if TYPE_CHECKING:
+    import huggingface_hub
+
 Progress = Callable[[str, int, int | None], None]
 """Called with the file's name, the bytes that are here, and the bytes there will be."""
 
-PAUSES_S = (0.5, 2.0)
-"""Waits before another try when a try has brought nothing."""
+PAUSES_S = (0.5, 2.0, 5.0, 10.0)
+"""Waits before another try, each when the try before has brought nothing; then it is over."""
+BUSY = (429, 500, 502, 503, 504)
+"""Answers of a server that may give the file a little later."""
 _ADDRESS = re.compile(r"hf://(?P<repo>[\w.-]+/[\w.-]+)(?:@(?P<revision>[\w.-]+))?/(?P<file>[^@]+)")
 _SHA256 = re.compile(r"[0-9a-f]{64}")
 
@@ -100,7 +108,7 @@ def fetch(address: Address, *, sha256: str = "", progress: Progress | None = Non
             if not _is_here(path, sha256):
                 _bring(address, sha256, progress, transport_error)
     except (OSError, transport_error) as error:
-        raise WeightsError(f"cannot download {address}: {_reason(error)}") from error
+        raise WeightsError(f"cannot download {address}: {explain(error)}") from error
     return path
 
 
@@ -112,12 +120,12 @@ def _bring(
     address: Address, sha256: str, progress: Progress | None, transport_error: type[Exception]
 ) -> None:
     """Transfer the file to a `.part` beside its place, verify it, rename it."""
-    from huggingface_hub import get_hf_file_metadata, hf_hub_url
+    from huggingface_hub import hf_hub_url
 
     # Read here, because huggingface_hub reads it only once, when it is imported.
     endpoint = os.environ.get("HF_ENDPOINT", "").rstrip("/") or None
     url = hf_hub_url(address.repo, address.file, revision=address.revision, endpoint=endpoint)
-    metadata = get_hf_file_metadata(url, library_name="b2v", endpoint=endpoint)
+    metadata = _ask(url, endpoint, transport_error)
     if metadata.commit_hash is None or metadata.etag is None:
         raise WeightsError(
             f"cannot download {address}: {url} does not answer as a hub does;"
@@ -138,6 +146,26 @@ def _bring(
             " try again, and if it stays so, do not use this source"
         )
     part.replace(address.path)
+
+
+def _ask(
+    url: str, endpoint: str | None, transport_error: type[Exception]
+) -> "huggingface_hub.HfFileMetadata":
+    """Ask for the size and hash of a file, again after a wait where the hub is busy or slow."""
+    from huggingface_hub import get_hf_file_metadata
+
+    pauses = iter(PAUSES_S)
+    while True:
+        try:
+            return get_hf_file_metadata(url, library_name="b2v", endpoint=endpoint)
+        except transport_error as error:
+            answer = getattr(error, "response", None)
+            slow = "Timeout" in type(error).__name__
+            passes = slow if answer is None else answer.status_code in BUSY
+            pause = next(pauses, None) if passes else None
+            if pause is None:
+                raise
+            time.sleep(pause)
 
 
 def _transfer(
@@ -164,16 +192,20 @@ def _transfer(
             if size is None or part.stat().st_size >= size:
                 return
             error: Exception = ConnectionError("the transfer ended early")
-        except transport_error as caught:
-            if getattr(caught, "response", None) is not None:  # the hub has answered: a refusal
+        except transport_error as caught:  # also where no byte came for the time limit
+            answer = getattr(caught, "response", None)
+            if answer is not None and answer.status_code not in BUSY:
                 raise
             error = caught
         done = part.stat().st_size
         if done > before:
             pauses = iter(PAUSES_S)
+            time.sleep(PAUSES_S[0])
             continue
         pause = next(pauses, None)
         if pause is None:
+            if getattr(error, "response", None) is not None:
+                raise error
             raise ConnectionError(f"cut off at {done:,} of {size or 0:,} bytes") from error
         time.sleep(pause)
 
@@ -199,8 +231,11 @@ def _append(url: str, part: Path, size: int | None, progress: Progress | None) -
                     progress(part.name.rsplit(".", 2)[0], file.tell(), size)
 
 
-def _reason(error: Exception) -> str:
-    """Say what went wrong and what to do about it, in one line."""
+def explain(error: Exception, *, kept: bool = True) -> str:
+    """Say what went wrong and what to do about it, in one line.
+
+    `kept` says that what has been transferred so far is there for the next time.
+    """
     from huggingface_hub import errors
 
     response = getattr(error, "response", None)
@@ -216,6 +251,8 @@ def _reason(error: Exception) -> str:
         return "the repository has no such revision; check the part after @"
     if isinstance(error, errors.EntryNotFoundError):
         return "the repository has no such file at this revision; check the name"
+    if response is not None and response.status_code in (401, 403):
+        return f"the hub refuses ({response.status_code}); set HF_TOKEN to a token that may do this"
     if response is not None:
         return f"the hub answered {response.status_code}; try again later"
     if isinstance(error, OSError) and error.errno == errno.ENOSPC:
@@ -223,4 +260,5 @@ def _reason(error: Exception) -> str:
     if isinstance(error, OSError) and error.errno in (errno.EACCES, errno.EROFS, errno.ENOTDIR):
         return f"{cache_dir()} cannot be written; set B2V_CACHE to another folder"
     text = " ".join(str(error).split()) or type(error).__name__
-    return f"{text}; check the connection and try again, what has come is kept"
+    said = ", what has come is kept" if kept else ""
+    return f"{text}; check the connection and try again{said}"

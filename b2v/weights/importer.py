@@ -7,7 +7,10 @@ dropped by their names, and everything else must fit to the last key.
 """
 
 import re
+import warnings
+import zipfile
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -16,11 +19,14 @@ import torch
 from torch import Tensor
 
 from b2v.errors import UsageError, WeightsError
+from b2v.locks import alone
 from b2v.models import MODELS, Blueprint
 from b2v.weights.cards import Card, CardNetwork, card_entry, file_name, read_card, write_card
 from b2v.weights.files import save_network, sha256_of
 
 MODEL = "jin2018"
+MOST_UNPACKED = 2
+"""By how many times a file may grow when it is unpacked."""
 LICENCE = "not stated by the authors"
 _DROPPED = ("running_mean", "running_var", "num_batches_tracked")
 _PREFIXES = {
@@ -90,6 +96,16 @@ def import_released(paths: Sequence[Path], out: Path, *, overwrite: bool = False
         if target.exists() and not overwrite:
             raise UsageError(f"{target} exists already; allow overwriting or choose another folder")
         imports[new.role] = new
+    try:
+        out.mkdir(parents=True, exist_ok=True)
+        with alone(out / MODEL, wait=True):  # of two runs at once, each keeps the other's networks
+            return _write(imports, out)
+    except OSError as error:
+        raise WeightsError(f"cannot write into {out}: {error.strerror}") from error
+
+
+def _write(imports: Mapping[str, _Import], out: Path) -> list[Path]:
+    """Write the networks by role, and the card of all that are in `out` then."""
     written = []
     for role, new in imports.items():
         target = out / file_name(MODEL, role)
@@ -108,7 +124,10 @@ def _read(path: Path) -> _Import:
 def _unpickle(path: Path) -> dict[str, Any]:
     """Read `state_dict_G` without running any code of the file; the dropped keys are gone."""
     try:
-        content = torch.load(path, map_location="cpu", weights_only=True)
+        _check_packing(path)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # what is odd about the file is said in one line
+            content = torch.load(path, map_location="cpu", weights_only=True)
     except FileNotFoundError as error:
         raise WeightsError(f"{path} does not exist; check the path") from error
     except Exception as error:  # a stranger's file may fail in any way
@@ -127,6 +146,14 @@ def _unpickle(path: Path) -> dict[str, Any]:
         )
     keys = {str(key).removeprefix("module."): value for key, value in state.items()}
     return {key: value for key, value in keys.items() if key.split(".")[-1] not in _DROPPED}
+
+
+def _check_packing(path: Path) -> None:
+    """Refuse a zip file that unpacks to far more than it is; torch itself does not compress."""
+    with suppress(zipfile.BadZipFile), zipfile.ZipFile(path) as packed:
+        whole = sum(entry.file_size for entry in packed.infolist())
+        if whole > MOST_UNPACKED * path.stat().st_size:
+            raise ValueError(f"it unpacks to {whole / 1e6:.0f} MB")
 
 
 def _recognise(state: Mapping[str, Any], path: Path) -> str:

@@ -71,7 +71,7 @@ def verify(model: str) -> list[FileCheck]:
     for role, entry in found.card.networks.items():
         path, digest, problem = place_of(found, entry), None, None
         try:
-            digest = sha256_of(path)
+            digest = sha256_of(path, anew=True)
             if entry.sha256 and digest != entry.sha256:
                 problem = f"sha256 is {digest[:12]}…, expected {entry.sha256[:12]}…"
             else:

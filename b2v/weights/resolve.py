@@ -2,8 +2,8 @@
 
 A model is looked for in this order: the `weights` argument, the folder `B2V_WEIGHTS_DIR`, the
 shipped weights, the cache (conversions and downloads), and at last the hub, at the address
-that a card gives. Each file must have the sha256 of its card. It is hashed at every start:
-that takes 1 ms per megabyte, less than keeping a record of it would be worth.
+that a card gives. Each file must have the sha256 of its card; it is hashed once, and again when
+it has been touched.
 """
 
 import hashlib
@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import cast
 
 from b2v.errors import UsageError, WeightsError
-from b2v.models import DTB, VIDEO, Cascade, Unroll, assemble, missing_roles, needed_roles
+from b2v.models import DTB, VIDEO, Extractor, assemble, missing_roles, needed_roles
 from b2v.weights.cards import NOT_STATED, Card, CardNetwork, card_entry, read_card
 from b2v.weights.files import SUFFIX, Network, load_network, sha256_of
 from b2v.weights.hub import Progress, fetch, parse_address
@@ -34,7 +34,7 @@ class _Loaded:
 class LoadedModel(_Loaded):
     """Networks that make seven frames of a photo, wired up, fp32 on the CPU."""
 
-    net: Cascade | Unroll
+    net: Extractor
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -1,0 +1,114 @@
+"""What `b2v extract` makes of the seven frames of a photo: files, and a report."""
+
+import json
+from dataclasses import asdict, dataclass, field
+from enum import Enum
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import typer
+
+from b2v.cli import options
+from b2v.cli.showing import Showing
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+MAX_MP4_LOOPS = 20
+"""An MP4 cannot say how often it is to be played, so it holds its frames as often."""
+MAX_DB = 100.0
+"""Stands for equal pictures: JSON has no infinite numbers."""
+
+
+class Order(str, Enum):
+    """Direction of time, which a blurry photo does not tell."""
+
+    FORWARD = "forward"
+    REVERSE = "reverse"
+    BOOMERANG = "boomerang"
+
+
+class Format(str, Enum):
+    """Kinds of clip."""
+
+    MP4 = "mp4"
+    GIF = "gif"
+    WEBP = "webp"
+    PNG = "png"
+
+
+@dataclass
+class Result:
+    """What `--json` prints for each input; `exit_code` is for us alone."""
+
+    input: str
+    output: str
+    ok: bool = False
+    skipped: bool = False
+    error: str | None = None
+    frames: int = 0
+    size: list[int] = field(default_factory=list)
+    seconds: float = 0.0
+    device: str | None = None
+    precision: str | None = None
+    model: dict[str, Any] | None = None
+    reblur_db: float | None = None
+    exposure: dict[str, float] | None = None
+    unlike_training: bool | None = None
+    provenance: dict[str, Any] | None = None
+    notes: list[str] = field(default_factory=list)
+    exit_code: int = 0
+
+
+@dataclass(frozen=True)
+class Job:
+    """What is asked for, the same for every input; `folder` is to be made for the outputs."""
+
+    fps: float
+    order: Order
+    loop: int
+    middle: "Tensor | None"
+    overwrite: bool
+    folder: Path | None
+    frames: int = 7
+    showing: Showing = field(default_factory=Showing)
+    max_memory: float | None = None
+    quiet: bool = False
+
+
+def arrange(frames: "Tensor", order: Order) -> "Tensor":
+    """Put frames into the order they are played in; of seven, a boomerang has twelve."""
+    import torch
+
+    if order is Order.REVERSE:
+        return frames.flip(0)
+    if order is Order.BOOMERANG:
+        return torch.cat([frames, frames[1:-1].flip(0)])
+    return frames
+
+
+def is_mp4(result: Result) -> bool:
+    """Tell whether the clip is an MP4."""
+    return result.output.lower().endswith(".mp4")
+
+
+def show(result: Result, *, as_json: bool, quiet: bool) -> None:
+    """Print the path, or the JSON object, of one result; say how it went."""
+    if as_json:
+        plain = asdict(result)
+        del plain["exit_code"]
+        typer.echo(json.dumps(plain))
+    elif result.ok:
+        typer.echo(result.output)
+    if result.error:
+        options.note(f"b2v: {result.error}")
+    elif not as_json and result.model:
+        options.note(
+            f"{options.one_line(result.input)}: {result.frames} frames of "
+            f"{result.size[0]}x{result.size[1]} in {result.seconds:.1f} s "
+            f"({result.device} {result.precision}, {result.model['name']}); "
+            f"they explain the photo to {result.reblur_db:.1f} dB",
+            quiet=quiet,
+        )
+        for line in result.notes:
+            options.note(options.one_line(line), quiet=quiet)

@@ -1,0 +1,124 @@
+"""What `b2v extract` writes: the clip, a filmstrip, a heat map, a page."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from b2v.cli.clips import Job, Order, Result, arrange, is_mp4
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from b2v.media import Photo
+    from b2v.media.tags import Tags
+    from b2v.show import Scene
+
+GUESS = "A blur looks the same played backwards: which way time ran is a guess."
+UNLIKE = "unlike the pictures that the networks were trained on; take its frames with care"
+
+
+def write(
+    frames: "Tensor", photo: "Photo", blurry: "Tensor", tags: "Tags", job: Job, result: Result
+) -> None:
+    """Write all that is asked for of the `frames` of one photo, seven or more.
+
+    `blurry` is the photo on white; `tags` are what the files are to say of themselves.
+    """
+    from b2v.frames import inner
+    from b2v.media import Clip
+    from b2v.show import beside
+
+    played = arrange(inner(frames, job.frames), job.order)
+    if is_mp4(result) and job.loop > 1:
+        played = played.repeat(max(1, job.loop), 1, 1, 1)
+    if job.folder is not None:
+        Path(result.output).parent.mkdir(parents=True, exist_ok=True)
+    if job.showing.compare is not None:
+        played = beside(blurry, played, job.showing.compare.value)
+    alpha = photo.alpha if job.showing.compare is None else None
+    clip = Clip(played, job.fps, tags, alpha, photo.bits)
+    clip.save(result.output, overwrite=job.overwrite, loop=job.loop)
+    result.frames, result.size = len(played), [played.shape[3], played.shape[2]]
+    _write_extras(
+        frames.flip(0) if job.order is Order.REVERSE else frames, blurry, tags, job, result
+    )
+
+
+def _write_extras(
+    frames: "Tensor", blurry: "Tensor", tags: "Tags", job: Job, result: Result
+) -> None:
+    """Write what is wanted beside the clip of `frames`, seven or more in the order of the clip."""
+    from b2v.frames import inner
+    from b2v.media import write_photo
+    from b2v.show import heat_map, strip, write_page
+
+    showing, sheets, kept = job.showing, [], inner(frames, job.frames)
+    if path := showing.strip_of(result.output):
+        numbers = [str(number) for number in range(1, len(kept) + 1)]
+        sheets.append((path, strip([[blurry, *kept]], [["blurry", *numbers]])))
+    if path := showing.heat_of(result.output):
+        sheets.append((path, heat_map(inner(frames), blurry)))
+    for path, sheet in sheets:
+        path.parent.mkdir(exist_ok=True)
+        write_photo(sheet, path, overwrite=job.overwrite, tags=tags)
+    if path := showing.page_of(result.output):
+        path.parent.mkdir(exist_ok=True)
+        scene = scene_of(frames, blurry, result, played=job.fps, count=job.frames)
+        name = Path(result.input).name
+        write_page(path, name, [scene], notes_on([tags]), overwrite=job.overwrite)
+
+
+def note_on_photo(photo: "Photo", result: Result, *, played: float) -> None:
+    """Note in `result` what the photo tells before it is restored: its time, what it is like."""
+    from b2v.familiar import unlike
+    from b2v.show import Timing
+
+    result.unlike_training = unlike(photo.on_white())
+    if result.unlike_training:
+        result.notes.append(f"{result.input}: {UNLIKE}")
+    if photo.pages > 1:
+        result.notes.append(f"{result.input}: has {photo.pages} pictures; the first one is taken")
+    if photo.exposure_time is not None:
+        timing = Timing(photo.exposure_time, played)
+        result.exposure = timing.as_dict()
+        result.notes.append(f"{result.input}: {timing}")
+
+
+def scene_of(
+    frames: "Tensor", blurry: "Tensor", result: Result, *, played: float, count: int = 7
+) -> "Scene":
+    """Put `count` of the frames of one photo on a page, with what is known of them."""
+    from b2v.frames import FRAMES, inner
+    from b2v.media.draw import data_uri
+    from b2v.show import Scene, Timing, heat_map
+    from b2v.show.page import pictures
+
+    kept = inner(frames, count)
+    after, size = pictures(kept)
+    before, _ = pictures([blurry])
+    height, width = frames.shape[2:]
+    facts = [f"{len(kept)} frames of {width}×{height}"]
+    if result.reblur_db is not None:
+        facts.append(f"they explain the photo to {result.reblur_db:.1f} dB")
+    seconds = None
+    if result.exposure is not None:
+        timing = Timing(result.exposure["seconds"], played)
+        facts += str(timing).split(", ")
+        seconds = timing.exposure * len(kept) / FRAMES
+    return Scene(
+        title=Path(result.input).name,
+        before=before,
+        after=after,
+        size=size,
+        facts=facts,
+        warning=UNLIKE if result.unlike_training else None,
+        seconds=seconds,
+        fps=max(1, round(played)),
+        heat=data_uri(heat_map(inner(frames), blurry)),
+    )
+
+
+def notes_on(tags: "Sequence[Tags]", *, photo: bool = True) -> list[str]:
+    """Say below a page what made it, and what to keep in mind."""
+    said = list(dict.fromkeys(one.sentence for one in tags if one.sentence))
+    return ([GUESS] if photo else []) + said

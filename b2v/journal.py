@@ -1,0 +1,105 @@
+"""What a run writes down of itself: a table, curves for TensorBoard, and why it has stopped."""
+
+import csv
+import json
+import math
+from collections.abc import Iterable
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from b2v.errors import TrainingError
+
+TABLE, STOPPED = "metrics.csv", "stopped.json"
+
+
+@dataclass(frozen=True)
+class Report:
+    """What happened up to a step; validation values are None between validations."""
+
+    step: int
+    loss: float
+    lr: float
+    seconds: float
+    waiting: float
+    """Part of the time that was spent waiting for data."""
+    gain: float | None = None
+    """Validation: PSNR in dB over the blurry picture, mean of this stage's frames in the
+    better of both orders; of video, of all frames over the blurry ones."""
+
+
+@dataclass(frozen=True)
+class Notice:
+    """Something that whoever watches should know."""
+
+    text: str
+
+
+class Journal:
+    """Table and curves in a stage's folder, from a step on."""
+
+    def __init__(self, folder: Path, step: int) -> None:
+        self.table = folder / TABLE
+        _forget(self.table, step)
+        self.board = _open_board(folder, step)
+
+    def add(self, report: Report) -> None:
+        """Append a report."""
+        values = asdict(report)
+        new = not self.table.exists()
+        with self.table.open("a", newline="") as file:
+            writer = csv.DictWriter(file, list(values))
+            if new:
+                writer.writeheader()
+            writer.writerow(values)
+        if self.board is not None:
+            for name, value in values.items():
+                if name != "step" and value is not None:
+                    self.board.add_scalar(name, value, report.step)
+
+    def close(self) -> None:
+        """Write out what is still held back."""
+        if self.board is not None:
+            self.board.close()
+
+
+def stop(
+    folder: Path, step: int, what: str, about: dict[str, Any], losses: Iterable[tuple[int, float]]
+) -> TrainingError:
+    """Write down the batch at which a run has to stop, and make the error to be raised.
+
+    Args:
+        folder: of the stage.
+        step: the step that could not be taken, counted from 1.
+        what: what is wrong, as "the loss is nan".
+        about: plain values that the batch can be found by.
+        losses: the numbers of its items in the crops, each with its loss.
+
+    """
+    # JSON has no number that is not finite.
+    items = [{"item": n, "loss": x if math.isfinite(x) else str(x)} for n, x in losses]
+    path = folder / STOPPED
+    path.write_text(json.dumps({"step": step, "why": what, **about, "items": items}, indent=1))
+    return TrainingError(f"{folder}: {what} at step {step}; its batch is in {path}; lower lr")
+
+
+def _forget(path: Path, step: int) -> None:
+    """Drop lines of the table after `step`: they are of steps that will be done again."""
+    if path.exists():
+        head, *lines = path.read_text().splitlines(keepends=True)
+        kept = [line for line in lines if int(line.split(",")[0]) <= step]
+        part = path.with_name(f"{path.name}.part")
+        part.write_text(head + "".join(kept))
+        part.replace(path)
+
+
+def _open_board(folder: Path, step: int) -> Any:  # noqa: ANN401
+    """Open the curves of TensorBoard where it is installed."""
+    try:
+        from torch.utils.tensorboard import SummaryWriter
+    except ImportError:
+        return None
+    return SummaryWriter(folder, purge_step=step + 1)
+
+
+__all__ = ["STOPPED", "TABLE", "Journal", "Notice", "Report", "stop"]

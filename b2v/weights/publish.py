@@ -1,0 +1,183 @@
+"""Publish a model on the Hugging Face Hub: its networks, its card, a page and the licence.
+
+All files go up in one commit, so that a repository never holds half of a model. The page
+(`README.md`) is made of the card alone: what is not on the card is not on the page.
+"""
+
+import json
+import os
+import re
+import shutil
+from collections.abc import Mapping
+from contextlib import suppress
+from dataclasses import replace
+from importlib.metadata import PackageNotFoundError, distribution
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+
+from b2v.errors import UsageError, WeightsError
+from b2v.models import VIDEO
+from b2v.weights.cards import NOT_STATED, Card, read_card, write_card
+from b2v.weights.hub import Address, explain
+from b2v.weights.inventory import verify
+from b2v.weights.resolve import find_model, place_of
+
+_REPO = re.compile(r"[\w][\w.-]*/[\w][\w.-]*")
+PAGE, LICENCE = "README.md", "LICENSE"
+MB = 1e6
+
+
+def publish(model: str, repo: str, *, private: bool = False) -> Address:
+    """Upload a model, and return the address of its card at the new commit.
+
+    Args:
+        model: name of a model, or path of its card.
+        repo: `owner/name` on the hub; made if it is not there.
+        private: make the repository one that only its owner sees.
+
+    Raises:
+        UsageError: `repo` is not such a name.
+        WeightsError: the model is incomplete, damaged or without a licence, or the hub or the
+            connection to it refuses.
+
+    """
+    _check_repo(repo)
+    with TemporaryDirectory() as folder:
+        card = stage(model, repo, Path(folder))
+
+        from huggingface_hub import CommitOperationAdd, HfApi
+        from huggingface_hub.errors import HfHubHTTPError
+
+        transport_error: type[Exception] = HfHubHTTPError.__bases__[0]
+        files = [path for path in sorted(Path(folder).iterdir()) if path.is_file()]
+        adding = [CommitOperationAdd(path.name, path) for path in files]
+        api = HfApi(endpoint=os.environ.get("HF_ENDPOINT") or None, library_name="b2v")
+        try:
+            api.create_repo(repo, private=private or None, exist_ok=True)
+            done = api.create_commit(repo, adding, commit_message=f"Publish {card.name} by b2v")
+        except (OSError, ValueError, RuntimeError, transport_error) as error:
+            # What went wrong with one file comes wrapped in a RuntimeError.
+            cause = error.__cause__ if type(error) is RuntimeError else None
+            first = cause if isinstance(cause, Exception) else error
+            raise WeightsError(f"cannot publish to {repo}: {explain(first, kept=False)}") from error
+    return Address(repo, done.oid, f"{card.name}.json")
+
+
+def stage(model: str, repo: str, folder: Path) -> Card:
+    """Put all that is to be published into `folder`, checked.
+
+    Raises:
+        UsageError: `repo` is not `owner/name`.
+        WeightsError: the model is incomplete, damaged or without a licence, or the folder
+            cannot be written.
+
+    """
+    _check_repo(repo)
+    found = find_model(model)
+    card = replace(found.card, source=None)  # it lies beside its networks there
+    if card.licence.lower() in ("", NOT_STATED):
+        raise WeightsError(f"{card.name} has no licence on its card; without one, nobody may share")
+    for check in verify(str(found.folder / f"{card.name}.json")):
+        if check.problem:
+            raise WeightsError(f"{card.name} is not whole: {check.path}: {check.problem}")
+    write_card(card, folder)
+    try:
+        for entry in card.networks.values():
+            shutil.copyfile(place_of(found, entry), folder / entry.file)
+        (folder / PAGE).write_text(page(card, repo), encoding="utf-8")
+        if (text := licence_text(card, found.folder)) is not None:
+            (folder / LICENCE).write_text(text, encoding="utf-8")
+    except OSError as error:
+        raise WeightsError(f"cannot write to {folder}: {error.strerror or error}") from error
+    return read_card(folder / f"{card.name}.json")
+
+
+def page(card: Card, repo: str) -> str:
+    """Write the page of a model from its card, with the header that the hub reads."""
+    video = VIDEO in card.networks
+    command = "deblur walk.mp4" if video else "extract photo.jpg"
+    known = card.licence.lower() if re.fullmatch(r"[A-Za-z0-9.-]+", card.licence) else "other"
+    header = [
+        f"license: {known}",
+        *([f"license_name: {json.dumps(card.licence)}"] if known == "other" else []),
+        "library_name: b2v",
+        f"pipeline_tag: {'video-to-video' if video else 'image-to-video'}",
+        "tags: [deblurring, motion-blur, image-restoration, safetensors]",
+    ]
+    use = [
+        f"b2v weights download hf://{repo}@REVISION/{card.name}.json",
+        f"b2v {command} -m {card.name}",
+    ]
+    rows = [
+        f"| {role} | `{entry.file}` | {entry.bytes / MB:.1f} MB | `{entry.sha256}` |"
+        for role, entry in card.networks.items()
+    ]
+    parts = [
+        "\n".join(["---", *header, "---"]),
+        f"# {card.name}",
+        card.summary,
+        "What it makes is an estimate, not evidence.",
+        "\n".join(["```sh", *use, "```"]),
+        "REVISION is a commit of this repository; b2v takes no moving name.",
+        "## Files",
+        "\n".join(["| network | file | size | sha256 |", "|---|---|---|---|", *rows]),
+        *_section("Limits", card.limits),
+        *_section("Training data", card.data),
+        *_section("Recipe", card.recipe),
+        *_section("Commands", "\n".join(["```sh", *card.commands, "```"]) if card.commands else ""),
+        *_section("Hardware", _hardware(card)),
+        *_section("Scores", _scores(card.scores)),
+        *_section("Lineage", card.lineage),
+        *_section("Licence", f"{card.licence}."),
+    ]
+    return "\n\n".join(part for part in parts if part) + "\n"
+
+
+def licence_text(card: Card, folder: Path) -> str | None:
+    """Find the text of the licence: beside the card, or b2v's own where that is the licence."""
+    with suppress(OSError, UnicodeDecodeError):
+        return (folder / LICENCE).read_text(encoding="utf-8")
+    if card.licence != "MIT":
+        return None
+    with suppress(OSError):
+        return (Path(__file__).resolve().parents[2] / LICENCE).read_text(encoding="utf-8")
+    with suppress(PackageNotFoundError):
+        return distribution("b2v").read_text(f"licenses/{LICENCE}")
+    return None
+
+
+def _check_repo(repo: str) -> None:
+    if not _REPO.fullmatch(repo):
+        raise UsageError(f"{repo}: not the name of a repository; expected owner/name")
+
+
+def _section(title: str, text: str) -> list[str]:
+    return [f"## {title}", text] if text else []
+
+
+def _hardware(card: Card) -> str:
+    hours = "" if card.hours is None else f"{card.hours:g} hours"
+    return ", ".join(part for part in (card.hardware, hours) if part)
+
+
+def _scores(scores: Mapping[str, Any]) -> str:
+    """Show numbers of sets as a table, where that is what the card has; else as they are."""
+    if not scores:
+        return ""
+    sets = {name: values for name, values in scores.items() if isinstance(values, dict)}
+    columns = list(
+        dict.fromkeys(
+            key
+            for values in sets.values()
+            for key, value in values.items()
+            if isinstance(value, int | float) and not isinstance(value, bool)
+        )
+    )
+    if len(sets) < len(scores) or not columns:
+        return "\n".join(["```json", json.dumps(scores, indent=2, ensure_ascii=False), "```"])
+    lines = [f"| set | {' | '.join(columns)} |", "|---" * (len(columns) + 1) + "|"]
+    for name, values in sets.items():
+        cells = [f"{values[key]:.4g}" if key in values else "" for key in columns]
+        lines.append(f"| {name} | {' | '.join(cells)} |")
+    return "\n".join(lines)

@@ -1,0 +1,69 @@
+"""Pictures of unusual kinds through `b2v extract`: what they have is kept, or said in a line."""
+
+import json
+
+import numpy as np
+import pytest
+import torch
+from conftest import make_picture
+from PIL import Image
+from test_cli_extract import assert_one_line, names_in, plain_surroundings, run_main
+from test_cli_extract import write_tiny_cascade as write_weights
+
+from b2v.media import read_photo, write_photo
+from b2v.media.stills import to_codes
+
+
+@pytest.fixture
+def b2v(capsys, monkeypatch, tmp_path):
+    write_weights(tmp_path / "weights")
+    (tmp_path / "work").mkdir()
+    plain_surroundings(monkeypatch, tmp_path / "work", tmp_path / "weights")
+    return lambda *args: run_main(capsys, *args)
+
+
+def test_transparency_is_kept_in_frames_of_png(b2v):
+    alpha = np.tile(np.linspace(0, 255, 48).astype(np.uint8), (40, 1))
+    Image.fromarray(np.dstack([to_codes(make_picture(40, 48)), alpha])).save("veil.png")
+    assert b2v("extract", "veil.png", "-o", "frames/", "-q").code == 0
+    blurry = read_photo("veil.png")
+    for name in names_in("frames"):
+        frame = read_photo(f"frames/{name}")
+        assert torch.equal(frame.alpha, blurry.alpha)
+        assert (frame.on_white() - blurry.on_white()).abs().mean() < 0.1
+
+
+def test_sixteen_bits_are_kept_in_frames_of_png(b2v):
+    ramp = torch.linspace(0.2, 0.3, 48).expand(3, 40, -1)
+    write_photo(ramp, "deep.png", bits=16)
+    assert b2v("extract", "deep.png", "-o", "frames/", "-q").code == 0
+    frames = [read_photo(f"frames/{name}") for name in names_in("frames")]
+    assert [frame.bits for frame in frames] == [16] * 7
+    assert len(frames[3].pixels.unique()) > 256
+
+
+def test_a_photo_of_eight_bits_gives_frames_of_eight_bits_without_alpha(b2v, picture):
+    write_photo(picture, "plain.png")
+    assert b2v("extract", "plain.png", "-o", "frames/", "-q").code == 0
+    for name in names_in("frames"):
+        frame = read_photo(f"frames/{name}")
+        assert (frame.bits, frame.alpha) == (8, None)
+
+
+def test_of_several_pictures_in_a_file_the_first_is_taken_and_said(b2v, picture):
+    first, other = (Image.fromarray(to_codes(p)) for p in (picture, 1 - picture))
+    first.save("pages.tif", save_all=True, append_images=[other])
+    first.save("page.tif")
+    ran = b2v("extract", "pages.tif", "--json")
+    assert any("has 2 pictures; the first one is taken" in n for n in json.loads(ran.out)["notes"])
+    alone = json.loads(b2v("extract", "page.tif", "--json").out)
+    assert not any("first one" in note for note in alone["notes"])
+    assert alone["reblur_db"] == json.loads(ran.out)["reblur_db"]
+
+
+@pytest.mark.parametrize("size", [(1, 1), (1, 5000), (5000, 1)])
+def test_a_picture_too_narrow_for_the_networks_is_refused_in_a_line(b2v, size):
+    Image.new("RGB", size).save("narrow.png")
+    ran = b2v("extract", "narrow.png")
+    assert_one_line(ran, 1, "narrow.png", f"{size[0]}x{size[1]} pixels", "16x16")
+    assert names_in(".") == ["narrow.png"]

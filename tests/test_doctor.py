@@ -1,0 +1,185 @@
+"""`b2v doctor`: what it looks at, what it finds, and what it advises."""
+
+import json
+import shutil
+import sys
+from collections import namedtuple
+from pathlib import Path
+
+import pytest
+from test_cli_extract import run_main, write_tiny_cascade
+
+from b2v import doctor
+from b2v.doctor import Finding, examine
+from b2v.errors import MediaError
+from b2v.weights import shipped_dir
+
+Disk = namedtuple("Disk", "total used free")
+NAMES = [
+    *("b2v", "packages", "HEIC", "devices", "ffmpeg", "codecs", "memory", "disk", "disk", "cache"),
+    *("network", "weights"),
+]
+
+
+@pytest.fixture
+def tiny(tmp_path, monkeypatch):
+    """Doctor where the shipped weights are a tiny cascade; gives their folder."""
+    write_tiny_cascade(tmp_path / "shipped")
+    monkeypatch.setattr("b2v.weights.places.shipped_dir", lambda: tmp_path / "shipped")
+    monkeypatch.chdir(tmp_path)
+    return tmp_path / "shipped"
+
+
+def found(check):
+    return list(getattr(doctor, f"_{check}")())
+
+
+def states(findings):
+    return {finding.name: finding.state for finding in findings}
+
+
+def test_a_machine_in_order_has_no_failure(tiny, capsys):
+    ran = run_main(capsys, "doctor")
+    lines = [line for line in ran.out.splitlines() if not line.startswith(" ")]
+    assert ran.code == 0
+    assert [line.split()[1] for line in lines if "`b2v deblur`" not in line] == [
+        *NAMES,
+        "precision",
+    ]
+    assert {line.split()[0] for line in lines} <= {"ok", "warn"}
+    assert ran.err.endswith(", 0 fail\n")
+
+
+def test_all_that_is_not_ok_comes_with_advice(tiny):
+    for finding in examine():
+        assert (finding.advice is None) == (finding.state == "ok"), finding
+
+
+def test_json_says_the_same(tiny, capsys, monkeypatch):
+    bad = Finding("memory", "fail", "none", "buy some")
+    monkeypatch.setattr(doctor, "_memory", lambda: iter([bad]))
+    monkeypatch.setattr(doctor, "_precision", lambda: iter([]))
+    ran = run_main(capsys, "doctor", "--json")
+    said = json.loads(ran.out)
+    assert (ran.code, ran.err, said["ok"]) == (1, "", False)
+    entry = {"name": "memory", "state": "fail", "said": "none", "advice": "buy some"}
+    assert entry in said["findings"]
+
+
+def test_the_shipped_weights_are_whole_and_precise(tmp_path, monkeypatch):
+    assert (shipped_dir() / "b2v.json").is_file()
+    monkeypatch.chdir(tmp_path)
+    assert states(found("weights"))["weights"] in ("ok", "warn")
+    assert any(f.state == "ok" and "shipped" in f.said for f in found("weights"))
+
+
+def test_a_self_check_tells_in_db_how_near_half_precision_comes(tiny):
+    (finding,) = found("precision")
+    agreement = float(finding.said.split(" dB")[0].split()[-1])
+    assert finding.state == "ok"
+    assert 35 < agreement < 100
+
+
+@pytest.mark.parametrize(("error", "state"), [(0.002, "ok"), (0.01, "warn"), (0.1, "fail")])
+def test_a_precision_that_is_off_is_found(tiny, monkeypatch, error, state):
+    from b2v import inference
+    from b2v.runtime import Runtime, choose
+
+    restore = inference.restore
+
+    def spoilt(net, blurry, runtime, **options):
+        frames = restore(net, blurry, Runtime(runtime.device, "fp32"), **options)
+        return frames + error if runtime.precision == "bf16" else frames
+
+    def half(device="auto", precision="auto"):
+        return choose(device, "bf16" if precision == "auto" else precision)
+
+    monkeypatch.setattr(inference, "restore", spoilt)
+    monkeypatch.setattr("b2v.runtime.choose", half)
+    (finding,) = found("precision")
+    assert finding.state == state
+    assert (finding.advice or "--precision fp32").startswith(
+        "use --precision fp32"
+    ) or state == "ok"
+
+
+def test_damaged_weights_fail_and_missing_ones_are_told(tiny):
+    path = tiny / "b2v-middle.safetensors"
+    path.write_bytes(path.read_bytes()[:-1] + b"!")
+    first = found("weights")[0]
+    assert (first.state, "sha256" in first.said) == ("fail", True)
+    assert "install b2v again" in (first.advice or "")
+    shutil.rmtree(tiny)
+    tiny.mkdir()
+    assert [(f.state, "none for" in f.said) for f in found("weights")] == [
+        ("fail", True),
+        ("warn", True),
+    ]
+
+
+@pytest.mark.parametrize(
+    ("free", "memory", "disk"), [(100e9, "ok", "ok"), (1e9, "warn", "ok"), (0.5e9, "warn", "warn")]
+)
+def test_little_room_is_told(monkeypatch, free, memory, disk):
+    monkeypatch.setattr("b2v.memory.free_bytes", lambda: free)
+    monkeypatch.setattr(doctor.shutil, "disk_usage", lambda _: Disk(1, 1, free))
+    assert states(found("memory")) == {"memory": memory}
+    assert states(found("disk")) == {"disk": disk}
+
+
+def test_folders_that_cannot_be_written_are_told(tiny, monkeypatch):
+    monkeypatch.setattr(doctor.os, "access", lambda *_: False)
+    assert [f.state for f in [*found("disk"), *found("cache")]] == ["warn"] * 3
+    assert "B2V_CACHE" in (found("cache")[0].advice or "")
+
+
+def test_a_cache_that_is_a_file_is_told(tiny, monkeypatch):
+    Path("file").touch()
+    monkeypatch.setenv("B2V_CACHE", "file")
+    assert states(found("cache")) == {"cache": "warn"}
+
+
+def test_missing_media_tools_are_told(monkeypatch):
+    def refuse():
+        raise MediaError("FFmpeg's program does not run")
+
+    monkeypatch.setattr("b2v.media.tools.ffmpeg_program", refuse)
+    monkeypatch.setattr("b2v.media.tools.missing_encoders", lambda: (["gif"], ["libx265"]))
+    assert [(f.name, f.state) for f in found("ffmpeg")] == [
+        ("ffmpeg", "fail"),
+        ("codecs", "fail"),
+        ("codecs", "warn"),
+    ]
+
+
+def test_ffmpeg_is_where_it_says_and_nothing_is_missing():
+    from b2v.media import tools
+
+    path, number = tools.ffmpeg_program()
+    assert Path(path).is_file()
+    assert number != "unknown"
+    assert tools.missing_encoders() == ([], [])
+    assert tools._absent({"libx264", "nonsense"}) == ["nonsense"]
+
+
+def test_packages_that_are_not_installed_are_told(monkeypatch):
+    monkeypatch.setitem(doctor.PACKAGES, "no-such-package", "nothing")
+    finding = found("versions")[1]
+    assert (finding.state, finding.advice) == ("fail", "pip install no-such-package")
+
+
+def test_what_is_set_for_the_network_is_named_without_its_value(monkeypatch):
+    monkeypatch.setenv("HTTPS_PROXY", "http://user:secret@proxy")
+    (finding,) = found("network")
+    assert "HTTPS_PROXY" in finding.said
+    assert "secret" not in finding.said
+
+
+def test_a_package_that_is_broken_is_a_finding_and_not_the_end(tiny, monkeypatch):
+    monkeypatch.setitem(sys.modules, "b2v.media.tools", None)
+    monkeypatch.setattr(doctor, "_precision", lambda: iter([]))
+    findings = list(examine())
+    (broken,) = [finding for finding in findings if finding.state == "fail"]
+    assert broken.name == "ffmpeg"
+    assert "ModuleNotFoundError" in broken.said
+    assert findings[-1].name == "weights"

@@ -1,0 +1,148 @@
+"""Paths read off the blur: what autocorrelations show, signs, the frames along them."""
+
+import math
+
+import pytest
+import torch
+from conftest import make_picture
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from b2v.models.camera import in_one_direction
+from b2v.models.moving import move_along
+from b2v.models.paths import Paths, PathsConfig, autocorrelations, double, halve
+from b2v.models.unfold import Unfold, signed_paths, unfold
+
+SMALL = PathsConfig(directions=4, lengths=(2, 9), colours=4, widths=(6, 8), blocks=(1, 1))
+INNER = (..., slice(8, -8), slice(8, -8))
+
+
+def smeared(length: int, *, down: bool = False) -> Tensor:
+    """White noise that moved `length` pixels to the right, or down, while the shutter was open."""
+    noise = torch.rand(1, 3, 96, 96, generator=torch.Generator().manual_seed(1))
+    kernel = torch.full((3, 1, 1, length), 1 / length)
+    padding = (length // 2, length // 2, 0, 0)
+    if down:
+        kernel, padding = kernel.mT, (0, 0, length // 2, length // 2)
+    return F.conv2d(F.pad(noise, padding, "reflect"), kernel, groups=3)
+
+
+def shift_of(way: tuple[float, float], size: int = 48) -> Tensor:
+    return torch.tensor(way).view(1, 2, 1, 1).expand(1, 2, size, size)
+
+
+def test_opposite_ways_are_one_when_doubled_and_come_back_as_one_of_both():
+    ways = torch.randn(2, 2, 5, 6, generator=torch.Generator().manual_seed(0)) * 9
+    assert torch.allclose(double(ways), double(-ways))
+    back = halve(double(ways))
+    off = torch.minimum((back - ways).norm(dim=1), (back + ways).norm(dim=1))
+    assert off.max() < 1e-4
+    assert torch.allclose(double(ways)[:, 0], ways.norm(dim=1), atol=1e-5)
+
+
+@pytest.mark.parametrize("down", [False, True])
+def test_a_smear_answers_itself_with_the_opposite_sign_a_smear_away(down):
+    config = PathsConfig(directions=2, lengths=(3, 9, 15))
+    alike = autocorrelations(smeared(9, down=down), config)[0, :6].view(2, 3, 12, 12)
+    along, across = alike.mean((2, 3)).flip(0) if down else alike.mean((2, 3))
+    assert along[1] < -0.4  # the edges of a box have opposite signs
+    assert along[[0, 2]].abs().max() < 0.15
+    assert across.abs().max() < 0.15
+
+
+def test_autocorrelations_do_not_depend_on_contrast_or_brightness():
+    picture = smeared(5)
+    usual = autocorrelations(picture, SMALL)
+    dim = autocorrelations(0.8 * picture + 0.1, SMALL)
+    energies = [16 + 4, 16 + 4 + 5]  # of the cell and of its surroundings: they do, and may
+    compared = [c for c in range(usual.shape[1]) if c not in energies]
+    assert torch.allclose(usual[:, compared], dim[:, compared], atol=0.03)
+
+
+def test_a_new_network_sees_no_motion_at_any_size_of_its_multiple():
+    net = Paths(SMALL)
+    assert net(torch.rand(2, 3, 32, 48)).shape == (2, 3, 32, 48)
+    assert net(torch.rand(1, 3, 16, 16)).abs().max() == 0
+
+
+@pytest.mark.parametrize(
+    "camera",
+    [
+        pytest.param([[3.0, -2.0], [0, 0], [0, 0]], id="pan"),
+        pytest.param([[0, 0], [4.0, 0], [0, 4.0]], id="zoom"),
+        pytest.param([[0.5, 0.2], [0, 3.0], [-3.0, 0]], id="roll"),
+        pytest.param([[1.0, 2.0], [2.0, 1.0], [-1.0, 0.5]], id="affine"),
+    ],
+)
+def test_signs_are_those_of_a_camera_though_an_object_moves_on_its_own(camera):
+    axis = torch.linspace(-1, 1, 60)
+    y, x = torch.meshgrid(axis, axis, indexing="ij")
+    motion = torch.einsum("khw,kc->chw", torch.stack([x * 0 + 1, x, y]), torch.tensor(camera))
+    way = motion.clone()
+    way[:, 20:35, 30:50] = torch.tensor([-5.0, 6.0]).view(2, 1, 1)
+    flips = torch.rand(60, 60, generator=torch.Generator().manual_seed(2)) < 0.5
+    signed, found = in_one_direction(torch.where(flips, -way, way), torch.ones(60, 60))
+    turned = 1.0 if float((signed * way).sum(0)[:20].mean()) > 0 else -1.0
+    outside = torch.ones(60, 60, dtype=torch.bool)
+    outside[20:35, 30:50] = False
+    clear = outside & (motion.norm(dim=0) > 0.4)
+    assert (turned * signed - way)[:, clear].abs().max() < 1e-5
+    assert (turned * found - motion).norm(dim=0)[clear].mean() < 0.15
+    inside = (signed - signed[:, 25:26, 40:41])[:, 20:35, 30:50]
+    assert inside.abs().max() < 1e-5 or camera[1] != [0, 0]  # an object in one camera turns whole
+
+
+def test_frames_stand_in_order_along_the_paths_with_the_middle_one_untouched():
+    middle = make_picture(48, 48)[None]
+    frames = unfold(middle, shift_of((6.0, -3.0)))[0]
+    assert torch.allclose(frames[3], middle[0], atol=1e-6)
+    for k, frame in enumerate(frames):
+        moved = torch.roll(middle[0], (-(k - 3), 2 * (k - 3)), (-2, -1))
+        assert torch.allclose(frame[INNER], moved[INNER], atol=1e-5)
+
+
+class Fixed(nn.Module):
+    """Says the same of every picture."""
+
+    multiple = 8
+
+    def __init__(self, answer: Tensor) -> None:
+        super().__init__()
+        self.answer = answer
+
+    def forward(self, *_: Tensor) -> Tensor:
+        return self.answer
+
+
+class Last(nn.Module):
+    """Gives back its last picture, a little brighter."""
+
+    def forward(self, *pictures: Tensor) -> Tensor:
+        return pictures[-1] + 0.1
+
+
+def test_a_still_picture_gives_its_sharp_frame_seven_times():
+    blurry, sharp = make_picture(48, 48)[None], make_picture(48, 48, seed=1)[None]
+    net = Unfold(middle=Fixed(sharp), paths=Fixed(torch.zeros(1, 3, 48, 48)), sides=None)
+    assert torch.allclose(net(blurry), sharp[:, None].expand(1, 7, -1, -1, -1), atol=1e-6)
+
+
+def test_a_given_middle_frame_is_moved_instead_and_stays_as_it_is():
+    blurry, given = make_picture(48, 48)[None], make_picture(48, 48, seed=1)[None]
+    paths = Fixed(double(shift_of((3.0, 0.0))))
+    net = Unfold(middle=Fixed(blurry), paths=paths, sides=Last())
+    frames = net(blurry, given)[0]
+    assert torch.equal(frames[3], given[0])
+    ways = signed_paths(paths(blurry))
+    expected = unfold(given, ways)[0] + 0.1
+    for k in (0, 1, 2, 4, 5, 6):
+        assert torch.allclose(frames[k], expected[k])
+    own = net(blurry)[0]
+    assert torch.allclose(own[3], blurry[0] + 0.1)
+    assert math.isclose(float(ways.norm(dim=1).mean()), 3.0, rel_tol=0.02)
+
+
+def test_moving_leaves_nothing_behind_at_the_border():
+    picture = torch.arange(4.0).expand(1, 1, 2, 4)
+    shift = torch.tensor([2.0, 0.0]).view(1, 1, 2, 1, 1).expand(1, 1, 2, 2, 4)
+    assert move_along(picture, shift)[0, 0, 0, 0].tolist() == pytest.approx([0, 0, 0, 1])
