@@ -201,7 +201,7 @@ def test_transparent_parts_are_laid_on_white(b2v, tmp_path):
     write_photo(read_photo("glass.png").on_white(), "white.png", bits=16)
     b2v("extract", "glass.png", "-o", "a.mp4", "--precision", "fp32")
     b2v("extract", "white.png", "-o", "b.mp4", "--precision", "fp32")
-    assert (frames_of("a.mp4") - frames_of("b.mp4")).abs().mean() < 1 / 255  # H.264 rounds
+    assert (frames_of("a.mp4") - frames_of("b.mp4")).abs().mean() < 2 / 255  # H.264 rounds
 
 
 def test_json_says_what_came_of_the_photo(b2v):

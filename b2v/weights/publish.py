@@ -8,8 +8,9 @@ import json
 import os
 import re
 import shutil
-from collections.abc import Mapping
-from contextlib import suppress
+import sys
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
 from dataclasses import replace
 from importlib.metadata import PackageNotFoundError, distribution
 from pathlib import Path
@@ -54,14 +55,34 @@ def publish(model: str, repo: str, *, private: bool = False) -> Address:
         adding = [CommitOperationAdd(path.name, path) for path in files]
         api = HfApi(endpoint=os.environ.get("HF_ENDPOINT") or None, library_name="b2v")
         try:
-            api.create_repo(repo, private=private or None, exist_ok=True)
-            done = api.create_commit(repo, adding, commit_message=f"Publish {card.name} by b2v")
+            with _bars_on_a_terminal():
+                api.create_repo(repo, private=private or None, exist_ok=True)
+                done = api.create_commit(repo, adding, commit_message=f"Publish {card.name} by b2v")
         except (OSError, ValueError, RuntimeError, transport_error) as error:
             # What went wrong with one file comes wrapped in a RuntimeError.
             cause = error.__cause__ if type(error) is RuntimeError else None
             first = cause if isinstance(cause, Exception) else error
             raise WeightsError(f"cannot publish to {repo}: {explain(first, kept=False)}") from error
     return Address(repo, done.oid, f"{card.name}.json")
+
+
+@contextmanager
+def _bars_on_a_terminal() -> Iterator[None]:
+    """Keep the hub's progress bars out of logs: it draws them wherever stderr goes."""
+    from huggingface_hub.utils.tqdm import (
+        are_progress_bars_disabled,
+        disable_progress_bars,
+        enable_progress_bars,
+    )
+
+    if sys.stderr.isatty() or are_progress_bars_disabled():
+        yield
+        return
+    disable_progress_bars()
+    try:
+        yield
+    finally:
+        enable_progress_bars()
 
 
 def stage(model: str, repo: str, folder: Path) -> Card:
