@@ -8,7 +8,7 @@ from conftest import make_picture
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from b2v.models.camera import in_one_direction
+from b2v.models.camera import choose_signs
 from b2v.models.moving import move_along
 from b2v.models.paths import Paths, PathsConfig, autocorrelations, double, halve
 from b2v.models.unfold import Unfold, signed_paths, unfold
@@ -81,7 +81,7 @@ def test_signs_are_those_of_a_camera_though_an_object_moves_on_its_own(camera):
     way = motion.clone()
     way[:, 20:35, 30:50] = torch.tensor([-5.0, 6.0]).view(2, 1, 1)
     flips = torch.rand(60, 60, generator=torch.Generator().manual_seed(2)) < 0.5
-    signed, found = in_one_direction(torch.where(flips, -way, way), torch.ones(60, 60))
+    signed, found = choose_signs(torch.where(flips, -way, way), torch.ones(60, 60))
     turned = 1.0 if float((signed * way).sum(0)[:20].mean()) > 0 else -1.0
     outside = torch.ones(60, 60, dtype=torch.bool)
     outside[20:35, 30:50] = False

@@ -145,3 +145,11 @@ def test_a_model_of_one_network_has_one_stage_of_all():
     for model in ("apart", "dtb"):
         (config,) = resolve({"model": model, "stage": "all"}).configs
         assert (config.model, config.stage) == (model, 1)
+
+
+@pytest.mark.parametrize("others", [{}, {"discrete": 0.0}, {"recolour": False}])
+def test_crops_of_a_coded_aperture_keep_their_colours_and_their_blur(others):
+    with pytest.raises(UsageError, match="set discrete=0 and recolour=false"):
+        resolve({"aperture": "coded", **others})
+    settings = resolve({"aperture": "coded", "discrete": 0.0, "recolour": False})
+    assert settings.aperture == "coded"

@@ -19,7 +19,7 @@ OUTLIER = 0.3
 """Relative error of a path beyond which it counts as that of an object."""
 
 
-def in_one_direction(paths: Tensor, trust: Tensor) -> tuple[Tensor, Tensor]:
+def choose_signs(paths: Tensor, trust: Tensor) -> tuple[Tensor, Tensor]:
     """Give paths the signs that go with the motion of the camera.
 
     Args:

@@ -17,7 +17,7 @@ import torch
 from torch import Tensor, nn
 
 from b2v.frames import FRAMES, MIDDLE
-from b2v.models.camera import in_one_direction
+from b2v.models.camera import choose_signs
 from b2v.models.moving import move_along
 from b2v.models.paths import halve
 
@@ -61,7 +61,7 @@ def signed_paths(doubled: Tensor) -> Tensor:
     """
     paths = halve(doubled)
     trust = doubled[:, 1:].norm(dim=1) / (SURE + doubled[:, 0].clamp(min=0))
-    pairs = [in_one_direction(p, t.clamp(0, 1)) for p, t in zip(paths, trust, strict=True)]
+    pairs = [choose_signs(p, t.clamp(0, 1)) for p, t in zip(paths, trust, strict=True)]
     return torch.stack([(own + camera) / 2 for own, camera in pairs])
 
 
