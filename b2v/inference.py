@@ -104,7 +104,9 @@ def plan_for(
 
     Raises B2VError where the memory is too small for it.
     """
-    hunger = strips.appetite(net, frames, width) if strips.goes_in_strips(net) else None
+    hunger = None
+    if strips.goes_in_strips(net):
+        hunger = strips.appetite(net, frames, height, width)
     return make_plan(
         hunger,
         frames,
@@ -170,7 +172,7 @@ def _run(
 
 
 def _run_in_strips(
-    net: Cascade, pictures: list[Tensor], runtime: Runtime, plan: Plan, frames: int
+    net: Cascade | Unfold, pictures: list[Tensor], runtime: Runtime, plan: Plan, frames: int
 ) -> Tensor | None:
     height, width = pictures[0].shape[1:]
     padded = [pad_to_multiple(picture[None], net.multiple) for picture in pictures]

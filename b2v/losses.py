@@ -12,7 +12,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from b2v.metrics import mse
-from b2v.models.paths import double
+from b2v.models.paths import double, spread
 
 PixelLoss = Literal["mse", "charbonnier", "log-mse"]
 PairLoss = Literal["best-order", "pair", "global", "independent"]
@@ -109,8 +109,8 @@ def moves_against(pair: tuple[Tensor, Tensor]) -> Tensor:
     return (yy * tx - xy * ty) + (xx * ty - xy * tx) < 0
 
 
-def paths_loss(doubled: Tensor, way: Tensor) -> Tensor:
-    """Compare paths [B, 3, H, W] of `b2v.models.paths.double` with true ways [B, 2, H, W]: [B].
+def paths_loss(cells: Tensor, way: Tensor) -> Tensor:
+    """Compare paths [B, 3, H/8, W/8] of `b2v.models.paths` with true ways [B, 2, H, W]: [B].
 
     The distance is taken relative to the way and a pixel, so that slow counts as much as fast,
     and not squared, so that a net in doubt takes the likelier direction instead of standing
@@ -118,7 +118,7 @@ def paths_loss(doubled: Tensor, way: Tensor) -> Tensor:
     """
     known = way.isfinite().all(1)
     truth = double(way.nan_to_num())
-    error = (doubled - truth).abs().sum(1) / (1 + truth[:, 0])
+    error = (spread(cells) - truth).abs().sum(1) / (1 + truth[:, 0])
     return (error * known).mean((1, 2))
 
 

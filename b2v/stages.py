@@ -32,7 +32,7 @@ from b2v.models import ROLES, SEVEN, UNFOLDING, VIDEO, gives_pair
 from b2v.models.apart import Apart
 from b2v.models.dtb import DTB
 from b2v.models.unet import Hourglass, UNet
-from b2v.models.unfold import Unfold, signed_paths, unfold
+from b2v.models.unfold import Motion, Unfold, unfold
 from b2v.recipes import TrainConfig, multiple_of
 from b2v.runtime import Runtime
 from b2v.video_stage import validate_video, video_loss
@@ -135,7 +135,7 @@ def sides_loss(config: TrainConfig, nets: Nets, blurry: Tensor, sharp: Tensor, s
     """Loss [B] of the net that mends moved frames; each sample has one of the seven, in turn."""
     with torch.no_grad():
         x4 = nets["middle"](blurry)
-        moved = unfold(x4, signed_paths(nets["paths"](blurry)))
+        moved = unfold(x4, Motion.of(nets["paths"](blurry)).paths())
         backwards = runs_backwards(moved.unbind(1), sharp.unbind(1))
     turned = torch.where(backwards[:, None, None, None, None], sharp.flip(1), sharp)
     samples = list(range(len(blurry)))

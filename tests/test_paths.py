@@ -8,10 +8,10 @@ from conftest import make_picture
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from b2v.models.camera import choose_signs
+from b2v.models.camera import camera_motion, motion_at
 from b2v.models.moving import move_along
-from b2v.models.paths import Paths, PathsConfig, autocorrelations, double, halve
-from b2v.models.unfold import Unfold, signed_paths, unfold
+from b2v.models.paths import Paths, PathsConfig, autocorrelations, double, halve, spread
+from b2v.models.unfold import Motion, Unfold, unfold
 
 SMALL = PathsConfig(directions=4, lengths=(2, 9), colours=4, widths=(6, 8), blocks=(1, 1))
 INNER = (..., slice(8, -8), slice(8, -8))
@@ -61,7 +61,7 @@ def test_autocorrelations_do_not_depend_on_contrast_or_brightness():
 
 def test_a_new_network_sees_no_motion_at_any_size_of_its_multiple():
     net = Paths(SMALL)
-    assert net(torch.rand(2, 3, 32, 48)).shape == (2, 3, 32, 48)
+    assert net(torch.rand(2, 3, 32, 48)).shape == (2, 3, 4, 6)
     assert net(torch.rand(1, 3, 16, 16)).abs().max() == 0
 
 
@@ -81,15 +81,47 @@ def test_signs_are_those_of_a_camera_though_an_object_moves_on_its_own(camera):
     way = motion.clone()
     way[:, 20:35, 30:50] = torch.tensor([-5.0, 6.0]).view(2, 1, 1)
     flips = torch.rand(60, 60, generator=torch.Generator().manual_seed(2)) < 0.5
-    signed, found = choose_signs(torch.where(flips, -way, way), torch.ones(60, 60))
-    turned = 1.0 if float((signed * way).sum(0)[:20].mean()) > 0 else -1.0
+    fitted = camera_motion(torch.where(flips, -way, way), torch.ones(60, 60))
+    found = motion_at(fitted, 60, 60, 0, 60)
+    turned = 1.0 if float((found * way).sum(0)[:20].mean()) > 0 else -1.0
     outside = torch.ones(60, 60, dtype=torch.bool)
     outside[20:35, 30:50] = False
     clear = outside & (motion.norm(dim=0) > 0.4)
-    assert (turned * signed - way)[:, clear].abs().max() < 1e-5
+    assert ((turned * found * motion).sum(0) > 0)[clear].all()
     assert (turned * found - motion).norm(dim=0)[clear].mean() < 0.15
-    inside = (signed - signed[:, 25:26, 40:41])[:, 20:35, 30:50]
-    assert inside.abs().max() < 1e-5 or camera[1] != [0, 0]  # an object in one camera turns whole
+    assert torch.equal(motion_at(fitted, 60, 60, 13, 31), found[:, 13:31])
+
+
+def test_all_paths_take_the_sign_of_the_camera_and_are_half_its_own():
+    ways = torch.tensor([4.0, -3.0]).view(1, 2, 1, 1).repeat(1, 1, 12, 10)
+    ways[:, :, 4:6, 4:7] = torch.tensor([5.0, 1.0]).view(1, 2, 1, 1)  # an object
+    motion = Motion.of(double(ways))
+    paths = motion.paths()
+    assert paths.shape == (1, 2, 96, 80)
+    assert torch.equal(motion.paths(16, 60), paths[:, :, 16:60])
+    assert paths.norm(dim=1).max() <= motion.reach
+    sign = paths[0, 0, 0, 0].sign()
+    background, object_ = (sign * paths[0, :, y, x] for y, x in ((90, 5), (40, 44)))
+    assert torch.allclose(background, torch.tensor([4.0, -3.0]), atol=0.1)
+    assert torch.allclose(object_, torch.tensor([4.5, -1.0]), atol=0.1)
+
+
+def test_a_tall_picture_is_looked_at_in_bands_and_seen_as_a_whole(monkeypatch):
+    net = Paths(SMALL)
+    nn.init.normal_(net.head.weight)
+    tall = make_picture(320, 48)[None]
+    whole = net(tall)
+    monkeypatch.setattr("b2v.models.paths.BAND", 64)
+    assert whole.std() > 0.1
+    assert torch.allclose(net(tall), whole, atol=1e-3)
+
+
+def test_cells_are_spread_over_rows_as_over_all_of_a_picture():
+    cells = torch.rand(2, 3, 6, 5)
+    whole = spread(cells)
+    assert whole.shape == (2, 3, 48, 40)
+    for top, bottom in ((0, 7), (8, 40), (13, 30), (41, 48)):
+        assert torch.allclose(spread(cells, top, bottom), whole[:, :, top:bottom], atol=1e-6)
 
 
 def test_frames_stand_in_order_along_the_paths_with_the_middle_one_untouched():
@@ -123,17 +155,17 @@ class Last(nn.Module):
 
 def test_a_still_picture_gives_its_sharp_frame_seven_times():
     blurry, sharp = make_picture(48, 48)[None], make_picture(48, 48, seed=1)[None]
-    net = Unfold(middle=Fixed(sharp), paths=Fixed(torch.zeros(1, 3, 48, 48)), sides=None)
+    net = Unfold(middle=Fixed(sharp), paths=Fixed(torch.zeros(1, 3, 6, 6)), sides=None)
     assert torch.allclose(net(blurry), sharp[:, None].expand(1, 7, -1, -1, -1), atol=1e-6)
 
 
 def test_a_given_middle_frame_is_moved_instead_and_stays_as_it_is():
     blurry, given = make_picture(48, 48)[None], make_picture(48, 48, seed=1)[None]
-    paths = Fixed(double(shift_of((3.0, 0.0))))
+    paths = Fixed(double(shift_of((3.0, 0.0), 6)))
     net = Unfold(middle=Fixed(blurry), paths=paths, sides=Last())
     frames = net(blurry, given)[0]
     assert torch.equal(frames[3], given[0])
-    ways = signed_paths(paths(blurry))
+    ways = Motion.of(paths(blurry)).paths()
     expected = unfold(given, ways)[0] + 0.1
     for k in (0, 1, 2, 4, 5, 6):
         assert torch.allclose(frames[k], expected[k])

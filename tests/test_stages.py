@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from b2v.errors import UsageError
 from b2v.models import MODELS, ROLES, SEVEN, Blueprint
 from b2v.models.apart import ApartConfig
-from b2v.models.paths import double
+from b2v.models.paths import CELL, double
 from b2v.models.unet import UNet, UNetConfig
 from b2v.recipes import ABLATION, TrainConfig, check, recipe
 from b2v.stages import frames_of, new_network, restore_frames, stage_loss
@@ -268,9 +268,10 @@ class Saying(nn.Module):
 def unfolding(step: int, truth: Tensor, way: Tensor) -> tuple[Tensor, Saying]:
     """Loss of the third stage for a scene that pans by `way` [2], and the net that mends."""
     blurry = truth.mean(1)
+    cells = [-(-side // CELL) for side in truth.shape[3:]]
     nets: dict[str, nn.Module] = {
         "middle": Saying(truth[:, 3]),
-        "paths": Saying(double(way.view(1, 2, 1, 1).expand(len(truth), 2, *truth.shape[3:]))),
+        "paths": Saying(double(way.view(1, 2, 1, 1).expand(len(truth), 2, *cells))),
         "sides": Saying(),
     }
     config = replace(CONFIG, model="unfold", stage=3)
@@ -294,14 +295,15 @@ def test_each_sample_has_one_moved_frame_mended_in_the_order_it_moves_in(backwar
 
 
 def test_paths_are_learned_from_known_ways(sharp):
-    way = torch.randn(2, 2, 8, 8)
+    cells = torch.randn(2, 2, 1, 1).expand(2, 2, 3, 3)
+    way = cells[..., :1, :1].expand(2, 2, 24, 24)
     config = replace(CONFIG, model="unfold", stage=2)
 
     def loss(doubled: Tensor) -> Tensor:
         return stage_loss(config, {"paths": Saying(doubled)}, sharp.mean(1), sharp, way, LATE)
 
-    assert loss(double(-way)).max() < 1e-5
-    assert (loss(torch.zeros(2, 3, 8, 8)) > 0.3).all()
+    assert loss(double(-cells)).max() < 1e-5
+    assert (loss(torch.zeros(2, 3, 3, 3)) > 0.3).all()
 
 
 def test_the_net_that_mends_begins_with_what_it_is_given(tiny):

@@ -2,7 +2,7 @@
 
 A camera moves all of its picture at once: over a picture its motion is affine in place, which
 holds translation, zoom and roll. So the affine motion is sought that explains the paths best up
-to their signs, robustly, because objects have motions of their own, and every path takes the
+to their signs, robustly, because objects have motions of their own, and every path can take the
 sign that goes with it. The search alternates between signs and motion, from several starts.
 """
 
@@ -19,27 +19,29 @@ OUTLIER = 0.3
 """Relative error of a path beyond which it counts as that of an object."""
 
 
-def choose_signs(paths: Tensor, trust: Tensor) -> tuple[Tensor, Tensor]:
-    """Give paths the signs that go with the motion of the camera.
+def camera_motion(paths: Tensor, trust: Tensor) -> Tensor:
+    """Find the motion of the camera that explains paths best.
 
     Args:
         paths: [2, H, W], x and y in pixels, each right up to its sign.
         trust: [H, W] weights, not negative.
 
     Returns:
-        The paths with their signs, and the motion of the camera at the same places, both
-        [2, H, W]; the sign of all together stays open.
+        [3, 2], what `motion_at` takes; its sign is anyone's guess.
 
     """
     height, width = paths.shape[1:]
     rows, columns = _places(height), _places(width)
     known = paths[:, rows][:, :, columns].flatten(1).T  # [N, 2]
     weights = trust[rows][:, columns].flatten()
-    around = _basis(height, width, paths)
-    motion = _fit(around[:, rows][:, :, columns].flatten(1).T, known, weights)
-    camera = torch.einsum("khw,kc->chw", around, motion)
-    signs = torch.where((paths * camera).sum(0) < 0, -1.0, 1.0)
-    return paths * signs, camera
+    around = _basis(height, width, paths)[:, rows][:, :, columns]
+    return _fit(around.flatten(1).T, known, weights)
+
+
+def motion_at(camera: Tensor, height: int, width: int, top: int, bottom: int) -> Tensor:
+    """Compute the motion of a camera, [3, 2], for rows of a picture of a size: [2, rows, W]."""
+    around = _basis(height, width, camera, top, bottom)
+    return torch.einsum("khw,kc->chw", around, camera)
 
 
 def _fit(places: Tensor, known: Tensor, weights: Tensor) -> Tensor:
@@ -75,13 +77,16 @@ def _starts() -> Tensor:
     return torch.cat([shifts, zoom[None], roll[None]])
 
 
-def _basis(height: int, width: int, like: Tensor) -> Tensor:
-    """One, x and y at each pixel, [3, H, W]; half the larger side is one."""
+def _basis(
+    height: int, width: int, like: Tensor, top: int = 0, bottom: int | None = None
+) -> Tensor:
+    """One, x and y at each pixel of some rows, [3, rows, W]; half the larger side is one."""
     scale = 2 / max(height, width)
-    y = (torch.arange(height).to(like) - (height - 1) / 2) * scale
+    rows = torch.arange(top, height if bottom is None else bottom)
+    y = (rows.to(like) - (height - 1) / 2) * scale
     x = (torch.arange(width).to(like) - (width - 1) / 2) * scale
     grid = torch.meshgrid(y, x, indexing="ij")
-    return torch.stack([torch.ones(height, width).to(like), grid[1], grid[0]])
+    return torch.stack([torch.ones_like(grid[0]), grid[1], grid[0]])
 
 
 def _places(side: int) -> Tensor:

@@ -26,6 +26,8 @@ CELL = 8
 """Pixels a side of what has one set of autocorrelations."""
 AROUND = 5
 """Cells a side over which autocorrelations are averaged too: steadier, less local."""
+BAND = 512
+"""Rows of a picture that are looked at together, a multiple of `CELL`."""
 NOISE = 1e-5
 """Energy of gradients that is nothing yet."""
 
@@ -49,7 +51,7 @@ class PathsConfig:
 
 
 class Paths(nn.Module):
-    """Doubled paths [B, 3, H, W] (`double`) in pixels from a blurry picture [B, 3, H, W]."""
+    """Doubled paths (`double`) in pixels, [B, 3, H/8, W/8], from blurry pictures [B, 3, H, W]."""
 
     multiple = 2 * CELL
 
@@ -72,14 +74,33 @@ class Paths(nn.Module):
         nn.init.zeros_(self.head.bias)  # type: ignore[arg-type]
 
     def forward(self, blurry: Tensor) -> Tensor:
-        """Estimate doubled paths."""
-        with torch.no_grad(), torch.autocast(blurry.device.type, enabled=False):
-            known = autocorrelations(blurry, self.config)
-        seen = self.look(F.pixel_unshuffle(blurry - 0.5, CELL // 2))
-        x = self.encoder(self.stem(torch.cat([known, seen], 1)))  # [B, C, H/8, W/8]
+        """Estimate the doubled paths of cells of `CELL` pixels a side."""
+        x = self.encoder(self._seen(blurry))  # [B, C, H/8, W/8]
         x = self.decoder(x + F.pixel_shuffle(self.up(self.bottom(self.down(x))), 2))
-        paths = self.config.reach * self.head(x).float()
-        return F.interpolate(paths, scale_factor=CELL, mode="bilinear", align_corners=False)
+        return self.config.reach * self.head(x).float()
+
+    def _seen(self, blurry: Tensor) -> Tensor:
+        """Look at pictures, wherever they are, band by band: what is left of a band is small."""
+        halo = CELL * (math.ceil((max(self.config.lengths) + 1) / CELL) + AROUND // 2)
+        bands = []
+        for top in range(0, blurry.shape[2], BAND):
+            above = min(halo, top)
+            band = blurry[:, :, top - above : top + BAND + halo].to(self.stem.weight.device)
+            with torch.no_grad(), torch.autocast(band.device.type, enabled=False):
+                known = autocorrelations(band, self.config)
+            seen = self.look(F.pixel_unshuffle(band - 0.5, CELL // 2))
+            cells = self.stem(torch.cat([known, seen], 1))[:, :, above // CELL :]
+            bands.append(cells[:, :, : BAND // CELL])
+        return torch.cat(bands, 2) if len(bands) > 1 else bands[0]
+
+
+def spread(cells: Tensor, top: int = 0, bottom: int | None = None) -> Tensor:
+    """Interpolate what is known of cells [B, C, h, w] at rows of pixels: [B, C, rows, 8 w]."""
+    bottom = CELL * cells.shape[2] if bottom is None else bottom
+    first = max(0, top // CELL - 1)
+    near = cells[:, :, first : -(-bottom // CELL) + 1]
+    fine = F.interpolate(near, scale_factor=CELL, mode="bilinear", align_corners=False)
+    return fine[:, :, top - CELL * first : bottom - CELL * first]
 
 
 def double(way: Tensor) -> Tensor:

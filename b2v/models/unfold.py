@@ -11,15 +11,16 @@ Pictures are [B, 3, H, W], sRGB-encoded in [0, 1]; sides are multiples of `multi
 """
 
 import math
+from dataclasses import dataclass
 from typing import cast
 
 import torch
 from torch import Tensor, nn
 
 from b2v.frames import FRAMES, MIDDLE
-from b2v.models.camera import choose_signs
+from b2v.models.camera import camera_motion, motion_at
 from b2v.models.moving import move_along
-from b2v.models.paths import halve
+from b2v.models.paths import CELL, halve, spread
 
 SURE = 0.3
 """Pixels of path at which a direction is half as sure as that of a long one can be."""
@@ -44,7 +45,7 @@ class Unfold(nn.Module):
         `middle` is used, as it is, instead of the net's own x4; arguments as of `Cascade`.
         """
         x4 = self.middle(blurry) if middle is None else middle
-        moved = unfold(x4, signed_paths(self.paths(blurry)), frames)
+        moved = unfold(x4, Motion.of(self.paths(blurry)).paths(), frames)
         if self.sides is None:
             return moved
         mended = [self.sides(blurry, x4, frame).float() for frame in moved.unbind(1)]
@@ -53,16 +54,49 @@ class Unfold(nn.Module):
         return torch.stack(mended, 1)
 
 
-def signed_paths(doubled: Tensor) -> Tensor:
-    """Turn the doubled paths [B, 3, H, W] of `Paths` into paths [B, 2, H, W] in one direction.
+@dataclass(frozen=True)
+class Motion:
+    """How pictures were smeared, and in which direction of time.
 
-    Half of each path is its own and half is the camera's: of held-out scenes the mean of both
-    is nearer the truth than either.
+    Attributes:
+        cells: doubled paths [B, 3, h, w] of cells, as `Paths` gives them.
+        cameras: [B, 3, 2] motions of the cameras (`b2v.models.camera`), whose sign all paths take.
+
     """
-    paths = halve(doubled)
-    trust = doubled[:, 1:].norm(dim=1) / (SURE + doubled[:, 0].clamp(min=0))
-    pairs = [choose_signs(p, t.clamp(0, 1)) for p, t in zip(paths, trust, strict=True)]
-    return torch.stack([(own + camera) / 2 for own, camera in pairs])
+
+    cells: Tensor
+    cameras: Tensor
+
+    @classmethod
+    def of(cls, cells: Tensor) -> "Motion":
+        """Find the cameras that go with doubled paths."""
+        trust = cells[:, 1:].norm(dim=1) / (SURE + cells[:, 0].clamp(min=0))
+        pairs = zip(halve(cells), trust.clamp(0, 1), strict=True)
+        return cls(cells, torch.stack([camera_motion(*pair) for pair in pairs]))
+
+    @property
+    def reach(self) -> float:
+        """Longest path in pixels that `paths` can give, or a little more."""
+        own = self.cells[:, 0].amax().clamp(min=0)
+        return float(own + self.cameras.abs().sum((1, 2)).amax()) / 2
+
+    def paths(self, top: int = 0, bottom: int | None = None) -> Tensor:
+        """Give the paths of pixels from `top` to `bottom`, [B, 2, rows, W], in one direction.
+
+        Half of each path is its own and half is the camera's: of held-out scenes the mean of
+        both is nearer the truth than either.
+        """
+        height, width = (CELL * side for side in self.cells.shape[2:])
+        bottom = height if bottom is None else bottom
+        own = halve(spread(self.cells, top, bottom))
+        camera = torch.stack([motion_at(c, height, width, top, bottom) for c in self.cameras])
+        against = (own * camera).sum(1, keepdim=True) < 0
+        return (torch.where(against, -own, own) + camera) / 2
+
+
+def moments(frames: int) -> Tensor:
+    """Give the times of frames, as many before the middle as after it; the last of seven is at one."""
+    return torch.arange(-(frames // 2), frames // 2 + 1) / MIDDLE
 
 
 def unfold(x4: Tensor, paths: Tensor, frames: int = FRAMES) -> Tensor:
@@ -70,5 +104,5 @@ def unfold(x4: Tensor, paths: Tensor, frames: int = FRAMES) -> Tensor:
 
     Paths lead to the last of seven frames; others lie on them, or further along.
     """
-    times = torch.arange(-(frames // 2), frames // 2 + 1, device=paths.device) / MIDDLE
+    times = moments(frames).to(paths.device)
     return move_along(x4, paths[:, None] * times.view(1, -1, 1, 1, 1))

@@ -1,31 +1,12 @@
-"""A cascade of U-Nets from the top of a picture to its bottom, a strip of rows at a time.
+"""A U-Net in strips: every convolution keeps the last rows of its input for the next strip."""
 
-Tiles that overlap would compute what they share twice, and deep networks look far. Here every
-convolution keeps the last rows of its input, a few of them, until the next strip comes: each
-row of each map is computed once, from the same values as in the whole picture, so the result is
-that of the whole picture, and time grows with the number of pixels. The passes of all networks go
-down the picture together, each some rows behind those whose frames it takes. What is held at once
-is a strip and the rows that wait, which grow with the width and not with the height.
-
-This needs networks in which a pixel depends on its neighbourhood alone (`b2v.models.unet`).
-"""
-
-from collections.abc import Iterator
-from typing import TypeGuard, cast
+from typing import cast
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from b2v.frames import FRAMES
-from b2v.memory import Appetite
-from b2v.models import Cascade
 from b2v.models.unet import PlainBlock, UNet
-
-WAITING_ROWS = 770.0
-"""Rows that a pass holds at most, in whatever maps, counted in rows of its finest one."""
-MAPS = 28.0
-"""Maps as large as the finest that lie beside each other while a strip is worked on."""
 
 
 class Rows:
@@ -154,82 +135,6 @@ class Strips:
             x = F.pixel_shuffle(net.ups[i](x), 2)
             x = _through(self._up_blocks[i], x.add_(self._skips[i].pop(x.shape[2])), last)
         return F.pixel_shuffle(self._head(x, last), net.shuffle)
-
-
-def goes_in_strips(net: object) -> TypeGuard[Cascade]:
-    """Tell whether a model is one for `in_strips`."""
-    return type(net) is Cascade and all(type(part) is UNet for part in net.children())
-
-
-def appetite(net: Cascade, frames: int, width: int) -> Appetite:
-    """Estimate what `in_strips` takes for a picture of a width, from what was measured."""
-    parts = [cast(UNet, part) for part in net.children()]
-    finest = max(part.config.widths[0] / part.config.shuffle**2 for part in parts)
-    passes, row = frames - 1, 4 * finest * width
-    return Appetite(passes * WAITING_ROWS * row, MAPS * row)
-
-
-def in_strips(
-    net: Cascade,
-    blurry: Tensor,
-    rows: int,
-    *,
-    middle: Tensor | None = None,
-    frames: int = FRAMES,
-    device: torch.device | None = None,
-) -> Iterator[tuple[int, int, Tensor]]:
-    """Run a cascade of U-Nets on one picture, strip by strip.
-
-    Gradients are recorded, or not, as the caller has it at each step.
-
-    Args:
-        net: the cascade.
-        blurry: [1, 3, H, W] in [0, 1], sides multiples of `net.multiple`.
-        rows: height of a strip, a multiple of `net.multiple`.
-        middle: sharp middle frame of the same shape, used instead of the net's own.
-        frames: how many, odd, three at least, as `Cascade` takes them.
-        device: where the networks are; strips are moved there. The pictures' own without.
-
-    Yields:
-        Index of a frame, the row it goes on with, and its next rows [1, 3, rows, W], not clamped.
-
-    """
-    passes = _Passes(net, frames // 2, rows)
-    known, height = [0] * frames, blurry.shape[2]
-    for top in range(0, height, rows):
-        strips = [
-            picture[:, :, top : top + rows].to(
-                device or picture.device, memory_format=torch.channels_last
-            )
-            for picture in (blurry, middle)
-            if picture is not None
-        ]
-        for k, part in enumerate(passes(*strips, last=top + rows >= height)):
-            if part.shape[2]:
-                yield k, known[k], part
-            known[k] += part.shape[2]
-
-
-class _Passes:
-    """The passes of the four networks, as `Cascade.forward` wires them up."""
-
-    def __init__(self, net: Cascade, steps: int, rows: int) -> None:
-        def strips(unet: nn.Module) -> Strips:
-            return Strips(cast(UNet, unet), rows)
-
-        self._middle, self._pair35 = strips(net.middle), strips(net.pair35)
-        outer = [net.pair26, *[net.pair17] * (steps - 2)]
-        self._ways = [[strips(unet) for unet in outer] for _ in range(2)]
-
-    def __call__(self, blurry: Tensor, middle: Tensor | None = None, *, last: bool) -> list[Tensor]:
-        x4 = self._middle(blurry, last=last)[0] if middle is None else middle
-        ends = []
-        for near, further in zip(self._pair35(blurry, x4, last=last), self._ways, strict=True):
-            way = [x4, near]  # x4, x3, x2, x1 and beyond, or the other end
-            for strips in further:
-                way.append(strips(blurry, way[-2], way[-1], last=last)[0])
-            ends.append(way[1:])
-        return [*ends[0][::-1], x4, *ends[1]]
 
 
 def _blocks(blocks: nn.Module) -> list[Block]:

@@ -1,0 +1,101 @@
+"""Networks from the top of a picture to its bottom, a strip of rows at a time.
+
+Tiles that overlap would compute what they share twice, and deep networks look far. Here every
+convolution keeps the last rows of its input, a few of them, until the next strip comes: each
+row of each map is computed once, from the same values as in the whole picture, so the result is
+that of the whole picture, and time grows with the number of pixels. The passes of all networks go
+down the picture together, each some rows behind those whose frames it takes. What is held at once
+is a strip and the rows that wait, which grow with the width and not with the height.
+
+This needs networks in which a pixel depends on its neighbourhood alone (`b2v.models.unet`).
+"""
+
+from collections.abc import Iterator
+from typing import TypeGuard
+
+import torch
+from torch import Tensor
+
+from b2v.frames import FRAMES
+from b2v.memory import Appetite
+from b2v.models import Cascade, Extractor, Unfold
+from b2v.models.unet import UNet
+from b2v.strips.cascade import CascadePasses
+from b2v.strips.unfold import UnfoldPasses
+
+WAITING_ROWS = 770.0
+"""Rows that a pass holds at most, in whatever maps, counted in rows of its finest one."""
+MAPS = 28.0
+"""Maps as large as the finest that lie beside each other while a strip is worked on."""
+LOOK = 40.0
+"""Bytes a pixel of the whole picture that reading its paths takes."""
+
+
+def goes_in_strips(net: Extractor) -> TypeGuard[Cascade | Unfold]:
+    """Tell whether a model is one for `in_strips`."""
+    return type(net) in (Cascade, Unfold) and bool(_unets(net))
+
+
+def appetite(net: Cascade | Unfold, frames: int, height: int, width: int) -> Appetite:
+    """Estimate what `in_strips` takes for a picture of a size, from what was measured."""
+    finest = max(part.config.widths[0] / part.config.shuffle**2 for part in _unets(net))
+    passes, row = frames - 1, 4 * finest * width
+    look = 0.0
+    if isinstance(net, Unfold):
+        passes, look = 1 + frames, LOOK * height * width
+    return Appetite(passes * WAITING_ROWS * row + look, MAPS * row)
+
+
+def in_strips(
+    net: Cascade | Unfold,
+    blurry: Tensor,
+    rows: int,
+    *,
+    middle: Tensor | None = None,
+    frames: int = FRAMES,
+    device: torch.device | None = None,
+) -> Iterator[tuple[int, int, Tensor]]:
+    """Run a model on one picture, strip by strip.
+
+    Gradients are recorded, or not, as the caller has it at each step.
+
+    Args:
+        net: the model.
+        blurry: [1, 3, H, W] in [0, 1], sides multiples of `net.multiple`.
+        rows: height of a strip, a multiple of `net.multiple`.
+        middle: sharp middle frame of the same shape, used instead of the net's own.
+        frames: how many, odd, three at least, as `Cascade` takes them.
+        device: where the networks are; strips are moved there. The pictures' own without.
+
+    Yields:
+        Index of a frame, the row it goes on with, and its next rows [1, 3, rows, W], not clamped.
+
+    """
+    passes = (
+        UnfoldPasses(net, blurry, frames, rows)
+        if isinstance(net, Unfold)
+        else CascadePasses(net, frames, rows)
+    )
+    known, height = [0] * frames, blurry.shape[2]
+    for top in range(0, height, rows):
+        strips = [
+            picture[:, :, top : top + rows].to(
+                device or picture.device, memory_format=torch.channels_last
+            )
+            for picture in (blurry, middle)
+            if picture is not None
+        ]
+        for k, part in enumerate(passes(*strips, last=top + rows >= height)):
+            if part.shape[2]:
+                yield k, known[k], part
+            known[k] += part.shape[2]
+
+
+def _unets(net: Extractor) -> list[UNet]:
+    """List the U-Nets that a model runs in strips; none where another network is among them."""
+    parts = [part for name, part in net.named_children() if name != "paths"]
+    unets = [part for part in parts if type(part) is UNet]
+    return unets if len(unets) == len(parts) else []
+
+
+__all__ = ["appetite", "goes_in_strips", "in_strips"]
