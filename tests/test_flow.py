@@ -28,3 +28,11 @@ def test_what_stands_still_has_a_way_of_zero():
 def test_no_way_is_given_where_the_frames_have_nothing_in_common():
     frames = torch.rand(7, 3, 64, 64, generator=torch.Generator().manual_seed(0))
     assert window_way(frames).isfinite().float().mean() < 0.2
+
+
+def test_no_way_is_given_where_there_is_nothing_to_see_or_it_turns_round():
+    flat = torch.full((7, 3, 64, 64), 0.5)
+    assert not window_way(flat).isfinite().any()
+    there = moving(2, 0)
+    back = torch.cat([there[3:].flip(0), there[4:]])  # it comes back the way that it went
+    assert window_way(back).isfinite().float().mean() < 0.1
