@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.utils.data import Dataset
 
-from b2v.augment import wear
+from b2v.augment import soften, wear
 from b2v.bank import Part, fill, open_array, setting
 from b2v.color import Curve, to_encoded, to_linear
 from b2v.errors import DatasetError, UsageError
@@ -169,7 +169,9 @@ class Crops(Dataset[tuple[Tensor, Tensor, Tensor]]):
     played backwards and their colours permuted; half of the blurry ones get noise of up to 1 %
     (Jin et al., Sec. 6), and a share of `jpeg` of them are compressed as a camera does. The blur
     of a share of `discrete` is the light of the seven frames alone, as when a video is averaged.
-    A coded aperture spreads each colour in its own way: neither may be done to its blur.
+    A share of `rest`, of clips that were set in motion, stand still after all, seen by a lens a
+    little out of focus: softness alone is no motion. A coded aperture spreads each colour in its
+    own way: its blur may not be recoloured or made anew.
     """
 
     def __init__(
@@ -181,16 +183,18 @@ class Crops(Dataset[tuple[Tensor, Tensor, Tensor]]):
         noise: float = 0.01,
         jpeg: float = 0.1,
         discrete: float = 0.3,
+        rest: float = 0.0,
         recolour: bool = True,
     ) -> None:
         self.clips = open_clips(folder)
-        if setting(folder, "aperture", "standard") == "coded" and (recolour or discrete):
+        if setting(folder, "aperture", "standard") == "coded" and (recolour or discrete or rest):
             raise UsageError(
-                f"{folder}: is seen through a coded aperture; set recolour=false and discrete=0"
+                f"{folder}: is seen through a coded aperture; set recolour=false, discrete=0 and"
+                " rest=0"
             )
         self.ways: NDArray[np.float16] = open_array(folder, "ways.npy")
         self.size, self.seed = size, seed
-        self.noise, self.jpeg, self.discrete = noise, jpeg, discrete
+        self.noise, self.jpeg, self.discrete, self.rest = noise, jpeg, discrete, rest
         self.recolour = recolour
 
     def __getitem__(self, index: int) -> tuple[Tensor, Tensor, Tensor]:
@@ -214,5 +218,8 @@ class Crops(Dataset[tuple[Tensor, Tensor, Tensor]]):
             blurry = expose(to_linear(sharp, "gamma2.2"), "gamma2.2")
         if rng.random() < 0.5:
             sharp, way = sharp.flip(0), -way
+        if self.rest and rng.random() < self.rest and bool(way.isfinite().all()):
+            blurry, way = soften(sharp[MIDDLE], rng, "gamma2.2"), torch.zeros_like(way)
+            sharp = blurry.expand_as(sharp)
         blurry = wear(blurry, rng, noise=self.noise, jpeg=self.jpeg)
         return blurry, sharp, way.contiguous()

@@ -25,7 +25,7 @@ LIMITS = {
     **dict.fromkeys(("steps", "batch", "warmup", "validate_every"), (1, math.inf)),
     "crop": (16, math.inf),
     **dict.fromkeys(("lr", "weight_decay", "perceptual", "adversarial"), (0, math.inf)),
-    **dict.fromkeys(("canonical", "teacher", "ema", "jpeg", "discrete"), (0, 1)),
+    **dict.fromkeys(("canonical", "teacher", "ema", "jpeg", "discrete", "rest"), (0, 1)),
 }
 """Least and largest values of settings that are numbers."""
 
@@ -86,6 +86,8 @@ class TrainConfig:
     """Share of crops whose blurry pictures are compressed."""
     discrete: float = 0.3
     """Share of crops whose blur is the light of the seven frames alone, as of averaged videos."""
+    rest: float = 0.0
+    """Share of crops, of clips that were set in motion, that stand still instead, a little soft."""
     recolour: bool = True
     """Whether the colours of a crop change places at random (Jin et al., Sec. 6)."""
     seed: int = 0
@@ -146,7 +148,7 @@ ABLATION: dict[str, dict[str, Any]] = {
 
 FOR_PHOTOS = (
     *("perceptual", "pair", "adversarial", "canonical", "forcing", "teacher"),
-    *("see_middle", "init", "start", "discrete", "recolour"),
+    *("see_middle", "init", "start", "discrete", "rest", "recolour"),
 )
 FOR_VIDEO = ("frames", "inputs")
 """Settings that have a meaning for one kind of model alone."""

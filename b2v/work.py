@@ -77,6 +77,7 @@ def open_crops(config: TrainConfig, bank: Path) -> Crops | SequenceCrops:
         seed=config.seed,
         jpeg=config.jpeg,
         discrete=config.discrete,
+        rest=config.rest,
         recolour=config.recolour,
     )
     check(config, crops.clips.shape[-1])

@@ -343,6 +343,29 @@ def test_noise_is_in_the_blurry_picture_alone_in_about_half_of_the_crops_up_to_o
     assert 0.0085 < deviations.max() < 0.0105
 
 
+def test_a_share_of_clips_set_in_motion_stands_still_and_is_soft(tmp_path):
+    clips = torch.stack([make_picture(24, 24, seed) for seed in range(16)]).view(2, 8, 3, 24, 24)
+    ways = torch.ones(2, 2, 24, 24)
+    ways[1, :, 0, 0] = torch.nan  # a filmed one: not all of it is known
+    save_bank(tmp_path, (clips * 255).round().byte(), ways)
+    settings = {"size": 24, "seed": 0, "noise": 0, "jpeg": 0}
+    plain, resting = (Crops(tmp_path, **settings, rest=rest) for rest in (0.0, 0.5))
+    still = 0
+    for index in range(160):
+        blurry, sharp, way = resting[index]
+        if way.any():
+            assert torch.equal(sharp, plain[index][1])
+            continue
+        still += 1
+        assert (sharp == blurry).all()
+        assert detail(blurry) < 1.01 * detail(plain[index][1][3])
+    assert 25 < still < 55
+
+
+def detail(picture):
+    return (picture[..., 1:] - picture[..., :-1]).abs().mean()
+
+
 def test_a_whole_clip_is_a_crop_too(exact_bank):
     blurry, sharp, _ = Crops(exact_bank, size=24, seed=0)[0]
     assert blurry.shape == sharp.shape[1:] == (3, 24, 24)

@@ -92,7 +92,7 @@ def test_signs_are_those_of_a_camera_though_an_object_moves_on_its_own(camera):
     assert torch.equal(motion_at(fitted, 60, 60, 13, 31), found[:, 13:31])
 
 
-def test_all_paths_take_the_sign_of_the_camera_and_are_half_its_own():
+def test_all_paths_take_the_sign_of_the_camera_and_those_of_objects_keep_more_of_their_own():
     ways = torch.tensor([4.0, -3.0]).view(1, 2, 1, 1).repeat(1, 1, 12, 10)
     ways[:, :, 4:6, 4:7] = torch.tensor([5.0, 1.0]).view(1, 2, 1, 1)  # an object
     motion = Motion.of(double(ways))
@@ -103,7 +103,10 @@ def test_all_paths_take_the_sign_of_the_camera_and_are_half_its_own():
     sign = paths[0, 0, 0, 0].sign()
     background, object_ = (sign * paths[0, :, y, x] for y, x in ((90, 5), (40, 44)))
     assert torch.allclose(background, torch.tensor([4.0, -3.0]), atol=0.1)
-    assert torch.allclose(object_, torch.tensor([4.5, -1.0]), atol=0.1)
+    own, camera = torch.tensor([5.0, 1.0]), torch.tensor([4.0, -3.0])
+    share = 0.5 / (1 + ((own - camera).norm() / (1 + own.norm())) ** 2)
+    assert 0.3 < share < 0.4
+    assert torch.allclose(object_, own + share * (camera - own), atol=0.1)
 
 
 def test_a_tall_picture_is_looked_at_in_bands_and_seen_as_a_whole(monkeypatch):

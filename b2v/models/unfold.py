@@ -25,6 +25,9 @@ from b2v.models.paths import CELL, halve, spread
 SURE = 0.3
 """Pixels of path at which a direction is half as sure as that of a long one can be."""
 
+AGREED = 1.0
+"""Relative difference between a path and the camera's at which the latter counts half as much."""
+
 
 class Unfold(nn.Module):
     """Seven frames [B, 7, 3, H, W] from one blurry picture [B, 3, H, W].
@@ -83,19 +86,21 @@ class Motion:
     def paths(self, top: int = 0, bottom: int | None = None) -> Tensor:
         """Give the paths of pixels from `top` to `bottom`, [B, 2, rows, W], in one direction.
 
-        Half of each path is its own and half is the camera's: of held-out scenes the mean of
-        both is nearer the truth than either.
+        Where a path agrees with the camera, the mean of both is taken, which is nearer the truth
+        than either; the less it agrees, the more it keeps: objects have motions of their own.
         """
         height, width = (CELL * side for side in self.cells.shape[2:])
         bottom = height if bottom is None else bottom
         own = halve(spread(self.cells, top, bottom))
         camera = torch.stack([motion_at(c, height, width, top, bottom) for c in self.cameras])
         against = (own * camera).sum(1, keepdim=True) < 0
-        return (torch.where(against, -own, own) + camera) / 2
+        own = torch.where(against, -own, own)
+        apart = (camera - own).norm(dim=1, keepdim=True) / (1 + own.norm(dim=1, keepdim=True))
+        return own + (camera - own) / (2 + 2 * (apart / AGREED).square())
 
 
 def moments(frames: int) -> Tensor:
-    """Give the times of frames, as many before the middle as after it; the last of seven is at one."""
+    """Give the times of frames, as many before the middle as after it; of seven the last is 1."""
     return torch.arange(-(frames // 2), frames // 2 + 1) / MIDDLE
 
 
