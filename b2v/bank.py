@@ -20,6 +20,7 @@ from numpy.lib.format import open_memmap
 from numpy.typing import NDArray
 
 from b2v.errors import DatasetError
+from b2v.orphans import end_with_parent
 
 FLUSH_EVERY = 100
 """Samples between two times that what is done is secured."""
@@ -82,10 +83,10 @@ def fill(
         open_memmap(folder / p.name, mode, p.kind, None if done else (config.clips, *p.shape))
         for p in parts
     ]
-    card.write_text(text)
+    _replace(card, text)
     _worker["draw"] = draw
     fork = get_context("fork")
-    with ProcessPoolExecutor(os.cpu_count(), fork, torch.set_num_threads, (1,)) as pool:
+    with ProcessPoolExecutor(os.cpu_count(), fork, _begin) as pool:
         for sample in pool.map(_draw, range(done, config.clips), chunksize=4):
             for array, values in zip(arrays, sample, strict=True):
                 array[done] = values
@@ -93,9 +94,7 @@ def fill(
             if done % every == 0 or done == config.clips:
                 for array in arrays:
                     array.flush()
-                part = done_file.with_suffix(".part")
-                part.write_text(str(done))
-                part.replace(done_file)
+                _replace(done_file, str(done))
                 yield done
 
 
@@ -115,6 +114,13 @@ def setting(folder: Path, name: str, usual: str) -> str:
     return str(json.loads(card.read_text()).get(name, usual)) if card.exists() else usual
 
 
+def _replace(path: Path, text: str) -> None:
+    """Write a file whole or not at all."""
+    part = path.with_suffix(".part")
+    part.write_text(text)
+    part.replace(path)
+
+
 def _text(config: BankConfig) -> str:
     return json.dumps(asdict(config), indent=1)
 
@@ -130,6 +136,11 @@ def _is_of(card: Path, config: BankConfig) -> bool:
 
 
 _worker: dict[str, Draw] = {}
+
+
+def _begin() -> None:
+    end_with_parent()
+    torch.set_num_threads(1)
 
 
 def _draw(index: int) -> tuple[NDArray[Any], ...]:

@@ -11,7 +11,6 @@ import tempfile
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
-from importlib.resources import files
 from pathlib import Path
 from typing import Literal
 
@@ -23,10 +22,8 @@ PACKAGES = {
     **{"safetensors": "safetensors", "huggingface-hub": "huggingface_hub"},
 }
 """What b2v stands on: by the names of the packages, those of their modules."""
-CROP = 96
-"""Side of the picture for the self-check in pixels."""
-CLOSE_DB, FAR_DB = 45.0, 35.0
-"""PSNR of a precision against fp32: nobody sees the difference; it is broken."""
+FAR_DB = 35.0
+"""PSNR below which a way to run the networks is broken; `b2v.runtime.AGREES` is good enough."""
 LITTLE_MEMORY, LITTLE_DISK = 1.5e9, 1e9
 GB, MB = 1e9, 1e6
 
@@ -197,27 +194,20 @@ def _weights() -> Iterator[Finding]:
 
 def _precision() -> Iterator[Finding]:
     """Restore a small picture as it would be done here, and in fp32 on the CPU; compare."""
-    from b2v.inference import restore
-    from b2v.media import read_photo
-    from b2v.metrics import psnr
-    from b2v.runtime import choose
+    from functools import partial
+
+    from b2v.inference import trial
+    from b2v.runtime import AGREES, agreement, choose
     from b2v.weights import load_model
 
-    photo = read_photo(Path(str(files("b2v") / "assets" / "demo.jpg"))).pixels
-    blurry = photo[:, :CROP, :CROP]
     chosen, full = choose(), choose("cpu", "fp32")
-    used = chosen != full
-    tried = chosen if used else choose("cpu", "bf16")
-    one, other = (
-        restore(runtime.place(load_model().net), blurry, runtime, align=False)
-        for runtime in (full, tried)
-    )
-    agreement = float(psnr(other, one).min())
-    said = f"{tried} and fp32 on the CPU agree to {agreement:.1f} dB"
-    if not used:
+    other = chosen if chosen != full else choose("cpu", "bf16")
+    near = agreement(partial(trial, load_model()), full, other)
+    said = f"{other} and fp32 on the CPU agree to {near:.1f} dB"
+    if other is not chosen:
         yield Finding("precision", "ok", f"fp32 is used; {said}")
-    elif agreement >= CLOSE_DB:
+    elif near >= AGREES:
         yield Finding("precision", "ok", said)
     else:
-        state: State = "warn" if agreement >= FAR_DB else "fail"
+        state: State = "warn" if near >= FAR_DB else "fail"
         yield Finding("precision", state, said, "use --precision fp32, or --device cpu")

@@ -4,6 +4,7 @@
 """
 
 import time
+from functools import partial
 from pathlib import Path
 
 import torch
@@ -120,15 +121,16 @@ def plan_for(
 
 def settle(runtime: Runtime, loaded: LoadedModel) -> Runtime:
     """Find out, once a machine, whether half precision that nobody asked for will do."""
+    record = cache_dir() / "records" / "precision.json"
+    return tried(runtime, partial(trial, loaded), loaded.sha256, record)
+
+
+def trial(loaded: LoadedModel, runtime: Runtime) -> Tensor:
+    """Restore the small picture by which ways to run a model are compared."""
     noise = torch.Generator().manual_seed(0)
     coarse = torch.rand(1, 3, PROBE // 8, PROBE // 8, generator=noise)
     sample = F.interpolate(coarse, scale_factor=8.0, mode="bilinear")[0]
-    net = runtime.place(loaded.net)
-
-    def run(trial: Runtime) -> Tensor:
-        return restore(net, sample, trial, align=False)
-
-    return tried(runtime, run, loaded.sha256, cache_dir() / "records" / "precision.json")
+    return restore(runtime.place(loaded.net), sample, runtime, align=False)
 
 
 def seconds_for(net: Extractor, height: int, width: int, runtime: Runtime) -> float:

@@ -84,9 +84,16 @@ def stop(
 
 
 def _forget(path: Path, step: int) -> None:
-    """Drop lines of the table after `step`: they are of steps that will be done again."""
-    if path.exists():
-        head, *lines = path.read_text().splitlines(keepends=True)
+    """Drop lines of the table after `step`: they are of steps that will be done again.
+
+    So is a line that a killed run did not finish.
+    """
+    lines = path.read_text().splitlines(keepends=True) if path.exists() else []
+    lines = [line for line in lines if line.endswith("\n")]
+    if not lines:
+        path.unlink(missing_ok=True)
+    else:
+        head, *lines = lines
         kept = [line for line in lines if int(line.split(",")[0]) <= step]
         part = path.with_name(f"{path.name}.part")
         part.write_text(head + "".join(kept))

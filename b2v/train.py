@@ -96,6 +96,8 @@ def train(
                 report = replace(report, gain=_milestone(work, validation))
             if journal is not None:
                 journal.add(report)
+            if validating and team.leads:  # last: what is told beyond it is dropped by --resume
+                checkpoints.save(work.folder, state, config)
             yield report
             losses.clear()
             if last:
@@ -176,7 +178,7 @@ def _stopped(work: Work, what: str, losses: Tensor) -> TrainingError:
 
 
 def _milestone(work: Work, validation: Path) -> float:
-    """Validate, write the checkpoint, and export the average weights when they are the best."""
+    """Validate, and export the average weights when they are the best."""
     config, state, role = work.config, work.state, work.config.role
     gain, strip = validate(role, {**work.earlier, role: state.ema}, validation, work.runtime)
     if gain >= state.best:
@@ -185,7 +187,6 @@ def _milestone(work: Work, validation: Path) -> float:
         path.parent.mkdir(exist_ok=True)
         save_network(state.ema.state_dict(), config.blueprint, role, path)
     write_photo(strip, work.folder / "strip.png", overwrite=True)
-    checkpoints.save(work.folder, state, config)
     return gain
 
 

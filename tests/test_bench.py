@@ -22,8 +22,8 @@ CEILING = Ceiling(
     conv_fp32_gflops=100.0, conv_bf16_gflops=400.0, conv_fp16_gflops=None, copy_gb_s=9.0
 )
 QUICK = {
-    "extract": Case("extract", 70, 50, "b2v", trained=False),
-    "deblur": Case("deblur", 71, 49, "dtb", trained=False),
+    "extract": Case("extract", 31, 30, "b2v", trained=False),
+    "deblur": Case("deblur", 37, 25, "dtb", trained=False),
     "train": Case("train", 32, 32, "b2v", trained=False, batch=2),
 }
 
@@ -85,11 +85,11 @@ def test_both_routes_warm_up_before_any_is_timed_and_count_only_after_their_memo
 def test_a_row_holds_the_medians_and_what_follows_from_them(told):
     (row,) = measure([QUICK["deblur"]], Setup("cpu", "fp32"), CEILING, repeats=3)
     assert (row.seconds_plain, row.seconds, row.ratio, row.fps) == (5.0, 2.0, 2.5, 0.5)
-    assert (row.command_fps, row.megapixels_per_s) == (0.4, 71 * 49 / 1e6 / 2)
+    assert (row.command_fps, row.megapixels_per_s) == (0.4, 37 * 25 / 1e6 / 2)
     assert (row.gflop, row.fraction_of_ceiling) == (40.0, 0.2)  # 40 in 2 s of 100 a second
     assert (row.peak_memory_mb_plain, row.peak_memory_mb) == (2.0, 2.000001)
     assert row.agreement_db == pytest.approx(20.0, abs=1e-4)  # off by 0.1
-    assert (row.task, row.size, row.model, row.trained) == ("deblur", "71x49", "dtb", False)
+    assert (row.task, row.size, row.model, row.trained) == ("deblur", "37x25", "dtb", False)
 
 
 @pytest.mark.parametrize(("precision", "fraction"), [("bf16", 0.05), ("fp16", None)])

@@ -35,7 +35,8 @@ from b2v.streaming import Deblurrer
 from b2v.weights import Card, card_entry, file_name, save_network, write_card
 
 JSON_KEYS = [
-    *("input", "output", "ok", "skipped", "error", "frames", "width", "height", "seconds", "fps"),
+    *("input", "output", "ok", "skipped", "error", "frames", "frames_each", "width", "height"),
+    *("seconds", "fps"),
     *("device", "precision", "model", "provenance", "notes"),
 ]
 LONG = [20 * number for number in range(60)]
@@ -170,7 +171,8 @@ def test_json_says_what_came_of_the_video(b2v):
     assert told == {
         **{"input": "a.mp4", "output": "b.mkv", "ok": True, "skipped": False},
         "error": None,
-        **{"frames": 12, "width": 64, "height": 48, "device": "cpu", "precision": "fp32"},
+        **{"frames": 12, "frames_each": 1, "width": 64, "height": 48},
+        **{"device": "cpu", "precision": "fp32"},
     }
 
 

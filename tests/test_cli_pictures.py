@@ -10,7 +10,8 @@ from PIL import Image
 from test_cli_extract import assert_one_line, names_in, plain_surroundings, run_main
 from test_cli_extract import write_tiny_cascade as write_weights
 
-from b2v.media import read_photo, write_photo
+from b2v.cli.clips import FILES, VIDEOS
+from b2v.media import coding, open_video, read_photo, write_photo
 from b2v.media.stills import to_codes
 
 
@@ -40,6 +41,66 @@ def test_sixteen_bits_are_kept_in_frames_of_png(b2v):
     frames = [read_photo(f"frames/{name}") for name in names_in("frames")]
     assert [frame.bits for frame in frames] == [16] * 7
     assert len(frames[3].pixels.unique()) > 256
+
+
+def test_frames_are_tiff_where_that_is_asked_for(b2v):
+    write_photo(torch.linspace(0.2, 0.3, 48).expand(3, 40, -1), "deep.png", bits=16)
+    seven = [f"{number:06d}.tiff" for number in range(1, 8)]
+    assert b2v("extract", "deep.png", "-f", "tiff", "-q").out == "deep_b2v\n"
+    assert b2v("extract", "deep.png", "-f", "tiff", "-o", "frames.v1/", "-q").code == 0
+    assert names_in("deep_b2v") == names_in("frames.v1") == seven
+    frames = [read_photo(f"frames.v1/{name}") for name in seven]
+    assert [frame.bits for frame in frames] == [16] * 7
+    assert len(frames[3].pixels.unique()) > 256
+    b2v("extract", "deep.png", "-o", "png/", "-q")
+    for frame, name in zip(frames, names_in("png"), strict=True):
+        assert torch.equal(frame.pixels, read_photo(f"png/{name}").pixels)
+    wrong = b2v("extract", "deep.png", "-f", "tiff", "-o", "out.mp4")
+    assert_one_line(wrong, 2, "out.mp4: is not tiff")
+    wrong = b2v("extract", "deep.png", "-o", "frames_%d.tiff")
+    assert_one_line(wrong, 2, "unknown suffix", "--format tiff")
+
+
+@pytest.mark.parametrize(
+    ("options", "made", "codec"),
+    [
+        (("--codec", "hevc"), "photo_b2v.mp4", "hevc"),
+        (("--codec", "prores"), "photo_b2v.mkv", "prores"),
+        (("-o", "clip.webm"), "clip.webm", "vp9"),
+        (("-f", "mov", "--order", "boomerang", "--loop", "2"), "photo_b2v.mov", "h264"),
+    ],
+    ids=str,
+)
+def test_a_clip_is_coded_as_asked_for(b2v, options, made, codec):
+    write_photo(make_picture(48, 64), "photo.png")
+    ran = b2v("extract", "photo.png", *options, "-q")
+    assert (ran.code, ran.out) == (0, f"{made}\n")
+    with open_video(made) as video:
+        assert (video.info.codec, video.info.width, video.info.height) == (codec, 64, 48)
+        assert "estimate" in "".join(video.info.tags.values())
+        assert len(list(video)) == (24 if "--loop" in options else 7)
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        (("-o", "clip.mp4", "--codec", "prores"), ["clip.mp4: cannot hold prores; use h264"]),
+        (("-o", "clip.gif", "--codec", "av1"), ["clip.gif: has no --codec"]),
+        (("-f", "png", "--codec", "av1"), ["photo_b2v: has no --codec"]),
+        (("-o", "clip.mkv", "--codec", "av1"), ["clip.mkv: av1 cannot keep the odd size 47x31"]),
+        (("-o", "clip.mkv", "--loop", "21"), ["a video can be repeated 20 times at most"]),
+    ],
+    ids=str,
+)
+def test_a_pair_of_suffix_and_codec_that_cannot_be_is_a_line(b2v, options, words):
+    write_photo(make_picture(31, 47), "photo.png")
+    assert_one_line(b2v("extract", "photo.png", *options), 2, *words)
+    assert names_in(".") == ["photo.png"]
+
+
+def test_the_kinds_of_files_of_the_command_are_those_of_the_core():
+    assert set(VIDEOS) == set(coding.VIDEOS)
+    assert set(FILES) == set(coding.VIDEOS) | set(coding.CODINGS)
 
 
 def test_a_photo_of_eight_bits_gives_frames_of_eight_bits_without_alpha(b2v, picture):

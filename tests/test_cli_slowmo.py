@@ -1,6 +1,8 @@
 """`b2v slowmo`, and `--frames` of `b2v extract`, through `main()` on real files."""
 
 import json
+import shutil
+from pathlib import Path
 
 import pytest
 from test_cli_extract import (
@@ -47,7 +49,7 @@ def test_its_frames_rate_and_part_can_be_asked_for(b2v):
     )
     said = json.loads(ran.out)
     assert (said["ok"], said["frames"], said["frames_each"]) == (True, 15, 5)
-    assert said["model"]["name"] == "b2v"
+    assert said["model"]["name"] == said["provenance"]["model"] == "b2v"
     assert any("played 2 times slower" in note for note in said["notes"])
     with open_video("out.mkv") as video:
         times = [float(frame.pts * video.info.time_base) for frame in video]
@@ -78,8 +80,30 @@ def test_what_cannot_be_is_said_in_a_line_and_leaves_nothing(b2v, args, code, wo
 def test_what_exists_is_replaced_only_on_request(b2v):
     assert b2v("slowmo", "walk.mp4", "-q").code == 0
     assert_one_line(b2v("slowmo", "walk.mp4"), 2, "walk_slow.mp4", "--overwrite")
-    ran = b2v("slowmo", "walk.mp4", "--overwrite", "-q")
+    with open_video("walk_slow.mp4") as video:
+        assert "no evidence" in video.info.tags["comment"]
+    ran = b2v("slowmo", "walk.mp4", "--overwrite", "-q", "--strip-metadata")
     assert (ran.code, ran.err) == (0, "")
+    with open_video("walk_slow.mp4") as video:
+        assert "comment" not in video.info.tags
+
+
+def test_a_folder_of_videos_becomes_one_of_slow_motion(b2v):
+    Path("films/deep").mkdir(parents=True)
+    for name in ("a.mp4", "deep/b.mp4"):
+        shutil.copy("walk.mp4", Path("films", name))
+    Path("films/c.mp4").write_text("no video")
+    meant = ["slow/a_slow.mp4", "slow/deep/b_slow.mp4"]
+    ran = b2v("slowmo", "films", "-r", "-o", "slow", "-q")
+    assert (ran.code, ran.out.split()) == (4, meant)
+    assert "c.mp4" in ran.err
+    Path("films/c.mp4").unlink()
+    assert b2v("slowmo", "films/a.mp4", "-q").out == "films/a_slow.mp4\n"
+    ran = b2v("slowmo", "films", "-r", "-o", "slow", "--skip-existing", "--json")
+    said = [json.loads(line) for line in ran.out.splitlines()]
+    assert [(one["output"], one["skipped"]) for one in said] == [(path, True) for path in meant]
+    ran = b2v("slowmo", "films", "-r", "--shard", "2/2", "-n")
+    assert ran.out == "films/deep/b.mp4 -> films/deep/b_slow.mp4\n"
 
 
 @pytest.mark.parametrize("count", COUNTS)

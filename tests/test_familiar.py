@@ -89,6 +89,22 @@ def test_figures_of_a_plain_tile_are_finite():
         assert figures(torch.full((3, 60, 60), value)).isfinite().all()
 
 
+def test_a_photo_scaled_down_scores_as_it_did_which_the_module_says(shared):
+    """Statistics of photographs are alike at every size: no limit on them finds thumbnails."""
+    photos = sorted((shared / "data" / "train" / "photos").glob("*.jpg"))[4::8]
+    if not photos:
+        pytest.skip("no photographs to train on")
+    rises, alarms = [], 0
+    for path in photos:
+        with Image.open(path) as image:
+            whole = image.convert("RGB")
+        small = drawn(whole.resize((whole.width // 8, whole.height // 8), Image.Resampling.BOX))
+        rises.append(score(small) - score(drawn(whole)))
+        alarms += unlike(small)
+    assert abs(float(np.median(rises))) < 1
+    assert alarms <= len(photos) // 4
+
+
 def test_false_alarms_on_held_out_scenes_are_as_rare_as_stated(shared):
     """On windows of seven frames of videos that training holds out, whole and in tiles.
 

@@ -1,5 +1,6 @@
 import errno
 import math
+import re
 from fractions import Fraction
 from pathlib import Path
 
@@ -10,8 +11,11 @@ import torch
 from PIL import Image
 
 from b2v.errors import MediaError, ShapeError, UsageError
-from b2v.media import Clip, check_target, read_clip, read_photo
+from b2v.media import Clip, check_target, open_video, read_clip, read_photo
 from b2v.media import clip as clip_module
+from b2v.media.clip import check_coding
+from b2v.media.pixels import FromPixels
+from b2v.media.writer import TARGETS
 
 WIDTH, HEIGHT, FRAMES = 64, 48, 7
 KINDS = ["clip.mp4", "clip.gif", "clip.webp", "clip", "clip/"]
@@ -201,9 +205,80 @@ def test_a_file_is_not_exchanged_for_a_folder_or_the_reverse(tmp_path, kind):
     assert f"is a {kind}" in refusal(UsageError, target, overwrite=True)
 
 
-@pytest.mark.parametrize("name", ["clip.mov", "clip.txt", "clip.7"])
+@pytest.mark.parametrize("name", ["clip.avi", "clip.txt", "clip.7", "frames_%d.tiff"])
 def test_unknown_suffix_names_the_known_ones(tmp_path, name):
-    assert ".mp4, .gif, .webp, or none for a folder" in refusal(UsageError, tmp_path / name)
+    said = refusal(UsageError, tmp_path / name)
+    assert ".mp4, .mov, .mkv, .webm, .gif, .webp, or none for a folder" in said
+    assert "--format tiff" in said
+
+
+PAIRS = [(kind, codec) for kind, codecs in TARGETS.items() for codec in codecs]
+
+
+@pytest.mark.parametrize(("kind", "codec"), PAIRS)
+def test_each_codec_that_a_container_holds_keeps_frames_times_and_colours(tmp_path, kind, codec):
+    clip, path = smooth_clip(64, 64, 24000 / 1001), tmp_path / f"clip{kind}"
+    clip.save(path, codec=codec)
+    found = read_clip(path)
+    assert found.fps == pytest.approx(24000 / 1001, rel=1e-3)
+    assert found.frames.shape == clip.frames.shape
+    assert psnr(found.frames, clip.frames) > 36
+    bias = (found.frames - clip.frames).mean((0, 2, 3)) * 255
+    assert bias.abs().max() < 1.5  # another matrix would be 5 off
+    with open_video(path) as video:
+        assert video.info.codec == codec
+        assert video.info.colours.matrix == video.info.colours.transfer == 1
+        times = [float(frame.pts * video.info.time_base) for frame in video]
+    assert times == pytest.approx([number * 1001 / 24000 for number in range(FRAMES)], abs=1e-3)
+    assert names(tmp_path) == [path.name]
+
+
+@pytest.mark.parametrize(
+    ("name", "codec", "known"),
+    [
+        ("a.mp4", "prores", "cannot hold prores; use h264, hevc, av1, vp9"),
+        ("a.webm", "h264", "cannot hold h264; use vp9, av1"),
+        ("a.mov", "vp9", "cannot hold vp9; use h264, hevc, prores"),
+        ("a.gif", "h264", "has no --codec; leave it out, or write .mp4, .mov, .mkv, .webm"),
+        ("a", "h264", "has no --codec"),
+    ],
+)
+def test_a_codec_that_the_kind_of_file_cannot_hold_is_refused(tmp_path, name, codec, known):
+    assert known in refusal(UsageError, tmp_path / name, codec=codec)
+    with pytest.raises(UsageError, match=re.escape(known)):
+        check_target(tmp_path / name, overwrite=False, codec=codec)
+    assert names(tmp_path) == []
+
+
+def test_an_odd_size_that_a_codec_cannot_keep_is_refused_before_any_work(tmp_path):
+    with pytest.raises(UsageError, match="av1 cannot keep the odd size 63x47; use h264 or vp9"):
+        check_coding(tmp_path / "a.mkv", 47, 63, "av1")
+    assert check_coding(tmp_path / "a.mkv", 47, 63, "vp9").codec == "vp9"
+    assert check_coding(tmp_path / "frames", 47, 63).codec == "h264"  # which a folder has no use of
+
+
+@pytest.mark.parametrize("bits", [8, 16])
+@pytest.mark.parametrize("stills", ["png", "tiff"])
+@pytest.mark.parametrize("transparent", [False, True])
+def test_a_folder_of_either_kind_keeps_every_code_value(tmp_path, bits, stills, transparent):
+    codes = torch.randint(0, 2**bits, (2, 3, 13, 17), generator=torch.Generator().manual_seed(1))
+    frames = codes.float() / (2**bits - 1)
+    alpha = torch.ones(1, 13, 17)
+    alpha[:, 4:8, 5:9] = 0.5
+    frames[:, :, 4:8, 5:9] = 1  # white shows through what is half there
+    clip = Clip(frames, 10, alpha=alpha if transparent else None, bits=bits)
+    clip.save(tmp_path / "frames", stills=stills)
+    assert names(tmp_path / "frames") == [f"000001.{stills}", f"000002.{stills}"]
+    for number, frame in enumerate(frames, 1):
+        photo = read_photo(tmp_path / "frames" / f"{number:06d}.{stills}")
+        assert (photo.bits, photo.alpha is not None) == (bits, transparent)
+        assert (photo.on_white() - frame).abs().max() < 0.6 / (2**bits - 1)
+    with Image.open(tmp_path / "frames" / f"000001.{stills}") as image:
+        assert image.format == stills.upper()
+    Clip(frames[:1], 10).save(tmp_path / "frames", overwrite=True)
+    assert names(tmp_path / "frames") == ["000001.png"]
+    with pytest.raises(UsageError, match="use png or tiff"):
+        clip.save(tmp_path / "other", stills="bmp")
 
 
 def test_an_input_is_never_the_output(tmp_path):
@@ -257,7 +332,13 @@ def test_an_interrupted_write_leaves_things_as_they_were(
             raise stop
         return np.ascontiguousarray(pixels.mul(255).byte().permute(1, 2, 0).numpy())
 
-    for module in ("b2v.media.clip", "b2v.media.stills"):
+    def fail_as_video(self, pixels):
+        fail_at_the_third(pixels)
+        return convert(self, pixels)
+
+    convert = FromPixels.__call__
+    monkeypatch.setattr(FromPixels, "__call__", fail_as_video)
+    for module in ("b2v.media.coding", "b2v.media.stills"):
         monkeypatch.setattr(f"{module}.to_codes", fail_at_the_third)
     with pytest.raises(raised):
         smooth_clip().save(path, overwrite=overwrite)
@@ -269,19 +350,20 @@ def test_an_interrupted_write_leaves_things_as_they_were(
 
 @pytest.mark.parametrize("name", ["clip.mp4", "clip.gif", "clip.webp"])
 def test_a_file_cut_short_on_the_disk_is_noticed(tmp_path, monkeypatch, name):
-    encode = clip_module._encode
+    way = "encode_video" if name == "clip.mp4" else "encode_animation"
+    encode = getattr(clip_module, way)
 
-    def lose_the_end(clip, part, kind, loop):
-        encode(Clip(clip.frames[:5], clip.fps), part, kind, loop)
+    def lose_the_end(frames, *args, **more):
+        encode(frames[:5], *args, **more)
 
-    monkeypatch.setattr(clip_module, "_encode", lose_the_end)
+    monkeypatch.setattr(clip_module, way, lose_the_end)
     assert "5 frames" in refusal(MediaError, tmp_path / name)
 
-    def cut(clip, part, kind, loop):
-        encode(clip, part, kind, loop)
+    def cut(frames, fps, part, *args, **more):
+        encode(frames, fps, part, *args, **more)
         part.write_bytes(part.read_bytes()[: part.stat().st_size // 3])
 
-    monkeypatch.setattr(clip_module, "_encode", cut)
+    monkeypatch.setattr(clip_module, way, cut)
     refusal(MediaError, tmp_path / name)
     assert names(tmp_path) == []
 

@@ -199,7 +199,26 @@ def test_pictures_of_16_bits_and_with_transparency_keep_what_they_are(tmp_path):
             assert MADE.sha256.encode() in again.info["xmp"]
 
 
-@pytest.mark.parametrize("data", [b"", b"BM not this", b"RIFF\4\0\0\0WAVE", b"II*\0"])
+@pytest.mark.parametrize("bits", [8, 16])
+def test_tiff_has_all_of_it_and_keeps_its_pixels(photo, tmp_path, bits):
+    pixels, tags = make_picture(31, 47), tags_of(photo, keep_gps=True).made_by(MADE)
+    path = write_photo(pixels, tmp_path / "a.tiff", bits=bits, tags=tags)
+    plain = write_photo(pixels, tmp_path / "plain.tif", bits=bits)
+    assert torch.equal(read_photo(path).pixels, read_photo(plain).pixels)
+    assert read_photo(path).bits == bits
+    with Image.open(path) as image:
+        exif = image.getexif()
+        assert (exif[BASE.Make], exif[BASE.Orientation]) == ("Canon", 1)
+        assert (exif[BASE.ImageDescription], exif[BASE.Software][:3]) == (str(MADE), "b2v")
+        assert exif.get_ifd(IFD.Exif)[BASE.ExposureTime] == pytest.approx(1 / 15)
+        assert exif.get_ifd(IFD.GPSInfo)[GPS.GPSLatitude] == pytest.approx(PARIS[0])
+        assert MADE.sha256.encode() in bytes(image.tag_v2[700])
+        assert (image.size, image.tag_v2[258]) == ((47, 31), (bits,) * 3)
+    assert b"b2v" not in plain.read_bytes()
+    assert stamp(plain.read_bytes(), Tags()) == plain.read_bytes()
+
+
+@pytest.mark.parametrize("data", [b"", b"BM not this", b"RIFF\4\0\0\0WAVE", b"MM\0*"])
 def test_kinds_without_a_place_for_text_are_left_alone(data):
     assert stamp(data, Tags(MADE)) == data
 

@@ -20,6 +20,8 @@ from b2v.errors import B2VError, MediaError, UsageError
 PIPE = "-"
 OURS = ("_b2v", "_deblurred")
 """How the names end that b2v gives."""
+MADE = (*OURS, "_slow")
+"""The same with an ending that others may use as well."""
 
 
 @dataclass(frozen=True)
@@ -163,7 +165,7 @@ def _is_passed_over(name: str) -> bool:
 
 def _is_made_of(path: Path, places: Collection[tuple[Path, str]]) -> bool:
     """Tell whether b2v made the file `path` of another one, one of `places` without suffixes."""
-    marks = [mark for mark in OURS if path.stem.endswith(mark)]
+    marks = [mark for mark in MADE if path.stem.endswith(mark)]
     return any((path.parent, path.stem.removesuffix(mark)) in places for mark in marks)
 
 

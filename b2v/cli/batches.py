@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Callable, Collection, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Protocol, TypeVar
 
@@ -38,6 +38,11 @@ class Handling:
     dry_run: bool = False
     fail_fast: bool = False
     shard: str | None = None
+
+    @classmethod
+    def of(cls, context: typer.Context) -> "Handling":
+        """Read it from the options of a command that has all of them."""
+        return cls(**{option.name: context.params[option.name] for option in fields(cls)})
 
     def __post_init__(self) -> None:
         if self.overwrite and self.skip_existing:

@@ -14,8 +14,11 @@ from b2v.cli.showing import Showing
 if TYPE_CHECKING:
     from torch import Tensor
 
-MAX_MP4_LOOPS = 20
-"""An MP4 cannot say how often it is to be played, so it holds its frames as often."""
+MAX_VIDEO_LOOPS = 20
+"""A video cannot say how often it is to be played, so it holds its frames as often."""
+VIDEOS = (".mp4", ".mov", ".mkv", ".webm")
+FILES = (*VIDEOS, ".gif", ".webp")
+"""What `b2v.media.coding` writes, without the second that it takes to import torch."""
 MAX_DB = 100.0
 """Stands for equal pictures: JSON has no infinite numbers."""
 
@@ -29,12 +32,16 @@ class Order(str, Enum):
 
 
 class Format(str, Enum):
-    """Kinds of clip."""
+    """Kinds of clip; PNG and TIFF are folders of pictures."""
 
     MP4 = "mp4"
+    MOV = "mov"
+    MKV = "mkv"
+    WEBM = "webm"
     GIF = "gif"
     WEBP = "webp"
     PNG = "png"
+    TIFF = "tiff"
 
 
 @dataclass
@@ -73,6 +80,8 @@ class Job:
     frames: int = 7
     showing: Showing = field(default_factory=Showing)
     max_memory: float | None = None
+    codec: str | None = None
+    stills: str = "png"
     quiet: bool = False
 
 
@@ -87,9 +96,9 @@ def arrange(frames: "Tensor", order: Order) -> "Tensor":
     return frames
 
 
-def is_mp4(result: Result) -> bool:
-    """Tell whether the clip is an MP4."""
-    return result.output.lower().endswith(".mp4")
+def is_video(result: Result) -> bool:
+    """Tell whether the clip is played as video, not as an animated picture or a folder."""
+    return result.output.lower().endswith(VIDEOS)
 
 
 def show(result: Result, *, as_json: bool, quiet: bool) -> None:

@@ -10,7 +10,17 @@ import typer
 
 from b2v.cli import batches, options, showing
 from b2v.cli.batches import Handling
-from b2v.cli.clips import MAX_DB, MAX_MP4_LOOPS, Format, Job, Order, Result, is_mp4, show
+from b2v.cli.clips import (
+    FILES,
+    MAX_DB,
+    MAX_VIDEO_LOOPS,
+    Format,
+    Job,
+    Order,
+    Result,
+    is_video,
+    show,
+)
 from b2v.cli.extras import note_on_photo, write
 from b2v.errors import UsageError
 
@@ -33,16 +43,21 @@ Output = Annotated[
         "--output",
         "-o",
         metavar="OUT",
-        help=".mp4, .gif, .webp, or a folder for PNG; of several photos, one for their clips.",
+        help=".mp4, .mov, .mkv, .webm, .gif, .webp, or a folder for PNG; of several photos, one"
+        " for their clips.",
     ),
 ]
 Kind = Annotated[
     Format | None,
-    typer.Option("--format", "-f", help="Kind of clip where -o names a folder or nothing."),
+    typer.Option(
+        "--format",
+        "-f",
+        help="Kind of clip where -o names a folder or nothing; png and tiff are folders of frames.",
+    ),
 ]
 Fps = Annotated[float, typer.Option(help="Frames a second.", min=0.1, max=240)]
 Loop = Annotated[
-    int, typer.Option(help="Times to play; 0: GIF and WebP for ever, MP4 once.", min=0, max=65535)
+    int, typer.Option(help="Times to play; 0: GIF and WebP for ever, video once.", min=0, max=65535)
 ]
 Middle = Annotated[
     Path | None, typer.Option(help="Sharp middle frame from another deblurrer.", metavar="PICTURE")
@@ -50,9 +65,11 @@ Middle = Annotated[
 
 
 def command(
+    context: typer.Context,
     photos: Photos,
     output: Output = None,
     kind: Kind = None,
+    codec: options.Coding = None,
     fps: Fps = 10.0,
     order: Annotated[Order, typer.Option(help="Direction of time.")] = Order.FORWARD,
     loop: Loop = 0,
@@ -95,17 +112,23 @@ def command(
         keep_gps=keep_gps,
         several=is_several(photos),
     )
-    handling = Handling(
-        recursive=recursive,
-        overwrite=overwrite,
-        skip_existing=skip_existing,
-        dry_run=dry_run,
-        fail_fast=fail_fast,
-        shard=shard,
+    handling = Handling.of(context)
+    coded = None if codec is None else codec.value
+    results, folder = _plan(photos, output, kind, coded, handling)
+    job = Job(
+        fps,
+        order,
+        loop,
+        _read_middle(middle, photos),
+        overwrite,
+        folder,
+        frames=frames,
+        showing=shown,
+        max_memory=options.parse_bytes(max_memory),
+        codec=coded,
+        stills="tiff" if kind is Format.TIFF else "png",
+        quiet=quiet,
     )
-    results, folder = _plan(photos, output, kind, handling)
-    most, sharp = options.parse_bytes(max_memory), _read_middle(middle, photos)
-    job = Job(fps, order, loop, sharp, overwrite, folder, frames, shown, most, quiet)
     _refuse(results, job, [middle] if middle else [])
     if dry_run:
         batches.show_plan(results, as_json=as_json)
@@ -147,13 +170,20 @@ def _run(
 
 
 def _plan(
-    photos: Sequence[str], output: str | None, kind: Format | None, handling: Handling
+    photos: Sequence[str],
+    output: str | None,
+    kind: Format | None,
+    codec: str | None,
+    handling: Handling,
 ) -> tuple[list[Result], Path | None]:
     """Pair every photo with the file or folder that its clip goes to."""
     from b2v.batch import safe_name
     from b2v.media.suffixes import PHOTOS
+    from b2v.media.writer import TARGETS
 
-    suffix = "" if kind is Format.PNG else f".{(kind or Format.MP4).value}"
+    stills = kind in (Format.PNG, Format.TIFF)
+    usual = Format.MP4 if codec in (None, *TARGETS[".mp4"]) else Format.MKV
+    suffix = "" if stills else f".{(kind or usual).value}"
     results, folder = batches.plan(
         photos,
         output,
@@ -161,9 +191,12 @@ def _plan(
         lambda photo: f"{safe_name(photo.stem)}_b2v{suffix}",
         handling,
         Result,
-        inside=kind is not None,
+        inside=kind is not None and not stills,
     )
-    if kind and output and folder is None and Path(output).suffix.lower() != suffix:
+    found = Path(output or "").suffix.lower()
+    if stills and found not in FILES:
+        found = ""  # any other dot belongs to the name of the folder
+    if kind and output and folder is None and found != suffix:
         raise UsageError(f"{output}: is not {kind.value}; leave out --format, or name a folder")
     return results, folder
 
@@ -193,13 +226,19 @@ def _refuse(results: Sequence[Result], job: Job, more: Sequence[Path]) -> None:
         with options.noting(result):
             target, inputs = Path(result.output), [Path(result.input), *more]
             if job.folder is None or target.parent.is_dir():
-                check_target(result.output, overwrite=job.overwrite, inputs=inputs, fps=job.fps)
+                check_target(
+                    result.output,
+                    overwrite=job.overwrite,
+                    inputs=inputs,
+                    fps=job.fps,
+                    codec=job.codec,
+                )
             else:
                 there = check_folders(job.folder, target)
-                check_target(there / target.name, overwrite=True, fps=job.fps)
-            if job.loop > MAX_MP4_LOOPS and is_mp4(result):
+                check_target(there / target.name, overwrite=True, fps=job.fps, codec=job.codec)
+            if job.loop > MAX_VIDEO_LOOPS and is_video(result):
                 raise UsageError(
-                    f"{result.output}: an MP4 can be repeated {MAX_MP4_LOOPS} times at most;"
+                    f"{result.output}: a video can be repeated {MAX_VIDEO_LOOPS} times at most;"
                     " lower --loop, or write .gif or .webp"
                 )
     job.showing.check(results, overwrite=job.overwrite)
@@ -237,10 +276,10 @@ def _announce(
 ) -> None:
     """Refuse what cannot be written or does not fit, and say what takes more than a while."""
     from b2v.inference import plan_for, seconds_for
-    from b2v.media.limits import check_size
+    from b2v.media.clip import check_coding
 
     height, width = blurry.shape[1:]
-    check_size(result.output, height, width)
+    check_coding(result.output, height, width, job.codec)
     plan = plan_for(net, height, width, runtime, frames=job.frames, max_memory=job.max_memory)
     seconds = seconds_for(net, height, width, runtime)
     if seconds > LONG:

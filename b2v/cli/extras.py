@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from b2v.cli.clips import Job, Order, Result, arrange, is_mp4
+from b2v.cli.clips import Job, Order, Result, arrange, is_video
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -29,7 +29,7 @@ def write(
     from b2v.show import beside
 
     played = arrange(inner(frames, job.frames), job.order)
-    if is_mp4(result) and job.loop > 1:
+    if is_video(result) and job.loop > 1:
         played = played.repeat(max(1, job.loop), 1, 1, 1)
     if job.folder is not None:
         Path(result.output).parent.mkdir(parents=True, exist_ok=True)
@@ -37,7 +37,13 @@ def write(
         played = beside(blurry, played, job.showing.compare.value)
     alpha = photo.alpha if job.showing.compare is None else None
     clip = Clip(played, job.fps, tags, alpha, photo.bits)
-    clip.save(result.output, overwrite=job.overwrite, loop=job.loop)
+    clip.save(
+        result.output,
+        overwrite=job.overwrite,
+        loop=job.loop,
+        codec=job.codec,
+        stills=job.stills,
+    )
     result.frames, result.size = len(played), [played.shape[3], played.shape[2]]
     _write_extras(
         frames.flip(0) if job.order is Order.REVERSE else frames, blurry, tags, job, result

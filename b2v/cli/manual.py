@@ -8,6 +8,8 @@ EXAMPLES: dict[str, tuple[tuple[str, str], ...]] = {
         ("b2v extract photo.jpg", "writes photo_b2v.mp4 beside the photo"),
         ("b2v extract photo.jpg -o clip.gif --order boomerang", "there and back"),
         ("b2v extract photo.jpg -o frames/", "seven PNG in a folder"),
+        ("b2v extract photo.jpg -o frames/ -f tiff", "TIFF instead; 16 bits where the photo has"),
+        ("b2v extract photo.jpg -o clip.mov --codec prores", "for an editor of films"),
         ("b2v extract holiday -r -o clips --skip-existing", "a tree of photos; goes on"),
         ("b2v extract '*.jpg' -f webp --dry-run", "what would be written where"),
         ("b2v extract holiday -r -o clips --shard 2/8", "the second of eight jobs"),
@@ -24,6 +26,7 @@ EXAMPLES: dict[str, tuple[tuple[str, str], ...]] = {
     "slowmo": (
         ("b2v slowmo walk.mp4", "seven frames of every one"),
         ("b2v slowmo walk.mp4 --preview 2 --fps 60", "two seconds of it, at 60 frames a second"),
+        ("b2v slowmo films -r -o slow --skip-existing", "a tree of videos; goes on"),
     ),
     "demo": (("b2v demo", "writes the clip into this folder"),),
     "eval": (

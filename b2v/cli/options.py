@@ -5,6 +5,7 @@ import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from enum import Enum
 from pathlib import Path
 from typing import Annotated, Protocol
 
@@ -46,6 +47,21 @@ MaxMemory = Annotated[
     typer.Option(
         metavar="SIZE", help="Memory to keep within, such as 6G; 60 % of the free without."
     ),
+]
+
+
+class Codec(str, Enum):
+    """How a video is encoded."""
+
+    H264 = "h264"
+    HEVC = "hevc"
+    VP9 = "vp9"
+    AV1 = "av1"
+    PRORES = "prores"
+
+
+Coding = Annotated[
+    Codec | None, typer.Option("--codec", help="How the video is encoded; by the suffix without.")
 ]
 Json = Annotated[bool, typer.Option("--json", help="Print results as JSON.")]
 Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="No progress; errors still show.")]

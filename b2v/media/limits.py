@@ -6,9 +6,14 @@ from pathlib import Path
 
 from b2v.errors import UsageError
 
-MOST = {".mp4": (16384, 139_264 * 256), ".gif": (65535, 1 << 32), ".webp": (16383, 1 << 32)}
+VIDEO = 16384, 139_264 * 256
+MOST = {
+    **dict.fromkeys((".mp4", ".mov", ".mkv", ".webm"), VIDEO),
+    **{".gif": (65535, 1 << 32), ".webp": (16383, 1 << 32)},
+}
 """Pixels a side, and pixels: libx264 takes no longer side, and the highest level of H.264 (6.2)
-has 139,264 blocks of 16 x 16, so that no player has to show more."""
+has 139,264 blocks of 16 x 16, so that no player has to show more; HEVC, VP9 and AV1 have
+the same limit."""
 
 
 def check_size(path: str | os.PathLike[str], height: int, width: int) -> None:

@@ -13,7 +13,10 @@ from b2v.media.stills import encode, to_codes
 from b2v.media.tags import Tags
 from b2v.media.target import check_parent
 
-STILLS = {"png": "PNG", "jpg": "JPEG", "jpeg": "JPEG", "webp": "WEBP", "tif": "TIFF", "bmp": "BMP"}
+STILLS = {
+    **{"png": "PNG", "jpg": "JPEG", "jpeg": "JPEG", "webp": "WEBP"},
+    **{"tif": "TIFF", "tiff": "TIFF", "bmp": "BMP"},
+}
 """Suffixes that `write_photo` knows."""
 
 
@@ -27,16 +30,16 @@ def write_photo(
 ) -> Path:
     """Write `pixels` [3, H, W] in [0, 1] as the kind of file that the suffix names.
 
-    `bits` a colour are 8, or 16 for PNG; `tags` are what the file is to say of itself. Raises
-    UsageError for a suffix or depth that cannot be written and for a file that exists,
+    `bits` a colour are 8, or 16 for PNG and TIFF; `tags` are what the file is to say of itself.
+    Raises UsageError for a suffix or depth that cannot be written and for a file that exists,
     MediaError when the disk refuses.
     """
     path = Path(path)
     kind = STILLS.get(path.suffix.lower()[1:])
     if kind is None:
         raise UsageError(f"{path}: unknown suffix; pictures are written as {', '.join(STILLS)}")
-    if bits not in ((8, 16) if kind == "PNG" else (8,)):
-        raise UsageError(f"{path}: {bits} bits are not possible; use 8, or 16 in .png")
+    if bits not in ((8, 16) if kind in ("PNG", "TIFF") else (8,)):
+        raise UsageError(f"{path}: {bits} bits are not possible; use 8, or 16 in .png or .tif")
     if pixels.ndim != 3 or pixels.shape[0] != 3 or not pixels.numel():
         raise ShapeError(f"picture has shape {list(pixels.shape)}; expected [3, H, W] in RGB")
     codes = to_codes(pixels, bits)

@@ -1,7 +1,7 @@
-"""Tags into pictures that are encoded already: PNG, JPEG, GIF and WebP, byte by byte.
+"""Tags into pictures that are encoded already: PNG, JPEG, GIF, WebP and TIFF, byte by byte.
 
 No encoder here writes all of these, and none needs to: each kind of file has places for text
-that its pictures know nothing of. Kinds without one (BMP, TIFF) are left as they are.
+that its pictures know nothing of. BMP has none and is left as it is.
 """
 
 import struct
@@ -12,9 +12,15 @@ from pathlib import Path
 from b2v.media.tags import Tags
 
 PNG, JPEG, GIFS = b"\x89PNG\r\n\x1a\n", b"\xff\xd8", (b"GIF87a", b"GIF89a")
+TIFF = b"II*\0"
+"""Head of a TIFF whose numbers begin with their low byte, as all that are written here do."""
 EXIF_MARK, XMP_MARK = b"Exif\0\0", b"http://ns.adobe.com/xap/1.0/\0"
 HAS_XMP, HAS_EXIF, HAS_ALPHA = 0x04, 0x08, 0x10
 """Flags in the header of an extended WebP."""
+BYTE, XMP_TAG, IFDS = 1, 700, (0x8769, 0x8825)
+"""Of TIFF: the type of bytes, the tag of XMP, the tags of the parts of EXIF."""
+SIZES = {1: 1, 2: 1, 3: 2, 4: 4, 5: 8, 6: 1, 7: 1, 8: 2, 9: 4, 10: 8, 11: 4, 12: 8, 13: 4}
+"""Bytes of one value of each type of TIFF."""
 
 
 def stamp_file(path: Path, tags: Tags | None) -> None:
@@ -36,6 +42,8 @@ def stamp(data: bytes, tags: Tags | None) -> bytes:
         return _jpeg(data, tags)
     if data[:6] in GIFS:
         return _gif(data, tags)
+    if data.startswith(TIFF):
+        return _tiff(data, tags)
     return _webp(data, tags) if data[:4] == b"RIFF" and data[8:12] == b"WEBP" else data
 
 
@@ -127,3 +135,37 @@ def _header(kind: bytes, picture: bytes) -> bytes:
         width, height, alpha = (sizes[0] & 0x3FFF) - 1, (sizes[1] & 0x3FFF) - 1, 0
     flags = HAS_ALPHA if alpha else 0
     return struct.pack("<I", flags) + width.to_bytes(3, "little") + height.to_bytes(3, "little")
+
+
+def _tiff(data: bytes, tags: Tags) -> bytes:
+    """Add EXIF, which is a TIFF itself, and XMP at the end, with a new list of all entries."""
+    exif, xmp = bytearray(tags.exif().removeprefix(EXIF_MARK)), tags.xmp()
+    if not (exif or xmp):
+        return data
+    place = len(data) + len(data) % 2
+    first = int.from_bytes(data[4:8], "little")
+    entries = _entries(bytearray(data), first, 0)
+    if exif:
+        entries |= _entries(exif, int.from_bytes(exif[4:8], "little"), place)
+    added = bytes(place - len(data)) + bytes(exif) + bytes(len(exif) % 2)
+    if xmp:
+        entries[XMP_TAG] = struct.pack("<HHII", XMP_TAG, BYTE, len(xmp), len(data) + len(added))
+        added += xmp + bytes(len(xmp) % 2)
+    begin = len(data) + len(added)
+    listed = b"".join(entry for _, entry in sorted(entries.items()))
+    added += struct.pack("<H", len(entries)) + listed + bytes(4)
+    return data[:4] + struct.pack("<I", begin) + data[8:] + added
+
+
+def _entries(tiff: bytearray, place: int, shift: int) -> dict[int, bytes]:
+    """Read the entries of the list at `place` by their tags, for where all lies `shift` later."""
+    found = {}
+    for number in range(int.from_bytes(tiff[place : place + 2], "little")):
+        at = place + 2 + 12 * number
+        tag, kind, count, value = struct.unpack_from("<HHII", tiff, at)
+        if tag in IFDS:
+            _entries(tiff, value, shift)
+        if tag in IFDS or SIZES.get(kind, 1) * count > 4:
+            struct.pack_into("<I", tiff, at + 8, value + shift)
+        found[tag] = bytes(tiff[at : at + 12])
+    return found

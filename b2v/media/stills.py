@@ -38,33 +38,43 @@ def unveiled(pixels: Tensor, alpha: Tensor | None) -> Tensor:
     return cat([(1 - (1 - pixels) / alpha.clamp(min=1 / 65535)).clamp(0, 1), alpha])
 
 
-def as_png(frame: Tensor, alpha: Tensor | None, bits: int) -> bytes:
-    """Encode a frame [3, H, W] that lies on white where `alpha` is not 1; `bits` are 8 or 16."""
-    return encode(to_codes(unveiled(frame, alpha), bits), "PNG")
+def as_still(frame: Tensor, alpha: Tensor | None, bits: int, kind: str) -> bytes:
+    """Encode a frame [3, H, W] that lies on white where `alpha` is not 1, as PNG or TIFF.
+
+    `bits` are 8 or 16.
+    """
+    return encode(to_codes(unveiled(frame, alpha), bits), kind)
 
 
 def encode(codes: np.ndarray, kind: str, quality: int = QUALITY) -> bytes:
-    """Encode code values [H, W, 3 or 4] as Pillow's `kind` of file; 16 bits are for PNG only.
+    """Encode code values [H, W, 3 or 4] as Pillow's `kind` of file; 16 bits are for PNG and TIFF.
 
     `quality` is for JPEG and WebP.
     """
     if codes.dtype == np.uint16:
-        return _png16(codes)
+        return _deep(codes, kind)
     file = io.BytesIO()
     if kind in ("JPEG", "WEBP"):
         Image.fromarray(codes).save(file, format=kind, quality=quality)
     elif kind == "PNG":
         Image.fromarray(codes).save(file, format=kind, compress_level=4)
+    elif kind == "TIFF":
+        Image.fromarray(codes).save(file, format=kind, compression="tiff_adobe_deflate")
     else:
         Image.fromarray(codes).save(file, format=kind)
     return file.getvalue()
 
 
-def _png16(codes: np.ndarray) -> bytes:
-    """Encode [H, W, 3 or 4] uint16 as PNG, which Pillow would cut to 8 bits."""
-    kind = "rgb48" if codes.shape[2] == 3 else "rgba64"
-    frame = av.VideoFrame.from_ndarray(codes, format=f"{kind}le").reformat(format=f"{kind}be")
-    context = av.VideoCodecContext.create("png", "w")
+def _deep(codes: np.ndarray, kind: str) -> bytes:
+    """Encode [H, W, 3 or 4] uint16 as PNG or TIFF, which Pillow would cut to 8 bits."""
+    layout, order = "rgb48" if codes.shape[2] == 3 else "rgba64", "be" if kind == "PNG" else "le"
+    frame = av.VideoFrame.from_ndarray(codes, format=f"{layout}le").reformat(
+        format=f"{layout}{order}"
+    )
+    context = av.VideoCodecContext.create(kind.lower(), "w")
+    assert isinstance(context, av.VideoCodecContext)  # both are codecs of pictures
     context.height, context.width, context.time_base = frame.height, frame.width, Fraction(1)
-    context.pix_fmt = f"{kind}be"
+    context.pix_fmt = f"{layout}{order}"
+    if kind == "TIFF":
+        context.options = {"compression_algo": "deflate"}
     return b"".join(bytes(packet) for packet in [*context.encode(frame), *context.encode(None)])

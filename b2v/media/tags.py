@@ -65,6 +65,7 @@ class Tags:
         if not (self.provenance or self.plain or self.details or self.gps):
             return b""
         tags = Image.Exif()
+        tags.endian = "<"  # as `b2v.media.stamp` takes it into TIFF
         tags.update(self.plain)
         tags[Base.Orientation] = 1
         if self.provenance:

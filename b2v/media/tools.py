@@ -7,7 +7,7 @@ import av
 from imageio_ffmpeg import get_ffmpeg_exe
 
 from b2v.errors import MediaError
-from b2v.media.clip import CODINGS
+from b2v.media.coding import CODINGS
 from b2v.media.photo import one_line
 from b2v.media.writer import CODECS
 
@@ -31,7 +31,7 @@ def ffmpeg_program() -> tuple[str, str]:
 
 def missing_encoders() -> tuple[list[str], list[str]]:
     """List the encoders that are not here: those of clips, and those of videos alone."""
-    clips = {coding.codec for coding in CODINGS.values()}
+    clips = {coding.codec for coding in CODINGS.values()} | {CODECS["h264"].encoder}
     videos = {codec.encoder for codec in CODECS.values()} - clips
     return _absent(clips), _absent(videos)
 

@@ -137,9 +137,11 @@ class VideoWriter:
         *,
         container: str | None = None,
         options: dict[str, str] | None = None,
+        metadata: dict[str, str] | None = None,
+        name: str | None = None,
     ) -> None:
         self.encoding = encoding or Encoding()
-        self.name = str(file) if isinstance(file, Path) else file.name
+        self.name = name or (str(file) if isinstance(file, Path) else file.name)
         self.info, self.timestamps = info, array("q")
         self.end = 0
         """When the last frame that was written goes, in ticks."""
@@ -150,6 +152,7 @@ class VideoWriter:
         target = f"file:{file.absolute()}" if isinstance(file, Path) else file
         with self._guarded():
             self._container = av.open(target, "w", format=kind, options=options or {})
+            self._container.metadata.update(metadata or {})
             self._stream = self._add_stream(self._container)
 
     def _add_stream(self, container: OutputContainer) -> av.VideoStream:

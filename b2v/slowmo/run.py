@@ -141,9 +141,7 @@ def slow_motion(
                 raise MediaError(f"{target}: {writing.done} frames came of {reader.count} pictures")
             if run.broken is not None and not settings.keep_partial:
                 raise _refused(run.broken, writer)
-            made = f"slow motion by b2v {__version__} with {model.name} {model.sha256[:12]}"
-            said = {key: value for key, value in reader.info.tags.items() if key in KEPT_TAGS}
-            said["comment"] = f"{made}; {frames} frames a picture, estimates and no evidence"
+            said = {} if settings.strip_metadata else _said(reader.info, model, frames)
             notes = finish(writer, None, overwrite=settings.overwrite, metadata=said)
         notes = [*reader.notes, *_left_out(reader.info, tempo), *notes]
     broken = None if run.broken is None else str(run.broken)
@@ -244,6 +242,13 @@ def _writer(
 def _identity(source: str) -> str:
     file = Path(source).stat()
     return f"{Path(source).name} {file.st_size} {file.st_mtime_ns}"
+
+
+def _said(info: VideoInfo, model: LoadedModel, frames: int) -> dict[str, str]:
+    """Say in the new video what it is of and what made it."""
+    made = f"slow motion by b2v {__version__} with {model.name} {model.sha256[:12]}"
+    said = {key: value for key, value in info.tags.items() if key in KEPT_TAGS}
+    return said | {"comment": f"{made}; {frames} frames a picture, estimates and no evidence"}
 
 
 def _refused(error: TruncatedVideoError, writer: SegmentWriter) -> TruncatedVideoError:

@@ -59,7 +59,7 @@ def open_dataset(plan: Plan) -> Done:
                 f"{plan.folder}: holds a dataset of other settings or sources; name another folder"
             )
     else:
-        if plan.folder.exists() and (not plan.folder.is_dir() or any(plan.folder.iterdir())):
+        if plan.folder.exists() and not _is_empty(plan.folder):
             raise UsageError(f"{plan.folder}: exists and holds no dataset; name a new folder")
         plan.folder.mkdir(parents=True, exist_ok=True)
         _replace(card, plan.card())
@@ -144,6 +144,16 @@ def _text(records: list[dict[str, Any]]) -> str:
 
 
 def _replace(path: Path, text: str) -> None:
-    part = path.with_name(f".{path.name}.part")
+    part = _part(path)
     part.write_text(text)
     part.replace(path)
+
+
+def _part(path: Path) -> Path:
+    return path.with_name(f".{path.name}.part")
+
+
+def _is_empty(folder: Path) -> bool:
+    """Tell whether a folder holds nothing, or but the card that a killed run was writing."""
+    left = _part(folder / CARD)
+    return folder.is_dir() and all(path == left for path in folder.iterdir())

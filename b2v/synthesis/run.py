@@ -16,6 +16,7 @@ import torch
 from numpy.random import default_rng
 
 from b2v.errors import B2VError, UsageError
+from b2v.orphans import end_with_parent
 from b2v.synthesis.manifest import Plan, append, open_dataset, put_in_order, write_window
 from b2v.synthesis.reading import Faults, load_objects
 from b2v.synthesis.recipe import Settings
@@ -169,6 +170,7 @@ class _Worker:
 
 def _start(queue: "Queue[Report]", stop: Event) -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent says when to stop
+    end_with_parent()
     queue.cancel_join_thread()
     torch.set_num_threads(1)
     _Worker.queue, _Worker.stop = queue, stop

@@ -1,0 +1,255 @@
+"""Long runs killed at any moment: data sets, banks and training end as they would have."""
+
+import csv
+import json
+import os
+import random
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from dataclasses import asdict
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from conftest import make_picture
+from test_faults import REPOSITORY, Driver, posix
+from test_synth_dataset import write_frames
+from test_train import assert_equal
+from video_samples import make_video
+
+from b2v.data import BankConfig
+from b2v.journal import TABLE, Journal, Report
+from b2v.media import read_photo, write_photo
+from b2v.weights import load_network
+
+SYNTH = ("synth-dataset", "walk", "film.mp4", "-q", "-o")
+TRAIN = (
+    *("train", "--stage", "1", "--bank", "bank", "--clips", "1", "--steps", "3", "--batch", "1"),
+    *("--crop", "32", "--lr", "1e-3", "--set", "workers=0", "--set", "validate_every=1", "-q"),
+    "--run",
+)
+
+
+@pytest.fixture
+def work(tmp_path):
+    """An empty folder, and a driver that works in it."""
+    driver = Driver(tmp_path, tmp_path)
+    yield tmp_path, driver
+    driver.process.kill()
+    driver.process.communicate()
+
+
+def seen(folder):
+    """All files of a folder that are not hidden, with their bytes."""
+    files = [path for path in folder.rglob("*") if path.is_file()]
+    shown = [p for p in files if not any(n.startswith(".") for n in p.relative_to(folder).parts)]
+    return {str(path.relative_to(folder)): path.read_bytes() for path in shown}
+
+
+def records(folder):
+    """Whole lines of the manifest by the windows that they tell of."""
+    path = folder / "manifest.jsonl"
+    lines = path.read_text().splitlines(keepends=True) if path.exists() else []
+    told = [json.loads(line) for line in lines if line.endswith("\n")]
+    return {(one["sequence"], one["window"]): one for one in told}
+
+
+def check_dataset(work, moments, jobs):
+    """Kill the making of a dataset; each time, what is there is right, and it goes on to all."""
+    folder, driver = work
+    write_frames(folder / "walk", 28, size=(48, 64))
+    make_video(folder / "film.mp4", [20 * n for n in range(21)])
+    seconds = driver.run(*SYNTH, "whole", "-j", jobs)
+    whole, told = seen(folder / "whole"), records(folder / "whole")
+    assert len(told) == 7
+    chance = random.Random(jobs)
+    for number in range(moments):
+        driver.kill(chance.uniform(0.02, 1) * seconds, *SYNTH, "out", "-j", jobs)
+        found = seen(folder / "out") if (folder / "out").is_dir() else {}
+        pictures = {path: data for path, data in found.items() if path.endswith(".png")}
+        assert pictures.items() <= whole.items(), number
+        for window, record in records(folder / "out").items():
+            assert record == told[window]
+            assert record["blurry"] in pictures
+        driver.run(*SYNTH, "out", "-j", jobs)
+        assert seen(folder / "out") == whole
+        shutil.rmtree(folder / "out")
+
+
+@posix
+def test_a_killed_dataset_goes_on_to_the_same_bytes(work):
+    check_dataset(work, 3, "1")
+
+
+@posix
+@pytest.mark.long
+@pytest.mark.parametrize("jobs", ["1", "2"])
+def test_a_dataset_killed_at_twenty_moments_goes_on_to_the_same_bytes(work, jobs):
+    check_dataset(work, 20, jobs)
+
+
+def test_a_dataset_killed_before_its_card_was_whole_is_begun(work):
+    folder, driver = work
+    write_frames(folder / "walk", 7, size=(48, 64))
+    (folder / "out").mkdir()
+    (folder / "out" / ".dataset.json.part").write_text('{"ver')
+    driver.run("synth-dataset", "walk", "-q", "-o", "out", "-j", "1")
+    assert len(records(folder / "out")) == 1
+
+
+def write_bank(folder, side=48):
+    """Write two whole banks of one clip each, of a texture that moves by two pixels a frame."""
+    for seed, name in enumerate(("train", "validation")):
+        scene = make_picture(side, side + 20, seed)
+        sharp = torch.stack([scene[..., 2 * n : 2 * n + side] for n in range(7)])
+        clips = torch.cat([sharp.mean(0, keepdim=True), sharp])[None]
+        place = folder / name
+        place.mkdir(parents=True)
+        np.save(place / "clips.npy", (clips * 255).round().byte().numpy())
+        np.save(place / "ways.npy", np.full((1, 2, side, side), np.nan, np.float16))
+        (place / "bank.json").write_text(json.dumps(asdict(BankConfig(clips=1, seed=seed))))
+        (place / "done").write_text("1")
+
+
+def learned(run):
+    """All that a run has come to, but for how long it took."""
+    stage = run / "stage1"
+    with (stage / TABLE).open(newline="") as file:
+        rows = [(row["step"], row["loss"], row["gain"]) for row in csv.DictReader(file)]
+    return torch.load(stage / "last.pt", weights_only=True), rows, seen(run / "weights")
+
+
+def check_training(work, moments):
+    """Kill training; each time, what is there can be read, and it goes on bit for bit."""
+    folder, driver = work
+    write_bank(folder / "bank")
+    seconds = driver.run(*TRAIN, "whole")
+    meant, rows, exported = learned(folder / "whole")
+    assert meant["step"] == len(rows) == 3
+    chance, run, steps = random.Random(3), folder / "run", set()
+    for _ in range(moments):
+        driver.kill(chance.uniform(0.05, 1) * seconds, *TRAIN, "run")
+        for path in (run / "weights").glob("[!.]*.safetensors"):
+            load_network(path)
+        kept = [p for p in (run / "stage1" / n for n in ("last.pt", "previous.pt")) if p.exists()]
+        steps |= {torch.load(path, weights_only=True)["step"] for path in kept}
+        driver.run(*TRAIN, "run", *(["--resume"] if kept else []))
+        found, found_rows, found_exported = learned(run)
+        assert_equal(found, meant)
+        assert found_rows == rows
+        assert found_exported == exported
+        shutil.rmtree(run)
+    return steps
+
+
+@posix
+def test_killed_training_goes_on_bit_for_bit(work):
+    check_training(work, 2)
+
+
+@posix
+@pytest.mark.long
+def test_training_killed_at_twenty_moments_goes_on_bit_for_bit(work):
+    assert check_training(work, 20) == {1, 2, 3}
+
+
+def test_a_line_of_the_table_that_was_not_finished_is_dropped(tmp_path):
+    journal = Journal(tmp_path, 0)
+    journal.add(Report(1, 0.5, 1e-3, 1.0, 0.0))
+    journal.add(Report(2, 0.4, 1e-3, 2.0, 0.0))
+    journal.close()
+    whole = (tmp_path / TABLE).read_text()
+    (tmp_path / TABLE).write_text(f"{whole}3,0.")
+    Journal(tmp_path, 3).close()
+    assert (tmp_path / TABLE).read_text() == whole
+    for torn in ("", "step,lo"):
+        (tmp_path / TABLE).write_text(torn)
+        Journal(tmp_path, 0).close()
+        assert not (tmp_path / TABLE).exists()
+
+
+BANK = """
+import sys, time
+from dataclasses import dataclass
+from pathlib import Path
+import numpy as np
+from b2v.bank import Part, fill
+
+@dataclass(frozen=True)
+class Config:
+    clips: int = 60
+
+def draw(index):
+    time.sleep(0.01)
+    return (np.random.default_rng(index).integers(0, 255, (50, 50)).astype(np.uint8),)
+
+parts = (Part("clips.npy", np.uint8, (50, 50)),)
+for done in fill(Path(sys.argv[1]), Config(), parts, draw, every=8):
+    print(done, flush=True)
+"""
+
+
+def fill_bank(folder, name, after=None):
+    """Fill a bank, or kill that once so many samples are done; say how many were before."""
+    env = {**os.environ, "PYTHONPATH": str(REPOSITORY), "B2V_MARK": str(folder)}
+    command = [sys.executable, "-c", BANK, str(folder / name)]
+    with subprocess.Popen(command, env=env, stdout=subprocess.PIPE, text=True) as process:
+        said = []
+        for line in process.stdout:
+            said.append(int(line))
+            if after is not None and said[-1] >= after:
+                process.send_signal(signal.SIGKILL)
+    assert process.returncode == (0 if after is None else -signal.SIGKILL)
+    return said
+
+
+def others_of(folder):
+    """Processes that were started for `folder` and are still there."""
+    mark, found = f"B2V_MARK={folder}".encode(), []
+    for place in Path("/proc").glob("[0-9]*"):
+        try:
+            if mark in (place / "environ").read_bytes():
+                found.append(place.name)
+        except OSError:
+            continue
+    return found
+
+
+@posix
+@pytest.mark.skipif(not Path("/proc/self/environ").exists(), reason="looks for workers in /proc")
+def test_a_killed_bank_goes_on_and_leaves_no_workers(tmp_path):
+    fill_bank(tmp_path, "whole")
+    assert fill_bank(tmp_path, "bank", after=16)[-1] >= 16
+    deadline = time.monotonic() + 20
+    while others_of(tmp_path) and time.monotonic() < deadline:
+        time.sleep(0.05)
+    assert others_of(tmp_path) == []
+    assert fill_bank(tmp_path, "bank")[0] >= 24
+    for name in ("clips.npy", "bank.json", "done"):
+        assert (tmp_path / "bank" / name).read_bytes() == (tmp_path / "whole" / name).read_bytes()
+
+
+@posix
+@pytest.mark.long
+def test_training_killed_while_its_bank_is_drawn_goes_on_to_the_same_weights(work):
+    folder, driver = work
+    for seed in range(3):
+        (folder / "photos").mkdir(exist_ok=True)
+        write_photo(make_picture(400, 420, seed), folder / "photos" / f"{seed}.png")
+    command = (*TRAIN[:4], "bank", *TRAIN[5:], "run", "--data", "photos")
+    seconds = driver.run(*command)
+    whole = seen(folder / "bank"), learned(folder / "run")
+    assert read_photo(folder / "run" / "stage1" / "strip.png").pixels.isfinite().all()
+    chance = random.Random(5)
+    for _ in range(20):
+        for name in ("bank", "run"):
+            shutil.rmtree(folder / name, ignore_errors=True)
+        driver.kill(chance.uniform(0.05, 1) * seconds, *command)
+        begun = [(folder / "run" / "stage1" / n).exists() for n in ("last.pt", "previous.pt")]
+        driver.run(*command, *(["--resume"] if any(begun) else []))
+        assert seen(folder / "bank") == whole[0]
+        assert_equal(learned(folder / "run")[0], whole[1][0])
