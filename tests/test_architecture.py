@@ -10,6 +10,7 @@ import pytest
 PACKAGE = Path(__file__).parents[1] / "b2v"
 LAYERS = {
     "errors": 0,
+    "orphans": 0,
     "color": 0,
     "bank": 1,
     "frames": 1,

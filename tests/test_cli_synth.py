@@ -73,6 +73,14 @@ def test_every_number_of_a_recipe_can_be_set(b2v):
     assert files_in(Path("out"))[0] == "train/input/walk-000003.jpg"
 
 
+@pytest.mark.parametrize(("given", "found"), [("3", {3}), ("auto", {1, 3})])
+def test_instants_between_frames_are_made_and_counted(b2v, given, found):
+    write_frames(Path("walk"), 7, size=(32, 40))
+    assert b2v("walk", "-o", "out", "-q", *FULL, "--sub-frames", given).code == 0
+    (line,) = manifest(Path("out"))
+    assert line["sub_frames"] in found
+
+
 def test_splits_go_by_sequence(b2v):
     for i in range(5):
         write_frames(Path(f"in/s{i}"), 14)
@@ -141,6 +149,7 @@ def test_nothing_but_broken_sources_has_failed(b2v):
         (("walk", "-o", "out", "--split", "a:0.5"), 2, "add up to 1"),
         (("walk", "-o", "out", "--split", "a:0.5,b:0.5"), 2, "cannot be dealt out"),
         (("walk", "-o", "out", "--sub-frames", 4), 2, "odd number"),
+        (("walk", "-o", "out", "--sub-frames", "many"), 2, "an odd number, or auto"),
         (("walk", "-o", "out", "--noise", -1), 2, "noise"),
         (("walk", "-o", "out", "--layout", "dvd"), 2, "dvd"),
         (("walk", "-o", "out", "--layout", "reds"), 1, "reds layout"),

@@ -5,7 +5,7 @@ import re
 from dataclasses import replace
 from enum import Enum
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
@@ -111,8 +111,12 @@ Noise = Annotated[float, typer.Option(help="Noise on blurry pictures; 0.01 is 1 
 LightOption = Annotated[Light, typer.Option(help="Average light, or code values.")]
 CurveOption = Annotated[Curve, typer.Option(help="Curve between both.")]
 SubFrames = Annotated[
-    int | None,
-    typer.Option(help="Instants a frame: of photographs, and of the focus of a coded aperture."),
+    str | None,
+    typer.Option(
+        help="Instants a frame, an odd number, moved between the frames of videos by optical flow;"
+        " auto: as many as the motion needs. Without it videos give their frames alone.",
+        metavar="N|auto",
+    ),
 ]
 Seed = Annotated[int, typer.Option(help="Seed of everything random.")]
 PerPhoto = Annotated[int, typer.Option(help="Windows of each photograph.", min=1)]
@@ -178,7 +182,7 @@ def command(
     settings = Settings(
         recipe=_recipe(recipe.value, frames, stride, scale),
         layout=write.value, suffix=kind.value, light=light.value, curve=curve.value,
-        noise=noise, sub_frames=sub_frames, per_photo=per_photo, photo_size=size,
+        noise=noise, sub_frames=_sub_frames(sub_frames), per_photo=per_photo, photo_size=size,
         objects=None if objects is None else str(objects), aperture=lens, seed=seed,
     )  # fmt: skip
     found = find_sequences(sources, layout.value, leave_out=output)
@@ -228,6 +232,17 @@ def _recipe(name: str, frames: int | None, stride: int | None, scale: str | None
         return replace(recipe, scale=float(scale), box=None)
     except ValueError:
         raise UsageError(f"--scale {scale}: expected a factor as 0.45, or 960x540") from None
+
+
+def _sub_frames(text: str | None) -> int | Literal["auto"] | None:
+    """Read a number of instants a frame."""
+    if text is None:
+        return None
+    if text.isdecimal():
+        return int(text)
+    if text != "auto":
+        raise UsageError(f"--sub-frames {text}: expected an odd number, or auto")
+    return "auto"
 
 
 def _splits(text: str | None) -> dict[str, float] | None:

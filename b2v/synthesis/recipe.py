@@ -95,8 +95,11 @@ class Settings:
     curve: Curve = "gamma2.2"
     noise: float = 0.0
     """Standard deviation of the noise on blurry pictures, white the unit."""
-    sub_frames: int | None = None
-    """Instants a frame: of photographs rendered, of videos steps of a coded aperture's focus."""
+    sub_frames: int | Literal["auto"] | None = None
+    """Instants a frame: of photographs rendered, of videos moved between the frames.
+
+    Odd; "auto" takes as many as the motion of each window needs, None those of the frames alone.
+    """
     per_photo: int = 4
     """Windows made of each photograph."""
     photo_size: int = 256
@@ -107,16 +110,17 @@ class Settings:
     seed: int = 0
 
     def __post_init__(self) -> None:
-        if self.sub_frames is not None and (self.sub_frames < 1 or self.sub_frames % 2 == 0):
+        count = self.sub_frames
+        if isinstance(count, int) and (count < 1 or count % 2 == 0):
             raise UsageError(f"{self.sub_frames} sub-frames have no middle one; take an odd number")
         if not 0 <= self.noise < 1:
             raise UsageError(f"noise is {self.noise}; 0.01 is one percent of white")
         if self.photo_size < MIN_SIDE or self.per_photo < 1:
             raise UsageError(f"photographs need a size of {MIN_SIDE} and one window at least")
 
-    def steps(self) -> int:
-        """Instants in the time of one frame of a video."""
-        return 1 if self.aperture is None else self.sub_frames or FRAME_STEPS
+    def focus_steps(self) -> int:
+        """Count the steps of a coded aperture's focus in the time of a frame that stands still."""
+        return 1 if self.sub_frames == 1 else FRAME_STEPS
 
     def rng(self, sequence: str, *place: int) -> Generator:
         """Random numbers of a sequence, or of one place in it, whatever else is made."""

@@ -1,7 +1,8 @@
 """Windows: a blurry picture and the sharp frames behind it, from videos and from photographs."""
 
-from collections.abc import Iterator, Set
+from collections.abc import Callable, Iterator, Set
 from dataclasses import dataclass, replace
+from functools import cache
 
 import torch
 from torch import Tensor
@@ -12,16 +13,19 @@ from b2v.frames import FRAMES, MIDDLE, MIN_SIDE
 from b2v.media import read_photo
 from b2v.metrics import psnr
 from b2v.synth.aperture import by_frame, through_psfs
+from b2v.synth.between import find_steps, instants_between, sub_frames_for
 from b2v.synth.exposure import expose
 from b2v.synth.motion import MotionConfig, Scene, render
 from b2v.synthesis.reading import Faults, Frame, read_frames, resize
-from b2v.synthesis.recipe import Light, Settings
+from b2v.synthesis.recipe import Aperture, Light, Settings
 from b2v.synthesis.sources import Sequence
 
 BLUR_PSNR = (17.0, 36.0)
 """Accepted PSNR in dB between a photograph's plain blur and its middle frame."""
 TRIES = 6
 """Draws of a photograph's motion before one outside `BLUR_PSNR` is taken all the same."""
+
+Psfs = Callable[[int, int], Tensor | None]
 
 
 @dataclass(frozen=True, eq=False)
@@ -57,6 +61,11 @@ def windows_of(
     return _of_video(sequence, settings, done, faults)
 
 
+def _psfs(aperture: Aperture | None) -> Psfs:
+    """Give PSFs for so many steps of focus, averaged to so many instants; each number once."""
+    return cache(lambda steps, n: None if aperture is None else by_frame(aperture.psfs(steps), n))
+
+
 def _of_video(
     sequence: Sequence, settings: Settings, done: Set[int], faults: Faults
 ) -> Iterator[Window]:
@@ -64,9 +73,7 @@ def _of_video(
     index = next(number for number in range(len(done) + 1) if number not in done)
     # The end of the window before is there for sure, the beginning of this one may not be.
     skip = min(index * period, (index - 1) * period + tau) if index else 0
-    psfs, steps, count = None, settings.steps(), skip
-    if settings.aperture is not None:
-        psfs = by_frame(settings.aperture.psfs(tau * steps), tau)
+    psfs, count = _psfs(settings.aperture), skip
     held: list[Frame] = []
     for frame in read_frames(sequence, faults, skip):
         count = frame.position + 1
@@ -79,7 +86,7 @@ def _of_video(
             faults.windows += index not in done
         elif index not in done:
             scale = held[0].pixels.shape[2] / frame.pixels.shape[2]
-            yield _expose_frames(index, held, settings, psfs, (period, steps, scale))
+            yield _expose_frames(index, held, settings, psfs, (period, scale))
         index += 1
         held = [f for f in held if f.position >= index * period]
     if index == 0 and not faults.broken:
@@ -96,17 +103,39 @@ def _resized(frame: Frame, settings: Settings) -> Frame:
 
 
 def _expose_frames(
-    index: int,
-    frames: list[Frame],
-    settings: Settings,
-    psfs: Tensor | None,
-    facts: tuple[int, int, float],
+    index: int, frames: list[Frame], settings: Settings, psfs: Psfs, facts: tuple[int, float]
 ) -> Window:
     sharp = torch.stack([f.pixels for f in frames])
-    light_lin = to_linear(sharp, settings.curve)
-    blurry = _expose(light_lin, settings, psfs)
+    if settings.sub_frames in (None, 1) or len(sharp) == 1:
+        count = 1 if settings.aperture is None else settings.focus_steps()
+        each = psfs(len(sharp) * count, len(sharp))
+        blurry = _expose(to_linear(sharp, settings.curve), settings, each)
+    else:
+        count, blurry = _expose_between(sharp, settings, psfs)
     positions, numbers = tuple(f.position for f in frames), tuple(f.number for f in frames)
-    return Window(index, positions, numbers, sharp, blurry, *facts)
+    return Window(index, positions, numbers, sharp, blurry, facts[0], count, facts[1])
+
+
+def _expose_between(
+    sharp: Tensor, settings: Settings, psfs: Psfs
+) -> tuple[int, dict[Light, Tensor]]:
+    """Average instants between the frames too; return how many a frame there were."""
+    steps = find_steps(sharp)
+    count = settings.sub_frames if isinstance(settings.sub_frames, int) else sub_frames_for(steps)
+    instants = len(sharp) * count
+    focus = -(-settings.focus_steps() // count) if settings.sub_frames == "auto" else 1
+    each = psfs(instants * focus, instants)
+    kinds = _kinds(settings)
+    light_lin = to_linear(sharp, settings.curve)
+    values = torch.cat([light_lin if kind == "linear" else sharp for kind in kinds], 1)
+    sums = torch.zeros_like(values[0])
+    for number, seen in enumerate(instants_between(values, steps, count)):
+        if each is not None:
+            psf = each[number : number + 1]
+            seen = torch.cat([through_psfs(part[None], psf) for part in seen.chunk(len(kinds))])
+        sums += seen
+    means = zip(kinds, (sums / instants).chunk(len(kinds)), strict=True)
+    return count, {kind: _developed(mean, kind, settings) for kind, mean in means}
 
 
 def _of_photo(
@@ -139,7 +168,7 @@ def _random_scene(
             size=settings.photo_size,
             config=MotionConfig(),
             curve=settings.curve,
-            sub_frames=settings.sub_frames,
+            sub_frames=None if settings.sub_frames == "auto" else settings.sub_frames,
         )
         plain = expose(scene.light_lin, settings.curve)
         if BLUR_PSNR[0] <= psnr(plain, scene.sharp(settings.curve)[MIDDLE]) <= BLUR_PSNR[1]:
@@ -149,15 +178,22 @@ def _random_scene(
 
 def _expose(light_lin: Tensor, settings: Settings, psfs: Tensor | None) -> dict[Light, Tensor]:
     """Average instants [N, 3, H, W] as light or as code values, as the layout has it."""
-    both: tuple[Light, ...] = ("linear", "code")
-    kinds = both if settings.layout == "gopro" else (settings.light,)
     blurry: dict[Light, Tensor] = {}
-    for kind in kinds:
+    for kind in _kinds(settings):
         values = light_lin if kind == "linear" else to_encoded(light_lin, settings.curve)
         mean = values.mean(0) if psfs is None else through_psfs(values, psfs)
-        mean = mean.clamp(0, 1)
-        blurry[kind] = to_encoded(mean, settings.curve) if kind == "linear" else mean
+        blurry[kind] = _developed(mean, kind, settings)
     return blurry
+
+
+def _kinds(settings: Settings) -> tuple[Light, ...]:
+    return ("linear", "code") if settings.layout == "gopro" else (settings.light,)
+
+
+def _developed(mean: Tensor, kind: Light, settings: Settings) -> Tensor:
+    """Make a picture in [0, 1] of what was averaged."""
+    mean = mean.clamp(0, 1)
+    return to_encoded(mean, settings.curve) if kind == "linear" else mean
 
 
 def with_noise(window: Window, sequence: Sequence, settings: Settings) -> Window:
