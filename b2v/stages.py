@@ -2,7 +2,7 @@
 
 The cascade is trained in four stages (Jin et al., CVPR 2018, Sec. 5-6): stage 1 the middle net,
 stage 2 frames 3 and 5, stage 3 frames 2 and 6, stage 4 frames 1 and 7; each stands on the frozen
-networks of the stages before it. `unfold` has three: the middle net, the paths, and what mends
+networks of the stages before it. `b2v` has three: the middle net, the paths, and what mends
 the moved frames. A model of one network has one stage; that of networks for video is in
 `b2v.video_stage`.
 """
@@ -57,6 +57,8 @@ FRAMES_OF: dict[str, tuple[int, ...]] = {
     **{role: tuple(sorted({MIDDLE - k, MIDDLE + k})) for k, role in enumerate(ROLES)},
 }
 """Indices of the frames that the network of a role gives, in order of time."""
+MOVED = [k for k in range(FRAMES) if k != MIDDLE]
+"""Indices of the frames that are moved and mended."""
 
 
 def new_network(config: TrainConfig, earlier: Nets, start: nn.Module | None = None) -> nn.Module:
@@ -132,14 +134,14 @@ def restore_frames(
 
 
 def sides_loss(config: TrainConfig, nets: Nets, blurry: Tensor, sharp: Tensor, step: int) -> Tensor:
-    """Loss [B] of the net that mends moved frames; each sample has one of the seven, in turn."""
+    """Loss [B] of the net that mends moved frames; each sample has one of the six, in turn."""
     with torch.no_grad():
         x4 = nets["middle"](blurry)
-        moved = unfold(x4, Motion.of(nets["paths"](blurry)).paths())
+        moved = unfold(x4, Motion.read(nets["paths"], blurry).paths())
         backwards = runs_backwards(moved.unbind(1), sharp.unbind(1))
     turned = torch.where(backwards[:, None, None, None, None], sharp.flip(1), sharp)
     samples = list(range(len(blurry)))
-    chosen = [(step + sample) % FRAMES for sample in samples]
+    chosen = [MOVED[(step + sample) % len(MOVED)] for sample in samples]
     mended = nets["sides"](blurry, x4, moved[samples, chosen])
     return pixel_loss(mended, turned[samples, chosen], config.pixel)
 

@@ -15,13 +15,13 @@ from b2v.errors import B2VError, MediaError, ShapeError, WeightsError
 from b2v.inference import restore, seconds_for, settle
 from b2v.media import read_clip, read_photo, write_photo
 from b2v.metrics import psnr
-from b2v.models import ROLES
+from b2v.models import UNFOLDING
 from b2v.runtime import Runtime
 from b2v.weights import file_name, load_model, shipped_dir
 
 FP32, BF16 = (Runtime(torch.device("cpu"), precision) for precision in ("fp32", "bf16"))
 needs_shipped_weights = pytest.mark.skipif(
-    not all((shipped_dir() / file_name("b2v", role)).is_file() for role in ROLES),
+    not all((shipped_dir() / file_name("b2v", role)).is_file() for role in UNFOLDING),
     reason=f"the shipped weights are not in {shipped_dir()}",
 )
 

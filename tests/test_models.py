@@ -15,7 +15,7 @@ from b2v.models.unet import UNet, UNetConfig
 SIDE = JinSideConfig(stems=(4, 2, 2), colour_channels=4, outer=1)
 SMALL = {"widths": (8, 12, 16), "blocks": (1, 1, 1)}
 TINY = {
-    "b2v": {
+    "cascade": {
         "middle": Blueprint("unet", UNetConfig(inputs=1, **SMALL)),
         "pair35": Blueprint("unet", UNetConfig(inputs=2, outputs=2, **SMALL)),
         "pair26": Blueprint("unet", UNetConfig(inputs=3, **SMALL)),
@@ -104,7 +104,7 @@ def test_no_convolution_of_the_papers_nets_has_a_bias(role):
 @pytest.mark.parametrize("size", [(20, 40), (40, 20)])
 def test_seven_frames_of_the_photos_size_come_out(family, size):
     net = tiny_cascade(family)
-    multiple = {"b2v": 8, "jin2018": 20}[family]
+    multiple = {"cascade": 8, "jin2018": 20}[family]
     height, width = (side // 20 * multiple for side in size)
     assert net.multiple == multiple
     assert net(torch.rand(2, 3, height, width)).shape == (2, 7, 3, height, width)
@@ -256,7 +256,7 @@ def test_what_a_pixel_becomes_in_a_unet_depends_on_its_neighbourhood_alone():
 
 
 def test_both_frames_of_a_pair_net_are_frames_of_their_own():
-    net = randomize(TINY["b2v"]["pair35"].build())
+    net = randomize(TINY["cascade"]["pair35"].build())
     x3, x5 = net(torch.rand(1, 3, 16, 16), torch.rand(1, 3, 16, 16))
     assert x3.shape == x5.shape == (1, 3, 16, 16)
     assert (x3 - x5).abs().mean() > 0.01
@@ -318,8 +318,8 @@ def test_what_is_no_blueprint_is_refused_by_name(kind, config, message):
 
 def test_every_model_has_the_networks_it_takes():
     assert tuple(MODELS["apart"]) == (SEVEN,)
-    assert tuple(MODELS["unfold"]) == UNFOLDING
+    assert tuple(MODELS["b2v"]) == UNFOLDING
     assert missing_roles({"paths": 1}) == ["middle", "sides"]
-    assert tuple(MODELS["b2v"]) == tuple(MODELS["jin2018"]) == ROLES
+    assert tuple(MODELS["cascade"]) == tuple(MODELS["jin2018"]) == ROLES
     assert not any(missing_roles(plans) for plans in MODELS.values())
     assert missing_roles({"middle": 1, "pair26": 2}) == ["pair35", "pair17"]

@@ -16,7 +16,7 @@ from b2v.runtime import Runtime
 FP32 = Runtime(torch.device("cpu"), "fp32")
 
 
-@pytest.mark.parametrize("family", ["b2v", "jin2018"])
+@pytest.mark.parametrize("family", ["cascade", "jin2018"])
 @pytest.mark.parametrize("count", COUNTS)
 def test_the_inner_frames_are_those_of_seven_bit_for_bit(family, count):
     net, blurry = tiny_cascade(family), make_picture(45, 60)
@@ -51,7 +51,7 @@ def test_beyond_seven_frames_too_all_of_a_picture_runs_in_one_direction():
 @pytest.mark.parametrize("count", [0, 1, 3, 6, 8, 15])
 def test_other_numbers_of_frames_are_refused(count):
     with pytest.raises(UsageError, match="5, 7, 9, 11, 13"):
-        restore(tiny_cascade("b2v"), make_picture(20, 20), FP32, frames=count)
+        restore(tiny_cascade("cascade"), make_picture(20, 20), FP32, frames=count)
 
 
 def test_a_model_that_gives_seven_at_once_gives_the_inner_five_and_refuses_more():

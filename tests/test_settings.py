@@ -14,7 +14,7 @@ RECIPE = """
 data = ["photos", "videos"]
 run = "runs/mine"
 minutes = 30
-model = "b2v"
+model = "cascade"
 stage = "all"
 lr = 1
 pixel = "mse"
@@ -107,7 +107,7 @@ def test_what_is_wrong_is_named_with_the_choices(text, message):
         ("[stage2]\nrate = 1", "recipe.toml: unknown setting 'stage2.rate'"),
         ("[stage9]\nlr = 1", "recipe.toml: unknown setting 'stage9'"),
         ('data = ["a", 1]', "data is 1, expected text"),
-        ("frames = 5", "frames is for training on video, and b2v is not for video"),
+        ("frames = 5", "frames is for training on video, and cascade is not for video"),
         ('model = "dtb"\nteacher = 0.5', "teacher is for training on photos, and dtb is not"),
         ("minutes = -1", "minutes -1.0 does not suit; take 0 or more"),
     ],
@@ -124,7 +124,7 @@ def test_a_file_that_is_not_there_is_named(tmp_path):
 
 
 def test_the_config_of_a_run_can_be_used_again(write):
-    for model in ("b2v", "dtb"):
+    for model in ("cascade", "dtb"):
         config = recipe(model)
         again = resolve(read_settings(write(json.dumps(asdict(config)), "config.json")))
         assert again.configs == (config,)

@@ -29,11 +29,12 @@ from b2v.models.apart import ApartConfig
 from b2v.models.dtb import DTBConfig
 from b2v.models.unet import UNetConfig
 from b2v.recipes import check
+from b2v.report import can_draw, draw_chart
 from b2v.runtime import Runtime
 from b2v.sequences import SequenceConfig
 from b2v.study import Job, Scored, run_study, studies, with_settings
 from b2v.study.scoring import blurred_anew
-from b2v.study.tables import table
+from b2v.study.tables import chart, table
 from b2v.weights import load_network
 from b2v.windows import find_windows, read_samples
 
@@ -46,7 +47,7 @@ SMALL_VIDEO = {"stem": 8, "features": 4, "encoder_blocks": 1, "decoder_blocks": 
 @pytest.fixture(autouse=True)
 def _tiny(monkeypatch, tmp_path):
     """Have tiny networks under the names of the real ones, and little to validate on."""
-    monkeypatch.setitem(MODELS, "b2v", TINY)
+    monkeypatch.setitem(MODELS, "cascade", TINY)
     pairs = {**TINY, "pair35": PAIR, "pair26": PAIR, "pair17": PAIR}
     monkeypatch.setitem(MODELS, "pairs", pairs)
     monkeypatch.setitem(MODELS, "apart", {SEVEN: Blueprint("apart", ApartConfig(**TINY_NET))})
@@ -59,6 +60,7 @@ def _tiny(monkeypatch, tmp_path):
     sequences = partial(SequenceConfig, size=32, frames=3)
     monkeypatch.setattr("b2v.study.banks.SequenceConfig", sequences)
     monkeypatch.setattr(b2v.study.run, "PROBE", 2)
+    monkeypatch.setattr("b2v.study.tables.draw_chart", lambda *_, **__: None)  # a second each
     monkeypatch.chdir(tmp_path)
 
 
@@ -159,13 +161,17 @@ def test_coded_and_standard_blur_are_learned_from_the_same_frames(places, shippe
     nothing = [row.summaries[0]["nothing"]["middle"] for row in rows]
     assert nothing[0] == nothing[2] != nothing[1] == nothing[3] == nothing[4]
     assert rows[0].summaries[0]["middle"] == pytest.approx(nothing[0])
-    records = table(study, [(row.row, row.summaries) for row in rows])
+    scores = [(row.row, row.summaries) for row in rows]
+    records = table(study, scores)
     assert [r["gain"] == pytest.approx(r["restored"] - r["blurry"]) for r in records] == [True] * 5
+    if can_draw():
+        draw_chart(chart(study, scores), places / "points.png")
+        assert read_photo(places / "points.png").pixels.std() > 0.05
 
     monkeypatch.setenv("B2V_WEIGHTS_DIR", str(places / "out" / "weights"))
     (entry,) = open_entries("middle-coded", [])
     assert (entry.name, entry.protocol) == ("middle-coded", "middle")
-    trained = load_network(places / "out/runs/coded/weights/b2v-middle.safetensors").module
+    trained = load_network(places / "out/runs/coded/weights/cascade-middle.safetensors").module
     for name, weight in trained.state_dict().items():
         assert torch.equal(weight, entry.net.state_dict()[name])
 
@@ -268,7 +274,8 @@ def b2v_study(capsys):
     return lambda *args: run_main(capsys, "study", "dtb-variants", *usual, *sets, *args)
 
 
-def test_the_command_trains_scores_and_prints_the_table(b2v_study, places):
+def test_the_command_trains_scores_and_prints_the_table(b2v_study, places, monkeypatch):
+    monkeypatch.setattr("b2v.study.tables.draw_chart", draw_chart)
     args = ("--eval", "videos", "-o", "out", "--steps", 2)
     ran = b2v_study(*args)
     assert (ran.code, ran.out) == (0, (places / "out" / "table.md").read_text())

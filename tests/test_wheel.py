@@ -8,10 +8,11 @@ import zipfile
 from pathlib import Path
 
 import pytest
+from conftest import make_picture
 from test_inference import needs_shipped_weights
 
-from b2v.media import read_clip
-from b2v.models import ROLES
+from b2v.media import read_clip, write_photo
+from b2v.models import ROLES, UNFOLDING
 
 REPOSITORY = Path(__file__).parents[1]
 OFFLINE = """
@@ -25,7 +26,7 @@ import b2v
 from b2v.weights import path_of
 print(b2v.__file__, path_of("b2v"), file=sys.stderr)
 from b2v.cli import main
-sys.argv = ["b2v", "extract", "b2v_demo.jpg", "-o", "clip.gif", "--json"]
+sys.argv = ["b2v", "extract", "small.png", "-o", "clip.gif", "--json"]
 main()
 """
 
@@ -52,7 +53,8 @@ def wheel(tmp_path_factory):
 def test_wheel_has_the_weights_the_demo_and_the_licence(wheel):
     with zipfile.ZipFile(wheel) as archive:
         names = set(archive.namelist())
-    assert {f"b2v/_weights/b2v-{role}.safetensors" for role in ROLES} <= names
+    for model, roles in (("b2v", UNFOLDING), ("cascade", ROLES)):
+        assert {f"b2v/_weights/{model}-{role}.safetensors" for role in roles} <= names
     assert {"b2v/_weights/b2v.json", "b2v/assets/demo.jpg", "b2v/assets/CREDITS.md"} <= names
     assert {"b2v/assets/demo_video.mp4", "b2v/show/page.css", "b2v/show/page.js"} <= names
     assert any(name.endswith("licenses/LICENSE") for name in names)
@@ -71,6 +73,7 @@ def test_wheel_works_in_another_folder_without_network(wheel, tmp_path):
     assert out.split()[-1] == "b2v_demo.html"
     assert len(read_clip(elsewhere / "b2v_demo.mp4")) == 7
 
+    write_photo(make_picture(40, 56), elsewhere / "small.png")
     out, err = python("-c", OFFLINE, cwd=elsewhere, **alone)
     assert err.split() == [str(target / "b2v" / "__init__.py"), str(target / "b2v" / "_weights")]
     said = json.loads(out)

@@ -28,7 +28,10 @@ Config = Annotated[
     typer.Argument(help="TOML file of settings, or config.json of a run.", metavar="CONFIG.toml"),
 ]
 Stage = Annotated[
-    str | None, typer.Option(help="Of a cascade: 1 middle, 2: 3/5, 3: 2/6, 4: 1/7; all: in turn.")
+    str | None,
+    typer.Option(
+        help="Of a cascade 1 middle, 2: 3/5, 3: 2/6, 4: 1/7; of b2v 2 paths, 3 sides; all."
+    ),
 ]
 Data = Annotated[
     list[Path] | None,
@@ -45,7 +48,7 @@ Clips = Annotated[
     int | None, typer.Option(help="Clips to draw, 8000, or sequences of video, 2000.")
 ]
 Model = Annotated[
-    str | None, typer.Option("--model", "-m", help="b2v, unfold or jin2018; for video dtb.")
+    str | None, typer.Option("--model", "-m", help="cascade, b2v or jin2018; for video dtb.")
 ]
 Steps = Annotated[int | None, typer.Option(help="Length of a stage, 10000; for video 300000.")]
 Batch = Annotated[int | None, typer.Option(help="Crops a step, 8.")]
@@ -127,7 +130,7 @@ def _train(settings: "Settings", *, quiet: bool) -> Path:
 
     keep_large_blocks()
     first = settings.configs[0]
-    run = Path(settings.run or Path("runs", first.model if settings.video else "b2v"))
+    run = Path(settings.run or Path("runs", first.model))
     runtime = choose(own_device(settings.device), settings.precision)
     for config in settings.configs:
         place_in_team().part(config.batch)

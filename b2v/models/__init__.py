@@ -96,6 +96,11 @@ MODELS: dict[str, dict[str, Blueprint]] = {
     "apart": {SEVEN: Blueprint("apart", ApartConfig())},
     "b2v": {
         "middle": Blueprint("unet", UNetConfig(inputs=1)),
+        "paths": Blueprint("paths", PathsConfig()),
+        "sides": Blueprint("unet", UNetConfig(inputs=3)),
+    },
+    "cascade": {
+        "middle": Blueprint("unet", UNetConfig(inputs=1)),
         "pair35": Blueprint("unet", UNetConfig(inputs=2, outputs=2)),
         "pair26": Blueprint("unet", UNetConfig(inputs=3)),
         "pair17": Blueprint("unet", UNetConfig(inputs=3)),
@@ -114,11 +119,6 @@ MODELS: dict[str, dict[str, Blueprint]] = {
         "pair35": Blueprint("unet", UNetConfig(inputs=2, outputs=2)),
         "pair26": Blueprint("unet", UNetConfig(inputs=2, outputs=2)),
         "pair17": Blueprint("unet", UNetConfig(inputs=2, outputs=2)),
-    },
-    "unfold": {
-        "middle": Blueprint("unet", UNetConfig(inputs=1)),
-        "paths": Blueprint("paths", PathsConfig()),
-        "sides": Blueprint("unet", UNetConfig(inputs=3)),
     },
 }
 """Blueprints of the networks of each model, by the model's name and the role, in training order."""

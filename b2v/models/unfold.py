@@ -1,10 +1,11 @@
 """Seven frames from a sharp middle frame and the paths along which its pixels were smeared.
 
-    x4 = middle(y)        xk = sides(y, x4, wk),   wk(p) = x4(p - t path(p)),   t = (k - 4) / 3
+    x4 = middle(y)        xk = sides(y, x4, wk)  for k other than 4
+                          wk(p) = x4(p - t path(p)),   t = (k - 4) / 3
 
 Three networks: one sharpens the middle frame, one reads the paths off the blur
-(`b2v.models.paths`), and one, shared by all frames, mends what moving along paths leaves: what
-is uncovered, what stands at the edges of objects, what is still blurred. The frames move in
+(`b2v.models.paths`), and one, shared by the other frames, mends what moving along paths leaves:
+what is uncovered, what stands at the edges of objects, what is still blurred. The frames move in
 order by construction, and a middle frame from elsewhere can take the place of x4.
 
 Pictures are [B, 3, H, W], sRGB-encoded in [0, 1]; sides are multiples of `multiple`.
@@ -48,13 +49,12 @@ class Unfold(nn.Module):
         `middle` is used, as it is, instead of the net's own x4; arguments as of `Cascade`.
         """
         x4 = self.middle(blurry) if middle is None else middle
-        moved = unfold(x4, Motion.of(self.paths(blurry)).paths(), frames)
+        moved = unfold(x4, Motion.read(self.paths, blurry).paths(), frames)
         if self.sides is None:
             return moved
-        mended = [self.sides(blurry, x4, frame).float() for frame in moved.unbind(1)]
-        if middle is not None:
-            mended[frames // 2] = middle.float()
-        return torch.stack(mended, 1)
+        before, after = moved[:, : frames // 2].unbind(1), moved[:, frames // 2 + 1 :].unbind(1)
+        ends = [[self.sides(blurry, x4, f).float() for f in side] for side in (before, after)]
+        return torch.stack([*ends[0], x4.float(), *ends[1]], 1)
 
 
 @dataclass(frozen=True)
@@ -76,6 +76,13 @@ class Motion:
         trust = cells[:, 1:].norm(dim=1) / (SURE + cells[:, 0].clamp(min=0))
         pairs = zip(halve(cells), trust.clamp(0, 1), strict=True)
         return cls(cells, torch.stack([camera_motion(*pair) for pair in pairs]))
+
+    @classmethod
+    def read(cls, paths: nn.Module, blurry: Tensor) -> "Motion":
+        """Read the paths off pictures [B, 3, H, W], in fp32: all frames hang on these few."""
+        device = next((weight.device for weight in paths.parameters()), blurry.device)
+        with torch.autocast(device.type, enabled=False):
+            return cls.of(paths(blurry.float()))
 
     @property
     def reach(self) -> float:

@@ -42,7 +42,7 @@ def appetite(net: Cascade | Unfold, frames: int, height: int, width: int) -> App
     passes, row = frames - 1, 4 * finest * width
     look = 0.0
     if isinstance(net, Unfold):
-        passes, look = 1 + frames, LOOK * height * width
+        passes, look = frames, LOOK * height * width
     return Appetite(passes * WAITING_ROWS * row + look, MAPS * row)
 
 

@@ -21,12 +21,12 @@ class UnfoldPasses:
     """
 
     def __init__(self, net: Unfold, blurry: Tensor, frames: int, rows: int) -> None:
-        self._motion = Motion.of(net.paths(blurry))
+        self._motion = Motion.read(net.paths, blurry)
         self._times = moments(frames).to(self._motion.cells.device)
         self._middle = Strips(cast(UNet, net.middle), rows)
         self._sides = None
         if net.sides is not None:
-            self._sides = [Strips(cast(UNet, net.sides), rows) for _ in range(frames)]
+            self._sides = [Strips(cast(UNet, net.sides), rows) for _ in range(frames - 1)]
         self._reach = math.ceil(self._motion.reach * float(self._times.max())) + 2
         self._height, self._done, self._top = blurry.shape[2], 0, 0
         self._window: Tensor | None = None
@@ -37,11 +37,10 @@ class UnfoldPasses:
         moved = self._move(x4, last)
         if self._sides is None:
             return moved
-        pairs = zip(self._sides, moved, strict=True)
+        half = len(moved) // 2
+        pairs = zip(self._sides, moved[:half] + moved[half + 1 :], strict=True)
         mended = [side(blurry, x4, frame, last=last)[0] for side, frame in pairs]
-        if middle is not None:
-            mended[len(mended) // 2] = middle
-        return mended
+        return [*mended[:half], x4, *mended[half:]]
 
     def _move(self, x4: Tensor, last: bool) -> list[Tensor]:
         """Move the rows whose surroundings, as far as the paths reach, are known now."""

@@ -106,7 +106,7 @@ def with_settings(study: Study, changes: dict[str, Any]) -> Study:
 
 
 def _coded_rows() -> tuple[Row, ...]:
-    stages = all_stages("b2v", **PHOTO, **PLAIN)[:1]
+    stages = all_stages("cascade", **PHOTO, **PLAIN)[:1]
     return (
         Row("b2v as it comes, standard blur", "b2v"),
         Row("b2v as it comes, coded blur", "b2v", scored_on="coded"),
