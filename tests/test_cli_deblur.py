@@ -101,10 +101,14 @@ def b2v(capsys, monkeypatch, tmp_path, tiny, videos):
     return lambda *args: run_main(capsys, *args)
 
 
+INTERRUPTIBLE = "import signal; signal.signal(signal.SIGINT, signal.default_int_handler)\n"
+"""A job in the background ignores Ctrl-C, and so would its children, those of tests as well."""
+
+
 def start(*args, script="from b2v.cli import main; main()", **pipes):
     """Start `b2v ARGS` as a process of its own, in the folder of the test."""
     env = {**os.environ, "PYTHONPATH": str(REPOSITORY), "OMP_NUM_THREADS": "1"}
-    command = [sys.executable, "-c", script, *map(str, args)]
+    command = [sys.executable, "-c", INTERRUPTIBLE + script, *map(str, args)]
     streams = {**dict.fromkeys(("stdout", "stderr"), subprocess.PIPE), **pipes}
     return subprocess.Popen(command, env=env, **streams)
 

@@ -37,6 +37,7 @@ BAD_COMMAND_LINE: type[Exception] = typer.BadParameter.__bases__[0]
 
 app = typer.Typer(
     name="b2v",
+    rich_markup_mode=None,  # half of the time that help takes
     help="Blur to video: get the motion back out of a blurry photo.",
     no_args_is_help=True,
     pretty_exceptions_enable=False,

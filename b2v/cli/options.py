@@ -66,38 +66,25 @@ Coding = Annotated[
 Json = Annotated[bool, typer.Option("--json", help="Print results as JSON.")]
 Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="No progress; errors still show.")]
 Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace outputs that exist.")]
-SEVERAL = "Several inputs"
-"""Heading of the options below in the help."""
 Recursive = Annotated[
     bool,
-    typer.Option(
-        "--recursive",
-        "-r",
-        help="Look into the folders in a folder, too.",
-        rich_help_panel=SEVERAL,
-    ),
+    typer.Option("--recursive", "-r", help="Look into the folders in a folder, too."),
 ]
 SkipExisting = Annotated[
     bool,
-    typer.Option("--skip-existing", help="Leave outputs that exist.", rich_help_panel=SEVERAL),
+    typer.Option("--skip-existing", help="Leave outputs that exist."),
 ]
 DryRun = Annotated[
     bool,
-    typer.Option(
-        "--dry-run", "-n", help="Print input -> output; write nothing.", rich_help_panel=SEVERAL
-    ),
+    typer.Option("--dry-run", "-n", help="Print input -> output; write nothing."),
 ]
 FailFast = Annotated[
     bool,
-    typer.Option("--fail-fast", help="Stop at the first that fails.", rich_help_panel=SEVERAL),
+    typer.Option("--fail-fast", help="Stop at the first that fails."),
 ]
 Shard = Annotated[
     str | None,
-    typer.Option(
-        metavar="I/N",
-        help="Of N equal parts of the list, do the I-th; I counts from 1.",
-        rich_help_panel=SEVERAL,
-    ),
+    typer.Option(metavar="I/N", help="Of N equal parts of the list, do the I-th; I counts from 1."),
 ]
 
 

@@ -16,8 +16,6 @@ if TYPE_CHECKING:
     from b2v.media.tags import Tags
     from b2v.weights import LoadedModel, LoadedVideoModel
 
-SEEING = "Seeing the result"
-"""Heading of the options below in the help."""
 PICTURES, PAGES = (".png", ".jpg", ".jpeg", ".webp"), (".html", ".htm")
 
 
@@ -30,24 +28,17 @@ class Compare(str, Enum):
 
 Side = Annotated[
     Compare | None,
-    typer.Option(
-        help="Show the blurry picture beside or above the restored one.", rich_help_panel=SEEING
-    ),
+    typer.Option(help="Show the blurry picture beside or above the restored one."),
 ]
 Filmstrip = Annotated[
     Path | None,
-    typer.Option(
-        metavar="PICTURE",
-        help="Also write the frames in a row, blurry first.",
-        rich_help_panel=SEEING,
-    ),
+    typer.Option(metavar="PICTURE", help="Also write the frames in a row, blurry first."),
 ]
 Html = Annotated[
     Path | None,
     typer.Option(
         metavar="PAGE",
         help="Also write a page for the browser: slider, frames to step through, no network.",
-        rich_help_panel=SEEING,
     ),
 ]
 Heat = Annotated[
@@ -56,7 +47,6 @@ Heat = Annotated[
         "--reblur",
         metavar="PICTURE",
         help="Also draw where the frames explain the photo and where not.",
-        rich_help_panel=SEEING,
     ),
 ]
 Strip = Annotated[
