@@ -110,12 +110,13 @@ def _run() -> tuple[int, str]:
 
 
 def _explain(error: Exception) -> str:
-    """Say in one line what is wrong with the command line; nothing where help was shown."""
+    """Say in one line what is wrong with the command line; show help where it is empty."""
+    said = error.format_message()  # type: ignore[attr-defined]
     if type(error).__name__ == "NoArgsIsHelpError":
+        typer.echo(said, err=True)
         return ""
     context = getattr(error, "ctx", None)
     name = context.command_path if context else "b2v"
-    said = error.format_message()  # type: ignore[attr-defined]
     return f"{said.rstrip('.')}; see `{name} --help`"
 
 
