@@ -87,8 +87,8 @@ class Motion:
     @property
     def reach(self) -> float:
         """Longest path in pixels that `paths` can give, or a little more."""
-        own = self.cells[:, 0].amax().clamp(min=0)
-        return float(own + self.cameras.abs().sum((1, 2)).amax()) / 2
+        own = float(self.cells[:, 0].amax().clamp(min=0))
+        return max(own, (own + float(self.cameras.abs().sum((1, 2)).amax())) / 2)
 
     def paths(self, top: int = 0, bottom: int | None = None) -> Tensor:
         """Give the paths of pixels from `top` to `bottom`, [B, 2, rows, W], in one direction.
