@@ -15,7 +15,7 @@ from b2v.media.info import StreamInfo, Turn, VideoInfo, stated_end, turn_of
 from b2v.media.photo import one_line, replacing
 from b2v.media.remux import plan_remux, remux
 from b2v.media.segments import SegmentWriter
-from b2v.media.target import check_parent
+from b2v.media.target import check_free
 from b2v.media.writer import choose_codec
 
 
@@ -36,14 +36,7 @@ def check_video_target(
     if target.name in ("", "..") or len(os.fsencode(target.name)) > MAX_NAME:
         raise UsageError(f"{target}: not a name for an output; give a file")
     choose_codec(target, codec)
-    for source in map(Path, inputs if target.exists() else ()):
-        if source.exists() and target.samefile(source):
-            raise UsageError(f"{target}: is the input {source}; give another name")
-    check_parent(target)
-    if target.is_dir():
-        raise UsageError(f"{target}: exists already and is a folder; give another name")
-    if os.path.lexists(target) and not overwrite:
-        raise UsageError(f"{target}: exists already; give another name or --overwrite")
+    check_free(target, inputs, overwrite=overwrite)
     return target
 
 

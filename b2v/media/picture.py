@@ -11,7 +11,7 @@ from b2v.media.photo import replacing
 from b2v.media.stamp import stamp
 from b2v.media.stills import encode, to_codes
 from b2v.media.tags import Tags
-from b2v.media.target import check_parent
+from b2v.media.target import check_free
 
 STILLS = {
     **{"png": "PNG", "jpg": "JPEG", "jpeg": "JPEG", "webp": "WEBP"},
@@ -63,12 +63,5 @@ def check_file(
     path = Path(path)
     if path.suffix.lower() not in suffixes:
         raise UsageError(f"{path}: unknown suffix; use {', '.join(suffixes)}")
-    for source in map(Path, inputs if path.exists() else ()):
-        if source.exists() and path.samefile(source):
-            raise UsageError(f"{path}: is the input {source}; give another name")
-    check_parent(path)
-    if path.is_dir():
-        raise UsageError(f"{path}: exists already and is a folder; give another name")
-    if os.path.lexists(path) and not overwrite:
-        raise UsageError(f"{path}: exists already; give another name or --overwrite")
+    check_free(path, inputs, overwrite=overwrite)
     return path

@@ -1,9 +1,10 @@
 """Where output goes."""
 
 import os
+from collections.abc import Iterable
 from pathlib import Path
 
-from b2v.errors import MediaError
+from b2v.errors import MediaError, UsageError
 
 
 def check_parent(target: Path) -> None:
@@ -14,3 +15,19 @@ def check_parent(target: Path) -> None:
         raise MediaError(f"{target}: output folder {parent} {what}")
     if not os.access(parent, os.W_OK | os.X_OK):
         raise MediaError(f"{target}: no permission to write into {parent}; choose another folder")
+
+
+def check_free(target: Path, inputs: Iterable[str | os.PathLike[str]], *, overwrite: bool) -> None:
+    """Check that a file can be written at `target`.
+
+    Raises UsageError where something is there that may not be replaced, and where it is one of
+    `inputs`; MediaError where its folder is missing or not writable.
+    """
+    for source in map(Path, inputs if target.exists() else ()):
+        if source.exists() and target.samefile(source):
+            raise UsageError(f"{target}: is the input {source}; give another name")
+    check_parent(target)
+    if target.is_dir():
+        raise UsageError(f"{target}: exists already and is a folder; give another name")
+    if os.path.lexists(target) and not overwrite:
+        raise UsageError(f"{target}: exists already; give another name or --overwrite")
