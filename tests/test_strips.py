@@ -1,5 +1,7 @@
 """In strips: every pixel is that of the whole picture, in memory that does not grow with it."""
 
+from dataclasses import replace
+
 import pytest
 import torch
 from conftest import make_picture
@@ -9,6 +11,7 @@ from b2v.inference import restore
 from b2v.memory import Plan
 from b2v.metrics import psnr
 from b2v.models import MODELS, Blueprint, Unfold, assemble
+from b2v.models.cascade import JinMiddleConfig, JinSideConfig
 from b2v.models.paths import Paths, PathsConfig
 from b2v.models.unet import UNetConfig
 from b2v.runtime import Runtime
@@ -45,6 +48,19 @@ def small_unfold(*, mending=True):
     nn.init.normal_(paths.head.weight, std=0.3)
     nn.init.constant_(paths.head.bias, 0.6)
     return Unfold(middle=cascade.middle, paths=paths, sides=cascade.pair26 if mending else None)
+
+
+def small_jin():
+    """The paper's cascade with few channels and random weights."""
+    side = Blueprint("jin-side", JinSideConfig(stems=(4, 3, 2), colour_channels=5, outer=1))
+    pair = Blueprint("jin-pair", replace(side.config, outer=2))
+    middle = Blueprint("jin-middle", JinMiddleConfig(channels=6, colour_channels=5))
+    plans = {"middle": middle, "pair35": pair, "pair26": side, "pair17": side}
+    nets = {role: plan.build().eval().requires_grad_(False) for role, plan in plans.items()}
+    for net in nets.values():
+        for weight in net.parameters():
+            nn.init.normal_(weight, 0.5 * (weight.ndim == 1), 0.2)
+    return assemble(nets)
 
 
 def joined(net, blurry, rows, **given):
@@ -86,13 +102,25 @@ def test_other_shapes_of_networks_go_in_strips_too(shuffle, levels):
     assert torch.allclose(found, net(blurry), atol=2e-5)
 
 
-@pytest.mark.parametrize("make", [small_cascade, small_unfold])
+@pytest.mark.parametrize(
+    ("make", "rows"), [(small_cascade, 16), (small_unfold, 16), (small_jin, 20)]
+)
 @torch.inference_mode()
-def test_a_given_middle_frame_goes_through(make):
-    net, blurry, middle = make(), make_picture(96, 48)[None], make_picture(96, 48, 1)[None]
-    found = joined(net, blurry, 16, middle=middle)
+def test_a_given_middle_frame_goes_through(make, rows):
+    net, blurry, middle = make(), make_picture(160, 80)[None], make_picture(160, 80, 1)[None]
+    found = joined(net, blurry, rows, middle=middle)
     assert torch.equal(found[:, 3], middle)
     assert torch.allclose(found, net(blurry, middle), atol=5e-4)
+
+
+@pytest.mark.parametrize(("rows", "frames"), [(20, 7), (60, 9), (400, 5)])
+@torch.inference_mode()
+def test_the_papers_networks_normalize_by_the_whole_picture_in_strips_too(rows, frames):
+    net, blurry = small_jin(), make_picture(140, 60)[None]
+    whole = net(blurry, frames=frames)
+    assert (whole - blurry[:, None]).std() > 0.05
+    found = joined(net, blurry, rows, frames=frames)
+    assert torch.allclose(found, whole, atol=2e-5)
 
 
 @pytest.mark.parametrize(
@@ -135,13 +163,17 @@ def test_what_waits_does_not_grow_with_the_height(monkeypatch):
     assert most(1600) <= 1.02 * most(800)
 
 
-def test_only_networks_that_look_at_a_neighbourhood_alone_go_in_strips():
-    assert goes_in_strips(small_cascade())
-    assert goes_in_strips(small_unfold())
-    for model in ("jin2018", "pairs"):
-        with torch.device("meta"):
-            net = assemble({role: plan.build() for role, plan in MODELS[model].items()})
-        assert not goes_in_strips(net)
+@pytest.mark.parametrize("model", ["b2v", "cascade", "jin2018"])
+def test_all_models_for_photos_go_in_strips(model):
+    with torch.device("meta"):
+        net = assemble({role: plan.build() for role, plan in MODELS[model].items()})
+    assert goes_in_strips(net)
+
+
+def test_the_models_that_are_only_compared_with_do_not():
+    with torch.device("meta"):
+        net = assemble({role: plan.build() for role, plan in MODELS["pairs"].items()})
+    assert not goes_in_strips(net)
 
 
 def test_the_appetite_grows_with_the_width_and_with_more_frames():

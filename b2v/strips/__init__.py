@@ -7,7 +7,8 @@ that of the whole picture, and time grows with the number of pixels. The passes 
 down the picture together, each some rows behind those whose frames it takes. What is held at once
 is a strip and the rows that wait, which grow with the width and not with the height.
 
-This needs networks in which a pixel depends on its neighbourhood alone (`b2v.models.unet`).
+This needs networks in which a pixel depends on its neighbourhood alone (`b2v.models.unet`). The
+paper's own, which normalize by the whole picture, run one after the other (`b2v.strips.jin`).
 """
 
 from collections.abc import Iterator
@@ -21,6 +22,8 @@ from b2v.memory import Appetite
 from b2v.models import Cascade, Extractor, Unfold
 from b2v.models.unet import UNet
 from b2v.strips.cascade import CascadePasses
+from b2v.strips.jin import appetite as jin_appetite
+from b2v.strips.jin import is_jin, jin_in_strips
 from b2v.strips.unfold import UnfoldPasses
 
 WAITING_ROWS = 770.0
@@ -33,11 +36,13 @@ LOOK = 70.0
 
 def goes_in_strips(net: Extractor) -> TypeGuard[Cascade | Unfold]:
     """Tell whether a model is one for `in_strips`."""
-    return type(net) in (Cascade, Unfold) and bool(_unets(net))
+    return is_jin(net) or (type(net) in (Cascade, Unfold) and bool(_unets(net)))
 
 
 def appetite(net: Cascade | Unfold, frames: int, height: int, width: int) -> Appetite:
     """Estimate what `in_strips` takes for a picture of a size, from what was measured."""
+    if isinstance(net, Cascade) and is_jin(net):
+        return jin_appetite(net, height, width)
     finest = max(part.config.widths[0] / part.config.shuffle**2 for part in _unets(net))
     passes, row = frames - 1, 4 * finest * width
     look = 0.0
@@ -71,6 +76,9 @@ def in_strips(
         Index of a frame, the row it goes on with, and its next rows [1, 3, rows, W], not clamped.
 
     """
+    if isinstance(net, Cascade) and is_jin(net):
+        yield from jin_in_strips(net, blurry, rows, middle=middle, frames=frames, device=device)
+        return
     passes = (
         UnfoldPasses(net, blurry, frames, rows)
         if isinstance(net, Unfold)
