@@ -3,6 +3,7 @@
 import json
 
 import pytest
+import torch
 from conftest import make_picture
 from test_cli_extract import assert_one_line, names_in, plain_surroundings, run_main
 from test_cli_extract import write_tiny_cascade as write_tiny
@@ -61,6 +62,35 @@ def test_a_long_run_is_announced_with_its_time_and_memory(b2v, monkeypatch):
     assert json.loads(ran.out)["ok"]
     monkeypatch.setattr("b2v.inference.seconds_for", lambda *_: 19.0)
     assert "will take" not in b2v("extract", "photo.png", "--overwrite").err
+
+
+def test_a_preview_is_the_middle_of_the_photo_and_tells_what_all_of_it_takes(
+    b2v, tmp_path, monkeypatch
+):
+    monkeypatch.setattr("b2v.inference.seconds_for", lambda *_: 83.4)
+    write_photo(make_picture(32, 48, 1), "middle.png")
+    ran = b2v("extract", "photo.png", "--preview", "16", "--middle", "middle.png", "-f", "png")
+    assert "photo.png: 48x32 pixels would take about 83 s and " in ran.err
+    from b2v.media import read_clip, read_photo
+
+    found = read_clip(tmp_path / "photo_preview_b2v").frames
+    assert found.shape == (7, 3, 16, 16)
+    middle = read_photo("middle.png").pixels[:, 8:24, 16:32]
+    assert (found[3] - middle).abs().max() <= 0.5 / 255 + 1e-6
+    ran = b2v("extract", "photo.png", "--preview", "400", "-o", "all/", "-q")
+    assert ran.code == 0
+    assert ran.err == ""
+    assert read_clip(tmp_path / "all").frames.shape == (7, 3, 32, 48)
+
+
+def test_a_preview_of_a_photo_with_alpha_keeps_its_part_of_it(tmp_path):
+    from b2v.media.photo import Photo
+
+    pixels, alpha = make_picture(30, 50), make_picture(30, 50, 2)[:1]
+    cut = Photo(pixels, alpha, None, tmp_path).centre(20)
+    assert torch.equal(cut.pixels, pixels[:, 5:25, 15:35])
+    assert torch.equal(cut.alpha, alpha[:, 5:25, 15:35])
+    assert Photo(pixels, None, None, tmp_path).centre(40).pixels.shape == (3, 30, 40)
 
 
 def test_a_picture_that_no_mp4_holds_is_refused_before_the_run(b2v, monkeypatch):

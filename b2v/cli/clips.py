@@ -82,6 +82,7 @@ class Job:
     max_memory: float | None = None
     codec: str | None = None
     stills: str = "png"
+    preview: int | None = None
     quiet: bool = False
 
 

@@ -13,6 +13,7 @@ from b2v.cli import deblur, extract, options
 from b2v.cli.clips import Job, Order, show
 from b2v.cli.clips import Result as PhotoResult
 from b2v.cli.extras import notes_on, scene_of
+from b2v.cli.photo import extract_one
 from b2v.cli.showing import PAGES, Showing
 from b2v.cli.video_extras import video_scene
 from b2v.cli.videos import Result as VideoResult
@@ -66,7 +67,7 @@ def _photo(*, overwrite: bool) -> tuple["Scene", "Tags"]:
     loaded, runtime = extract.load(PHOTO_MODEL, None, "auto", "auto")
     result, job = PhotoResult(PHOTO, CLIP), Job(FPS, Order.FORWARD, 0, None, overwrite, None)
     with options.busy(f"{PHOTO} ..."):
-        frames, blurry = extract.extract_one(loaded, runtime, job, result)
+        frames, blurry = extract_one(loaded, runtime, job, result)
     show(result, as_json=False, quiet=False)
     return scene_of(frames, blurry, result, played=FPS), job.showing.tags_for(None, loaded)
 

@@ -1,6 +1,5 @@
 """`b2v extract`: blurry photos to clips of seven sharp frames."""
 
-import time
 from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
@@ -12,7 +11,6 @@ from b2v.cli import batches, options, showing
 from b2v.cli.batches import Handling
 from b2v.cli.clips import (
     FILES,
-    MAX_DB,
     MAX_VIDEO_LOOPS,
     Format,
     Job,
@@ -21,18 +19,14 @@ from b2v.cli.clips import (
     is_video,
     show,
 )
-from b2v.cli.extras import note_on_photo, write
+from b2v.cli.photo import extract_one
 from b2v.errors import UsageError
 
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from b2v.models import Extractor
     from b2v.runtime import Runtime
     from b2v.weights import LoadedModel
-
-LONG = 20.0
-"""Seconds from which a run is announced."""
 
 Photos = Annotated[
     list[str], typer.Argument(help="Blurry photos, folders, or patterns.", metavar="PHOTO")
@@ -63,6 +57,15 @@ Middle = Annotated[
     Path | None, typer.Option(help="Sharp middle frame from another deblurrer.", metavar="PICTURE")
 ]
 
+Preview = Annotated[
+    int | None,
+    typer.Option(
+        metavar="PIXELS",
+        min=16,
+        help="Only a square of the middle, so many pixels a side; tells what the whole would take.",
+    ),
+]
+
 
 def command(
     context: typer.Context,
@@ -75,6 +78,7 @@ def command(
     loop: Loop = 0,
     middle: Middle = None,
     frames: options.Frames = 7,
+    preview: Preview = None,
     compare: showing.Side = None,
     filmstrip: showing.Filmstrip = None,
     html: showing.Html = None,
@@ -114,7 +118,8 @@ def command(
     )
     handling = Handling.of(context)
     coded = None if codec is None else codec.value
-    results, folder = _plan(photos, output, kind, coded, handling)
+    ending = "_b2v" if preview is None else "_preview_b2v"
+    results, folder = _plan(photos, output, kind, coded, handling, ending)
     job = Job(
         fps,
         order,
@@ -127,6 +132,7 @@ def command(
         max_memory=options.parse_bytes(max_memory),
         codec=coded,
         stills="tiff" if kind is Format.TIFF else "png",
+        preview=preview,
         quiet=quiet,
     )
     _refuse(results, job, [middle] if middle else [])
@@ -175,8 +181,9 @@ def _plan(
     kind: Format | None,
     codec: str | None,
     handling: Handling,
+    ending: str,
 ) -> tuple[list[Result], Path | None]:
-    """Pair every photo with the file or folder that its clip goes to."""
+    """Pair every photo with the file or folder that its clip goes to; names get an `ending`."""
     from b2v.batch import safe_name
     from b2v.media.suffixes import PHOTOS
     from b2v.media.writer import TARGETS
@@ -188,7 +195,7 @@ def _plan(
         photos,
         output,
         PHOTOS,
-        lambda photo: f"{safe_name(photo.stem)}_b2v{suffix}",
+        lambda photo: f"{safe_name(photo.stem)}{ending}{suffix}",
         handling,
         Result,
         inside=kind is not None and not stills,
@@ -242,49 +249,3 @@ def _refuse(results: Sequence[Result], job: Job, more: Sequence[Path]) -> None:
                     " lower --loop, or write .gif or .webp"
                 )
     job.showing.check(results, overwrite=job.overwrite)
-
-
-def extract_one(
-    loaded: "LoadedModel", runtime: "Runtime", job: Job, result: Result
-) -> tuple["Tensor", "Tensor"]:
-    """Do one photo and note in `result` what came of it; return its frames, and the photo."""
-    from b2v.frames import FRAMES, inner
-    from b2v.inference import restore
-    from b2v.media import read_photo
-    from b2v.metrics import psnr, reblur
-
-    started = time.monotonic()
-    result.device, result.precision = str(runtime.device), runtime.precision
-    result.model = {"name": loaded.name, "sha256": loaded.sha256, "licence": loaded.licence}
-    photo = read_photo(result.input)
-    blurry, tags = photo.on_white(), job.showing.tags_for(result.input, loaded)
-    note_on_photo(photo, result, played=job.fps)
-    net, count = runtime.place(loaded.net), max(job.frames, FRAMES)  # seven explain the photo
-    _announce(net, blurry, runtime, job, result)
-    frames = restore(
-        net, blurry, runtime, middle=job.middle, frames=count, max_memory=job.max_memory
-    )
-    result.reblur_db = round(min(float(psnr(reblur(inner(frames)), blurry)), MAX_DB), 2)
-    result.provenance = tags.provenance.as_dict() if tags.provenance else None
-    write(frames, photo, blurry, tags, job, result)
-    result.ok, result.seconds = True, round(time.monotonic() - started, 3)
-    return frames, blurry
-
-
-def _announce(
-    net: "Extractor", blurry: "Tensor", runtime: "Runtime", job: Job, result: Result
-) -> None:
-    """Refuse what cannot be written or does not fit, and say what takes more than a while."""
-    from b2v.inference import plan_for, seconds_for
-    from b2v.media.clip import check_coding
-
-    height, width = blurry.shape[1:]
-    check_coding(result.output, height, width, job.codec)
-    plan = plan_for(net, height, width, runtime, frames=job.frames, max_memory=job.max_memory)
-    seconds = seconds_for(net, height, width, runtime)
-    if seconds > LONG:
-        options.note(
-            f"{options.one_line(result.input)}: {width}x{height} pixels will take about "
-            f"{seconds:.0f} s and {plan.peak / 1e9:.1f} GB ({runtime})",
-            quiet=job.quiet,
-        )

@@ -13,6 +13,7 @@ EXAMPLES: dict[str, tuple[tuple[str, str], ...]] = {
         ("b2v extract holiday -r -o clips --skip-existing", "a tree of photos; goes on"),
         ("b2v extract '*.jpg' -f webp --dry-run", "what would be written where"),
         ("b2v extract holiday -r -o clips --shard 2/8", "the second of eight jobs"),
+        ("b2v extract photo.jpg --preview 512", "a square of the middle, and what all would take"),
         ("b2v extract photo.jpg --middle sharp.png", "with another deblurrer's middle frame"),
     ),
     "deblur": (

@@ -11,7 +11,7 @@ import shutil
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import BinaryIO
 
@@ -52,6 +52,19 @@ class Photo:
     def on_white(self) -> Tensor:
         """Lay the pixels [3, H, W] on white where they are not opaque."""
         return self.pixels if self.alpha is None else 1 - (1 - self.pixels) * self.alpha
+
+    def centre(self, side: int) -> "Photo":
+        """Cut a square out of the middle, with `side` pixels a side, fewer where it has fewer."""
+        alpha = None if self.alpha is None else centre(self.alpha, side)
+        return replace(self, pixels=centre(self.pixels, side), alpha=alpha)
+
+
+def centre(picture: Tensor, side: int) -> Tensor:
+    """Cut a square [C, side, side], or what there is of it, out of the middle of a picture."""
+    for axis in (1, 2):
+        kept = min(side, picture.shape[axis])
+        picture = picture.narrow(axis, (picture.shape[axis] - kept) // 2, kept)
+    return picture.contiguous()
 
 
 def read_photo(path: str | os.PathLike[str]) -> Photo:

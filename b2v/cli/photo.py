@@ -1,0 +1,79 @@
+"""One photo of `b2v extract`: announced, restored, and noted."""
+
+import time
+from typing import TYPE_CHECKING
+
+from b2v.cli import options
+from b2v.cli.clips import MAX_DB, Job, Result
+from b2v.cli.extras import note_on_photo, write
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from b2v.media import Photo
+    from b2v.models import Extractor
+    from b2v.runtime import Runtime
+    from b2v.weights import LoadedModel
+
+LONG = 20.0
+"""Seconds from which a run is announced."""
+
+
+def extract_one(
+    loaded: "LoadedModel", runtime: "Runtime", job: Job, result: Result
+) -> tuple["Tensor", "Tensor"]:
+    """Do one photo and note in `result` what came of it; return its frames, and the photo."""
+    from b2v.frames import FRAMES, inner
+    from b2v.inference import restore
+    from b2v.media import read_photo
+    from b2v.metrics import psnr, reblur
+
+    started = time.monotonic()
+    result.device, result.precision = str(runtime.device), runtime.precision
+    result.model = {"name": loaded.name, "sha256": loaded.sha256, "licence": loaded.licence}
+    photo = read_photo(result.input)
+    net, count = runtime.place(loaded.net), max(job.frames, FRAMES)  # seven explain the photo
+    _announce(net, photo.pixels, runtime, job, result)
+    photo, middle = _part(photo, job)
+    blurry, tags = photo.on_white(), job.showing.tags_for(result.input, loaded)
+    note_on_photo(photo, result, played=job.fps)
+    frames = restore(net, blurry, runtime, middle=middle, frames=count, max_memory=job.max_memory)
+    result.reblur_db = round(min(float(psnr(reblur(inner(frames)), blurry)), MAX_DB), 2)
+    result.provenance = tags.provenance.as_dict() if tags.provenance else None
+    write(frames, photo, blurry, tags, job, result)
+    result.ok, result.seconds = True, round(time.monotonic() - started, 3)
+    return frames, blurry
+
+
+def _part(photo: "Photo", job: Job) -> "tuple[Photo, Tensor | None]":
+    """Take the part of the photo that is asked for, and of the middle frame that comes with it."""
+    from b2v.media.photo import centre
+
+    middle = job.middle
+    if job.preview is None or (middle is not None and middle.shape != photo.pixels.shape):
+        return photo, middle  # if they do not fit, `restore` says so
+    return photo.centre(job.preview), None if middle is None else centre(middle, job.preview)
+
+
+def _announce(
+    net: "Extractor", photo: "Tensor", runtime: "Runtime", job: Job, result: Result
+) -> None:
+    """Refuse what cannot be written or does not fit, and say what takes more than a while.
+
+    A preview tells what all of the photo would take.
+    """
+    from b2v.inference import plan_for, seconds_for
+    from b2v.media.clip import check_coding
+
+    height, width = photo.shape[1:]
+    most = job.preview or max(height, width)
+    check_coding(result.output, min(height, most), min(width, most), job.codec)
+    plan = plan_for(net, height, width, runtime, frames=job.frames, max_memory=job.max_memory)
+    seconds = seconds_for(net, height, width, runtime)
+    if seconds > LONG or job.preview is not None:
+        will = "will" if job.preview is None else "would"
+        options.note(
+            f"{options.one_line(result.input)}: {width}x{height} pixels {will} take about "
+            f"{max(1, seconds):.0f} s and {plan.peak / 1e9:.1f} GB ({runtime})",
+            quiet=job.quiet,
+        )
