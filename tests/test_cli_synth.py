@@ -112,6 +112,23 @@ def test_broken_sources_are_said_and_the_rest_is_there(b2v):
     assert len(find_windows(Path("out"))) == 1
 
 
+def test_each_sequence_is_an_object_of_json_when_asked_for(b2v):
+    write_frames(Path("in/good"), 15)
+    write_frames(Path("in/short"), 3)
+    ran = b2v("in", "-o", "out", "--json", *FULL)
+    good, short = sorted(map(json.loads, ran.out.splitlines()), key=lambda end: end["sequence"])
+    assert good == {
+        "sequence": "good",
+        "input": "in/good",
+        "windows": 2,
+        "before": 0,
+        "error": None,
+    }
+    assert short["windows"] == 0
+    assert "has 3 frames" in short["error"]
+    assert ran.code == 4
+
+
 def test_a_mended_source_is_made_on_the_next_run(b2v):
     write_frames(Path("in/a"), 7)
     write_frames(Path("in/b"), 5)

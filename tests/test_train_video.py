@@ -1,5 +1,6 @@
 """Training of video networks: the recipe, exact resume, learning, and what is refused."""
 
+import json
 from collections.abc import Iterator
 from dataclasses import asdict, replace
 from pathlib import Path
@@ -269,6 +270,15 @@ def test_the_command_draws_a_bank_and_trains_a_video_network(b2v_train, tmp_path
     assert stored.shape == (2, 2, 13, 3, 144, 144)
     net = load_video_model("dtb-cnn", weights=tmp_path / "runs" / "dtb-cnn" / "weights").net
     assert (net.config.variant, net.config.inputs) == ("cnn", 5)
+
+
+def test_a_program_gets_an_object_of_json_for_each_report_and_the_weights(b2v_train):
+    ran = b2v_train("-m", "dtb-cnn", "--set", "frames=2", "--json", "-q")
+    report, end = map(json.loads, ran.out.splitlines())
+    assert (report["step"], ran.err) == (1, "")
+    assert report["loss"] > 0
+    assert isinstance(report["gain"], float)
+    assert end == {"weights": "runs/dtb-cnn/weights"}
 
 
 @pytest.mark.parametrize(

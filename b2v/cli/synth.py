@@ -1,5 +1,6 @@
 """`b2v synth-dataset`: blurry and sharp pictures from high-rate videos and from photographs."""
 
+import json
 import os
 import re
 from dataclasses import replace
@@ -165,6 +166,7 @@ def command(
     sweep: SweepOption = Sweep.FORWARD,
     show_psf: ShowPsf = None,
     jobs: Jobs = 0,
+    as_json: options.Json = False,
     quiet: options.Quiet = False,
 ) -> None:
     """Write blurry pictures and the sharp frames behind them, with a manifest.
@@ -186,7 +188,8 @@ def command(
         objects=None if objects is None else str(objects), aperture=lens, seed=seed,
     )  # fmt: skip
     found = find_sequences(sources, layout.value, leave_out=output)
-    _run(plan(found, settings, output, _splits(split)), jobs or os.cpu_count() or 1, quiet)
+    planned = plan(found, settings, output, _splits(split))
+    _run(planned, jobs or os.cpu_count() or 1, as_json=as_json, quiet=quiet)
 
 
 def _aperture(
@@ -255,7 +258,18 @@ def _splits(text: str | None) -> dict[str, float] | None:
     return {name: float(share) for name, share in found}
 
 
-def _run(plan: "Plan", jobs: int, quiet: bool) -> None:
+def _plain(end: "Finished") -> dict[str, object]:
+    """Say what came of a sequence, for a program."""
+    return {
+        "sequence": end.sequence.name,
+        "input": str(end.sequence.path),
+        "windows": end.written,
+        "before": end.before,
+        "error": end.problem or None,
+    }
+
+
+def _run(plan: "Plan", jobs: int, *, as_json: bool, quiet: bool) -> None:
     """Write the dataset, say how far it is, and leave with the code that fits."""
     from b2v.synthesis import Finished, synthesise
 
@@ -263,6 +277,8 @@ def _run(plan: "Plan", jobs: int, quiet: bool) -> None:
     for report in synthesise(plan, jobs):
         if isinstance(report, Finished):
             ends.append(report)
+            if as_json:
+                typer.echo(json.dumps(_plain(report)))
             if report.problem:
                 options.note(f"b2v: {options.one_line(report.problem)}")
         else:
@@ -275,4 +291,5 @@ def _run(plan: "Plan", jobs: int, quiet: bool) -> None:
     options.note(f"{windows} windows of {len(ends)} sequences{there}", quiet=quiet)
     if any(end.problem for end in ends):
         raise typer.Exit(PARTLY_FAILED if windows + before else FAILED)
-    typer.echo(plan.folder)
+    if not as_json:
+        typer.echo(plan.folder)

@@ -1,7 +1,8 @@
 """`b2v train`: one stage of a model, or all of them."""
 
+import json
 from collections.abc import Callable, Iterator
-from dataclasses import replace
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from time import sleep
 from typing import TYPE_CHECKING, Annotated, Any
@@ -65,6 +66,32 @@ Device = Annotated[str | None, typer.Option(help="auto, cpu, cuda, cuda:N or mps
 Precision = Annotated[str | None, typer.Option(help="auto, fp32, bf16 or fp16.")]
 
 
+@dataclass(frozen=True)
+class Voice:
+    """How a run says what it does: lines for people, and JSON for programs where asked for."""
+
+    as_json: bool
+    quiet: bool
+
+    def note(self, text: str) -> None:
+        """Say something to people."""
+        options.note(text, quiet=self.quiet)
+
+    def tell(self, reports: "Iterator[Report | Notice]") -> None:
+        """Train, and tell how it goes."""
+        from b2v.train import Notice
+
+        for report in reports:
+            if isinstance(report, Notice):
+                self.note(report.text)
+                continue
+            if self.as_json:
+                typer.echo(json.dumps(asdict(report)))
+            gain = "" if report.gain is None else f"  validation {report.gain:+.3f} dB"
+            speed = f"{report.seconds:7.0f} s, waiting {report.waiting:4.1%}"
+            self.note(f"step {report.step:6d}  loss {report.loss:.4g}  {speed}{gain}")
+
+
 def command(
     config: Config = None,
     stage: Stage = None,
@@ -83,6 +110,7 @@ def command(
     assignments: Assignments = None,
     device: Device = None,
     precision: Precision = None,
+    as_json: options.Json = False,
     quiet: options.Quiet = False,
 ) -> None:
     """Train a model; stages 2 to 4 of a cascade stand on the networks before.
@@ -104,13 +132,14 @@ def command(
         values = read_settings(config) if config else {}
         values |= {name: _plain(value) for name, value in given.items() if value is not None}
         values |= dict(map(read_assignment, assignments or []))
-        weights = _train(resolve(values), quiet=quiet or not team.leads)
+        voice = Voice(as_json=as_json and team.leads, quiet=quiet or not team.leads)
+        weights = _train(resolve(values), voice)
     except B2VError as error:
         if team.leads:
             raise
         raise typer.Exit(error.exit_code) from error  # the leader says why
     if team.leads:
-        typer.echo(weights)
+        typer.echo(json.dumps({"weights": str(weights)}) if as_json else weights)
 
 
 def _plain(value: Any) -> Any:  # noqa: ANN401
@@ -120,7 +149,7 @@ def _plain(value: Any) -> Any:  # noqa: ANN401
     return str(value) if isinstance(value, Path) else value
 
 
-def _train(settings: "Settings", *, quiet: bool) -> Path:
+def _train(settings: "Settings", voice: Voice) -> Path:
     """Train as the settings say; return the folder of the weights."""
     from b2v.curriculum import train_stages
     from b2v.parallel import joined, own_device, place_in_team
@@ -134,7 +163,7 @@ def _train(settings: "Settings", *, quiet: bool) -> Path:
     runtime = choose(own_device(settings.device), settings.precision)
     for config in settings.configs:
         place_in_team().part(config.batch)
-    train_bank, held_out = _fill_banks(settings, place_in_team(), quiet)
+    train_bank, held_out = _fill_banks(settings, place_in_team(), voice)
     with joined(runtime.device) as team:
         places = run, train_bank, held_out, runtime
         how: dict[str, Any] = {
@@ -142,27 +171,13 @@ def _train(settings: "Settings", *, quiet: bool) -> Path:
             "compiled": settings.compile,
         }
         if settings.stage == ALL:
-            _say(train_stages(settings.configs, *places, **how), quiet)
+            voice.tell(train_stages(settings.configs, *places, **how))
         else:
-            _say(train(first, *places, resume=settings.resume, **how), quiet)
+            voice.tell(train(first, *places, resume=settings.resume, **how))
     return run / "weights"
 
 
-def _say(reports: "Iterator[Report | Notice]", quiet: bool) -> None:
-    """Train, and tell how it goes."""
-    from b2v.train import Notice
-
-    for report in reports:
-        if isinstance(report, Notice):
-            options.note(report.text, quiet=quiet)
-            continue
-        gain = "" if report.gain is None else f"  validation {report.gain:+.3f} dB"
-        speed = f"{report.seconds:7.0f} s, waiting {report.waiting:4.1%}"
-        loss = f"loss {report.loss:.4g}"
-        options.note(f"step {report.step:6d}  {loss}  {speed}{gain}", quiet=quiet)
-
-
-def _fill_banks(settings: "Settings", team: "Team", quiet: bool) -> tuple[Path, Path]:
+def _fill_banks(settings: "Settings", team: "Team", voice: Voice) -> tuple[Path, Path]:
     """Draw the training and the validation bank, unless they are there; return their folders."""
     from b2v.bank import is_complete
     from b2v.errors import UsageError
@@ -183,13 +198,13 @@ def _fill_banks(settings: "Settings", team: "Team", quiet: bool) -> tuple[Path, 
         sleep(1)  # it is drawn by the one who leads
     if not team.leads:
         return folders
-    options.note("reading the training media ...", quiet=quiet)
+    voice.note("reading the training media ...")
     ticker = options.Ticker()
     sources = load_sources(list(map(Path, settings.data))).split()
     for folder, plan, source in zip(folders, wanted, sources, strict=True):
         for done in build(source, plan, folder):
             if ticker.due():
-                options.note(f"{folder}: {done} of {plan.clips} drawn", quiet=quiet)
+                voice.note(f"{folder}: {done} of {plan.clips} drawn")
     return folders
 
 
