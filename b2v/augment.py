@@ -13,19 +13,19 @@ from b2v.media.jpeg import through_jpeg
 
 JPEG_QUALITY = (60, 96)
 """Range of the quality of pictures that go through JPEG."""
-SOFTNESS = (0.2, 2.0)
+SOFTNESS = (0.2, 3.0)
 """Range of the standard deviation in pixels of what a lens out of focus does to light."""
 
 
-def soften(picture: Tensor, rng: Generator, curve: Curve) -> Tensor:
-    """See a picture [3, H, W] through a lens that is a little out of focus: a Gaussian of light."""
+def soften(pictures: Tensor, rng: Generator, curve: Curve) -> Tensor:
+    """See pictures [N, 3, H, W] through one lens, a little out of focus: a Gaussian of light."""
     sigma = rng.uniform(*SOFTNESS)
-    reach = min(math.ceil(3 * sigma), *(side - 1 for side in picture.shape[1:]))
+    reach = min(math.ceil(3 * sigma), *(side - 1 for side in pictures.shape[2:]))
     weights = torch.exp(-(torch.arange(-reach, reach + 1) / sigma).square() / 2)
     weights = (weights / weights.sum()).expand(3, 1, -1)
-    light = F.pad(to_linear(picture[None], curve), (reach,) * 4, "reflect")
+    light = F.pad(to_linear(pictures, curve), (reach,) * 4, "reflect")
     light = F.conv2d(F.conv2d(light, weights[..., None], groups=3), weights[:, :, None], groups=3)
-    return to_encoded(light[0], curve)
+    return to_encoded(light, curve)
 
 
 def wear(pictures: Tensor, rng: Generator, *, noise: float, jpeg: float) -> Tensor:

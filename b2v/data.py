@@ -170,8 +170,9 @@ class Crops(Dataset[tuple[Tensor, Tensor, Tensor]]):
     (Jin et al., Sec. 6), and a share of `jpeg` of them are compressed as a camera does. The blur
     of a share of `discrete` is the light of the seven frames alone, as when a video is averaged.
     A share of `rest`, of clips that were set in motion, stand still after all, seen by a lens a
-    little out of focus: softness alone is no motion. A coded aperture spreads each colour in its
-    own way: its blur may not be recoloured or made anew.
+    little out of focus, and a share of `soft` of the others move behind such a lens: softness
+    alone is no motion. A coded aperture spreads each colour in its own way: its blur may not be
+    recoloured or made anew.
     """
 
     def __init__(
@@ -184,18 +185,21 @@ class Crops(Dataset[tuple[Tensor, Tensor, Tensor]]):
         jpeg: float = 0.1,
         discrete: float = 0.3,
         rest: float = 0.0,
+        soft: float = 0.0,
         recolour: bool = True,
     ) -> None:
         self.clips = open_clips(folder)
-        if setting(folder, "aperture", "standard") == "coded" and (recolour or discrete or rest):
+        if setting(folder, "aperture", "standard") == "coded" and (
+            recolour or discrete or rest or soft
+        ):
             raise UsageError(
-                f"{folder}: is seen through a coded aperture; set recolour=false, discrete=0 and"
-                " rest=0"
+                f"{folder}: is seen through a coded aperture; set recolour=false, and"
+                " discrete, rest and soft to 0"
             )
         self.ways: NDArray[np.float16] = open_array(folder, "ways.npy")
         self.size, self.seed = size, seed
         self.noise, self.jpeg, self.discrete, self.rest = noise, jpeg, discrete, rest
-        self.recolour = recolour
+        self.soft, self.recolour = soft, recolour
 
     def __getitem__(self, index: int) -> tuple[Tensor, Tensor, Tensor]:
         """Cut item `index`; there is no last one."""
@@ -219,7 +223,10 @@ class Crops(Dataset[tuple[Tensor, Tensor, Tensor]]):
         if rng.random() < 0.5:
             sharp, way = sharp.flip(0), -way
         if self.rest and rng.random() < self.rest and bool(way.isfinite().all()):
-            blurry, way = soften(sharp[MIDDLE], rng, "gamma2.2"), torch.zeros_like(way)
+            blurry, way = soften(sharp[MIDDLE, None], rng, "gamma2.2")[0], torch.zeros_like(way)
             sharp = blurry.expand_as(sharp)
+        elif self.soft and rng.random() < self.soft:
+            blurry, *frames = soften(torch.cat([blurry[None], sharp]), rng, "gamma2.2")
+            sharp = torch.stack(frames)
         blurry = wear(blurry, rng, noise=self.noise, jpeg=self.jpeg)
         return blurry, sharp, way.contiguous()

@@ -25,7 +25,7 @@ LIMITS = {
     **dict.fromkeys(("steps", "batch", "warmup", "validate_every"), (1, math.inf)),
     "crop": (16, math.inf),
     **dict.fromkeys(("lr", "weight_decay", "perceptual", "adversarial"), (0, math.inf)),
-    **dict.fromkeys(("canonical", "teacher", "ema", "jpeg", "discrete", "rest"), (0, 1)),
+    **dict.fromkeys(("canonical", "teacher", "ema", "jpeg", "discrete", "rest", "soft"), (0, 1)),
 }
 """Least and largest values of settings that are numbers."""
 
@@ -77,7 +77,8 @@ class TrainConfig:
     """Where a side net of the U-Net kind starts: at the net of the stage before, which knows
     how to deblur, or at random."""
     start: str = ""
-    """File of a network whose weights a net of the U-Net kind starts with, as far as they fit."""
+    """File of a network of the same shape that is trained on, or one of the U-Net kind by whose
+    weights a net of that kind starts, as far as they fit."""
     frames: int = 13
     """Consecutive frames of a video network's sequences, through which its gradient flows."""
     inputs: int = 3
@@ -88,6 +89,8 @@ class TrainConfig:
     """Share of crops whose blur is the light of the seven frames alone, as of averaged videos."""
     rest: float = 0.0
     """Share of crops, of clips that were set in motion, that stand still instead, a little soft."""
+    soft: float = 0.0
+    """Share of the other crops whose blurry picture and frames are as soft as that."""
     recolour: bool = True
     """Whether the colours of a crop change places at random (Jin et al., Sec. 6)."""
     seed: int = 0
@@ -148,7 +151,7 @@ ABLATION: dict[str, dict[str, Any]] = {
 
 FOR_PHOTOS = (
     *("perceptual", "pair", "adversarial", "canonical", "forcing", "teacher"),
-    *("see_middle", "init", "start", "discrete", "rest", "recolour"),
+    *("see_middle", "init", "start", "discrete", "rest", "soft", "recolour"),
 )
 FOR_VIDEO = ("frames", "inputs")
 """Settings that have a meaning for one kind of model alone."""

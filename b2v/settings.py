@@ -128,10 +128,11 @@ def resolve(values: Mapping[str, Any]) -> Settings:
     for name, least in _LEAST.items():
         if (value := rest.get(name)) is not None and not value >= least:
             raise UsageError(f"{name} {value} does not suit; take {least} or more")
-    if rest.get("aperture") == "coded" and any(c.discrete or c.rest or c.recolour for c in configs):
+    changed = any(c.discrete or c.rest or c.soft or c.recolour for c in configs)
+    if rest.get("aperture") == "coded" and changed:
         raise UsageError(
             "a coded aperture tells colours apart and makes its own blur; set discrete=0,"
-            " rest=0 and recolour=false with aperture=coded"
+            " rest=0, soft=0 and recolour=false with aperture=coded"
         )
     return Settings(configs=tuple(configs), **rest)
 

@@ -81,14 +81,25 @@ def new_network(config: TrainConfig, earlier: Nets, start: nn.Module | None = No
         previous = earlier[config.roles[-2]]
         if isinstance(previous, UNet):
             net.adopt(previous)
+    if start is not None and _alike(start, net):
+        net.load_state_dict(start.state_dict())
+        return net
     if start is not None:
         if not isinstance(net, Hourglass | Apart) or not isinstance(start, Hourglass):
-            raise UsageError(f"{config.start}: only a U-Net can be started with, and only from one")
+            raise UsageError(
+                f"{config.start}: only a network of the same shape, or a U-Net for a U-Net"
+            )
         net.adopt(start)
     if config.role == "sides" and isinstance(net, UNet):
         nn.init.zeros_(net.head.weight)  # frames begin as they were moved
         nn.init.zeros_(net.head.bias)  # type: ignore[arg-type]
     return net
+
+
+def _alike(one: nn.Module, other: nn.Module) -> bool:
+    """Tell whether two networks have the same weights, but for their values."""
+    shapes = ({name: w.shape for name, w in net.state_dict().items()} for net in (one, other))
+    return type(one) is type(other) and next(shapes) == next(shapes)
 
 
 def restore_frames(

@@ -78,6 +78,7 @@ def open_crops(config: TrainConfig, bank: Path) -> Crops | SequenceCrops:
         jpeg=config.jpeg,
         discrete=config.discrete,
         rest=config.rest,
+        soft=config.soft,
         recolour=config.recolour,
     )
     check(config, crops.clips.shape[-1])

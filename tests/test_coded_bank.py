@@ -49,7 +49,7 @@ def test_a_coded_exposure_of_a_still_scene_is_the_mean_of_its_psfs():
 def test_crops_of_a_coded_bank_keep_their_colours_and_their_blur(tmp_path, tiny_bank):
     (tiny_bank / "bank.json").write_text('{"aperture": "coded"}')
     plain = {"recolour": False, "discrete": 0, "rest": 0}
-    for changes in ({"recolour": True}, {"discrete": 0.1}, {"rest": 0.1}):
+    for changes in ({"recolour": True}, {"discrete": 0.1}, {"rest": 0.1}, {"soft": 0.1}):
         with pytest.raises(UsageError, match="coded aperture"):
             Crops(tiny_bank, size=16, seed=0, **{**plain, **changes})
     crops = Crops(tiny_bank, size=24, seed=0, noise=0, jpeg=0, recolour=False, discrete=0)

@@ -362,6 +362,26 @@ def test_a_share_of_clips_set_in_motion_stands_still_and_is_soft(tmp_path):
     assert 25 < still < 55
 
 
+def test_a_share_of_clips_moves_behind_a_soft_lens(tmp_path):
+    clips = torch.stack([make_picture(24, 24, seed) for seed in range(16)]).view(2, 8, 3, 24, 24)
+    save_bank(tmp_path, (clips * 255).round().byte(), torch.ones(2, 2, 24, 24))
+    settings = {"size": 24, "seed": 0, "noise": 0, "jpeg": 0, "discrete": 0}
+    plain, soft = (Crops(tmp_path, **settings, soft=share) for share in (0.0, 0.5))
+    softened = 0
+    for index in range(80):
+        (blurry, sharp, way), (before, frames, path) = soft[index], plain[index]
+        assert torch.equal(way, path)
+        if torch.equal(sharp, frames):
+            assert torch.equal(blurry, before)
+            continue
+        softened += 1
+        assert detail(blurry) < detail(before)
+        shares = [detail(one) / detail(other) for one, other in zip(sharp, frames, strict=True)]
+        assert max(shares) < 1
+        assert abs(sharp.mean() - frames.mean()) < 0.02
+    assert 25 < softened < 55
+
+
 def detail(picture):
     return (picture[..., 1:] - picture[..., :-1]).abs().mean()
 

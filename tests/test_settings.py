@@ -147,9 +147,11 @@ def test_a_model_of_one_network_has_one_stage_of_all():
         assert (config.model, config.stage) == (model, 1)
 
 
-@pytest.mark.parametrize("others", [{}, {"discrete": 0.0}, {"recolour": False}, {"rest": 0.1}])
+@pytest.mark.parametrize(
+    "others", [{}, {"discrete": 0.0}, {"recolour": False}, {"rest": 0.1}, {"soft": 0.1}]
+)
 def test_crops_of_a_coded_aperture_keep_their_colours_and_their_blur(others):
-    with pytest.raises(UsageError, match="set discrete=0, rest=0 and recolour=false"):
+    with pytest.raises(UsageError, match="set discrete=0, rest=0, soft=0 and recolour=false"):
         resolve({"aperture": "coded", **others})
     settings = resolve({"aperture": "coded", "discrete": 0.0, "recolour": False})
     assert settings.aperture == "coded"

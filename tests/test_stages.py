@@ -317,9 +317,22 @@ def test_the_net_that_mends_begins_with_what_it_is_given(tiny):
     assert torch.equal(net.encoders[0][0].conv2.weight, start.encoders[0][0].conv2.weight)
 
 
+def test_any_network_goes_on_from_one_of_its_own_shape():
+    plans = MODELS["b2v"]
+    for stage, role in ((2, "paths"), (3, "sides")):
+        start = plans[role].build()
+        for weight in start.parameters():
+            nn.init.normal_(weight)
+        config = replace(CONFIG, model="b2v", stage=stage, start="mine.safetensors")
+        earlier = {"middle": plans["middle"].build(), "paths": nn.Identity()}
+        net = new_network(config, earlier, start)
+        for name, weight in start.state_dict().items():
+            assert torch.equal(net.state_dict()[name], weight)
+
+
 def test_a_start_that_does_not_suit_is_refused(tiny):
     plan = MODELS["jin2018"]["middle"].build()
-    with pytest.raises(UsageError, match=r"mine.safetensors: only a U-Net"):
+    with pytest.raises(UsageError, match=r"mine.safetensors: only a network of the same"):
         new_network(replace(CONFIG, start="mine.safetensors"), {}, plan)
 
 

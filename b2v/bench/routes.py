@@ -33,8 +33,10 @@ SIZES = {
 QUICK_SIZES = {"extract": (70, 50), "deblur": (71, 49), "train": (32, 32)}
 CROPS = 4
 """Crops of a training step."""
-COMMAND_FRAMES = 60
-"""Frames of the file that the whole command is timed with."""
+COMMAND_SECONDS = 30.0
+"""For so long the whole command is timed, if that is within `COMMAND_FRAMES`."""
+COMMAND_FRAMES = 8, 60
+"""Fewest and most frames of the file that the whole command is timed with."""
 PIXELS_A_FRAME = 2
 """By which the made-up pictures move."""
 
@@ -166,7 +168,9 @@ class Route:
 
     def command_seconds(self) -> float:
         """Seconds that a frame takes by the whole command, files and all (`b2v.bench.command`)."""
-        net, count = cast("DTB", _network(self._case)), 4 if self._setup.quick else COMMAND_FRAMES
+        net, (fewest, most) = cast("DTB", _network(self._case)), COMMAND_FRAMES
+        wanted = 4 if self._setup.quick else max(fewest, COMMAND_SECONDS / self.seconds())
+        count = min(most, round(wanted))
         frames = islice(cycle(_moving(self._case)), count)
         return seconds_a_frame(net, list(frames), self._runtime)
 

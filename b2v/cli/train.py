@@ -55,7 +55,7 @@ Steps = Annotated[int | None, typer.Option(help="Length of a stage, 10000; for v
 Batch = Annotated[int | None, typer.Option(help="Crops a step, 8.")]
 Crop = Annotated[int | None, typer.Option(help="Side of a crop in pixels, 128.")]
 Rate = Annotated[float | None, typer.Option(help="Largest learning rate, 5e-4; for video 1e-4.")]
-Start = Annotated[Path | None, typer.Option(help="File of a U-Net to start with.")]
+Start = Annotated[Path | None, typer.Option(help="File of a network to start with.")]
 Minutes = Annotated[float | None, typer.Option(help="Stop after so long, to be resumed.")]
 Resume = Annotated[bool, typer.Option("--resume", help="Go on with a stopped run.")]
 Assignments = Annotated[
