@@ -85,7 +85,7 @@ def in_one_direction(frames: Tensor, *, in_place: bool = False) -> Tensor:
     if min(height, width) < SMALLEST:
         return frames
     evidence = measure(inner(frames))
-    camera = camera_motion(evidence)
+    camera = camera_from(evidence)
     if camera is None:
         return frames
     agreement = evidence.along(camera)
@@ -133,7 +133,7 @@ def measure(frames: Tensor) -> Evidence:
     return Evidence(*terms / (contrast + contrast.mean() + 1e-12))
 
 
-def camera_motion(evidence: Evidence) -> Tensor | None:
+def camera_from(evidence: Evidence) -> Tensor | None:
     """Find the affine motion [2, h, w] that explains the evidence best up to its sign.
 
     None where one without any change of signs explains nearly as much (`WORTH`).

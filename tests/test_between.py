@@ -12,9 +12,9 @@ from b2v.synth import between
 from b2v.synth.between import (
     MOST,
     Step,
-    camera_motion,
     find_steps,
     instants_between,
+    planar_motion,
     sub_frames_for,
 )
 
@@ -151,5 +151,5 @@ def test_the_motion_of_the_camera_is_found_whatever_passes_by():
     camera = torch.stack([4 + x - 2 * y + 0.5 * x * x, -3 + 2 * x + y + 0.5 * x * y])
     seen = camera.clone()
     seen[:, :12, :16] -= 15
-    assert (camera_motion(seen, torch.ones(1, 30, 40)) - camera).abs().max() < 0.2
-    assert (camera_motion(seen, torch.ones(1, 30, 40)) - seen).abs().max() > 14
+    assert (planar_motion(seen, torch.ones(1, 30, 40)) - camera).abs().max() < 0.2
+    assert (planar_motion(seen, torch.ones(1, 30, 40)) - seen).abs().max() > 14

@@ -8,7 +8,7 @@ from conftest import make_picture
 from torch import Tensor
 from torch.nn import functional as F
 
-from b2v.direction import camera_motion, in_one_direction, measure
+from b2v.direction import camera_from, in_one_direction, measure
 
 HEIGHT, WIDTH = 96, 128
 
@@ -115,7 +115,7 @@ def test_a_still_clip_and_a_tiny_one_are_left_alone():
 
 def test_the_measured_motion_is_the_true_one():
     """A camera motion needs a torn picture to be sought; its sign is a matter of choice."""
-    motion = camera_motion(measure(torn(filmed(right=1.2, down=-0.8), LEFT)))
+    motion = camera_from(measure(torn(filmed(right=1.2, down=-0.8), LEFT)))
     inner = motion[:, 6:-6, 6:-6].mean((1, 2)) * 4  # from a quarter of the size
     inner = inner * inner[0].sign()
     assert inner.tolist() == pytest.approx([1.2, -0.8], abs=0.25)

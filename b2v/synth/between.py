@@ -59,7 +59,7 @@ def find_steps(frames: Tensor) -> list[Step]:
 def _find_step(frames: tuple[Tensor, Tensor]) -> Step:
     ways = (frames, frames[::-1])
     flows = torch.stack([seek(a[0], b[0]) for a, b in ways])
-    cameras = [camera_motion(f, 1 / (1 + m**2)) for f, m in zip(flows, _missed(flows), strict=True)]
+    cameras = [planar_motion(f, 1 / (1 + m**2)) for f, m in zip(flows, _missed(flows), strict=True)]
     onward = []
     for (a, b), camera in zip(ways, cameras, strict=True):
         rest = seek(a[0], move_along(b[None], -camera[None, None])[0, 0, 0])
@@ -76,7 +76,7 @@ def _missed(flows: Tensor) -> Tensor:
     return (flows + returned).norm(dim=1, keepdim=True)
 
 
-def camera_motion(flow: Tensor, weight: Tensor) -> Tensor:
+def planar_motion(flow: Tensor, weight: Tensor) -> Tensor:
     """Fit the motion that a camera makes of a flat scene to flow, whatever else moves in it.
 
     The eight numbers of a plane under small rotations (Longuet-Higgins and Prazdny, 1980), by
