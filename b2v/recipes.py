@@ -151,7 +151,7 @@ ABLATION: dict[str, dict[str, Any]] = {
 
 FOR_PHOTOS = (
     *("perceptual", "pair", "adversarial", "canonical", "forcing", "teacher"),
-    *("see_middle", "init", "start", "discrete", "rest", "soft", "recolour"),
+    *("see_middle", "init", "discrete", "rest", "soft", "recolour"),
 )
 FOR_VIDEO = ("frames", "inputs")
 """Settings that have a meaning for one kind of model alone."""

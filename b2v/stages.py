@@ -148,7 +148,7 @@ def sides_loss(config: TrainConfig, nets: Nets, blurry: Tensor, sharp: Tensor, s
     """Loss [B] of the net that mends moved frames; each sample has one of the six, in turn."""
     with torch.no_grad():
         x4 = nets["middle"](blurry)
-        moved = unfold(x4, Motion.read(nets["paths"], blurry).paths())
+        moved = unfold(x4, Motion.read(nets["paths"], blurry).tested(blurry, x4).paths())
         backwards = runs_backwards(moved.unbind(1), sharp.unbind(1))
     turned = torch.where(backwards[:, None, None, None, None], sharp.flip(1), sharp)
     samples = list(range(len(blurry)))

@@ -286,7 +286,6 @@ def test_a_program_gets_an_object_of_json_for_each_report_and_the_weights(b2v_tr
     [
         (("-m", "dtb", "--set", "teacher=0.5"), "teacher is for training on photos"),
         (("-m", "dtb", "--set", "pair=pair"), "pair is for training on photos"),
-        (("-m", "dtb", "--start", "x.safetensors"), "start is for training on photos"),
         (("-m", "dtb", "--stage", 2), "stage 2 is unknown; choose 1"),
         (("-m", "dtb", "--set", "inputs=4"), "inputs 4 is unknown; choose 3, 5, 7"),
         (("-m", "b2v", "--set", "inputs=5"), "inputs is for training on video"),

@@ -17,6 +17,8 @@ ROUNDS = 12
 """Alternations from each start."""
 FORWARDS = ((1.0, 0.62), (0.38, 0.24), (0.24, 0.38))
 """Which of two opposite motions is taken; nothing common lies on the border between them."""
+TURNING = 0.05
+"""Share of paths that a camera that only turns or zooms must explain more than one that shifts."""
 OUTLIER = 0.3
 """Relative error of a path beyond which it counts as that of an object."""
 
@@ -60,7 +62,9 @@ def _fit(places: Tensor, known: Tensor, weights: Tensor) -> Tensor:
         right = torch.einsum("ni,sn,nc->sic", places, worth * signs, known)
         motion = torch.linalg.solve(left, right)
     odd = (_compare(motion, places, known)[1] / OUTLIER).square()
-    return motion[int((weights * odd / (1 + odd)).sum(1).argmin())]
+    unexplained = (weights * odd / (1 + odd)).sum(1) / weights.sum().clamp(min=1e-6)
+    shift, turn = motion[:, 0].square().sum(1), motion[:, 1:].square().sum((1, 2))
+    return motion[int((unexplained + TURNING * turn / (turn + shift + 0.1)).argmin())]
 
 
 def _compare(motion: Tensor, places: Tensor, known: Tensor) -> tuple[Tensor, Tensor]:

@@ -4,15 +4,16 @@
                           wk(p) = x4(p - t path(p)),   t = (k - 4) / 3
 
 Three networks: one sharpens the middle frame, one reads the paths off the blur
-(`b2v.models.paths`), and one, shared by the other frames, mends what moving along paths leaves:
-what is uncovered, what stands at the edges of objects, what is still blurred. The frames move in
-order by construction, and a middle frame from elsewhere can take the place of x4.
+(`b2v.models.paths`), which become as long as the blur bears out (`b2v.models.proof`), and one,
+shared by the other frames, mends what moving along paths leaves: what is uncovered, what stands at
+the edges of objects, what is still blurred. The frames move in order by construction, and a middle
+frame from elsewhere can take the place of x4.
 
 Pictures are [B, 3, H, W], sRGB-encoded in [0, 1]; sides are multiples of `multiple`.
 """
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import cast
 
 import torch
@@ -21,7 +22,8 @@ from torch import Tensor, nn
 from b2v.frames import FRAMES, MIDDLE
 from b2v.models.camera import camera_motion, motion_at
 from b2v.models.moving import move_along
-from b2v.models.paths import CELL, halve, spread
+from b2v.models.paths import BAND, CELL, halve, spread
+from b2v.models.proof import LONGEST, lengths, misfit
 
 SURE = 0.3
 """Pixels of path at which a direction is half as sure as that of a long one can be."""
@@ -49,7 +51,7 @@ class Unfold(nn.Module):
         `middle` is used, as it is, instead of the net's own x4; arguments as of `Cascade`.
         """
         x4 = self.middle(blurry) if middle is None else middle
-        moved = unfold(x4, Motion.read(self.paths, blurry).paths(), frames)
+        moved = unfold(x4, Motion.read(self.paths, blurry).tested(blurry, x4).paths(), frames)
         if self.sides is None:
             return moved
         before, after = moved[:, : frames // 2].unbind(1), moved[:, frames // 2 + 1 :].unbind(1)
@@ -64,11 +66,13 @@ class Motion:
     Attributes:
         cells: doubled paths [B, 3, h, w] of cells, as `Paths` gives them.
         cameras: [B, 3, 2] motions of the cameras (`b2v.models.camera`), whose sign all paths take.
+        factors: by which paths are longer than that, [B, 1, h, w] of cells; none is 1 everywhere.
 
     """
 
     cells: Tensor
     cameras: Tensor
+    factors: Tensor | None = None
 
     @classmethod
     def of(cls, cells: Tensor) -> "Motion":
@@ -84,11 +88,28 @@ class Motion:
         with torch.autocast(device.type, enabled=False):
             return cls.of(paths(blurry.float()))
 
+    def tested(self, blurry: Tensor, x4: Tensor) -> "Motion":
+        """Shorten and lengthen the paths so that x4, moved along them, explains the blur.
+
+        Both pictures are [B, 3, H, W]; they are looked at in bands, on the device of the paths.
+        """
+        height, device = blurry.shape[2], self.cells.device
+        reach = math.ceil(self.reach * LONGEST) + 2
+        found = []
+        with torch.autocast(device.type, enabled=False):
+            for top in range(0, height, BAND):
+                bottom, first = min(top + BAND, height), max(0, top - reach)
+                seen = (blurry[:, :, top:bottom], x4[:, :, first : bottom + reach])
+                band, window = (picture.to(device).float() for picture in seen)
+                found.append(misfit(band, window, self.paths(top, bottom), top - first))
+        return replace(self, factors=lengths(torch.cat(found, 2)))
+
     @property
     def reach(self) -> float:
         """Longest path in pixels that `paths` can give, or a little more."""
         own = float(self.cells[:, 0].amax().clamp(min=0))
-        return max(own, (own + float(self.cameras.abs().sum((1, 2)).amax())) / 2)
+        longest = max(own, (own + float(self.cameras.abs().sum((1, 2)).amax())) / 2)
+        return longest if self.factors is None else LONGEST * longest
 
     def paths(self, top: int = 0, bottom: int | None = None) -> Tensor:
         """Give the paths of pixels from `top` to `bottom`, [B, 2, rows, W], in one direction.
@@ -103,7 +124,8 @@ class Motion:
         against = (own * camera).sum(1, keepdim=True) < 0
         own = torch.where(against, -own, own)
         apart = (camera - own).norm(dim=1, keepdim=True) / (1 + own.norm(dim=1, keepdim=True))
-        return own + (camera - own) / (2 + 2 * (apart / AGREED).square())
+        mixed = own + (camera - own) / (2 + 2 * (apart / AGREED).square())
+        return mixed if self.factors is None else mixed * spread(self.factors, top, bottom)
 
 
 def moments(frames: int) -> Tensor:

@@ -3,9 +3,9 @@
 Tiles that overlap would compute what they share twice, and deep networks look far. Here every
 convolution keeps the last rows of its input, a few of them, until the next strip comes: each
 row of each map is computed once, from the same values as in the whole picture, so the result is
-that of the whole picture, and time grows with the number of pixels. The passes of all networks go
-down the picture together, each some rows behind those whose frames it takes. What is held at once
-is a strip and the rows that wait, which grow with the width and not with the height.
+that of the whole picture, and time grows with the number of pixels. The passes of several networks
+go down the picture together, each some rows behind those whose frames it takes. What is held at
+once is a strip and the rows that wait, which grow with the width and not with the height.
 
 This needs networks in which a pixel depends on its neighbourhood alone (`b2v.models.unet`). The
 paper's own, which normalize by the whole picture, run one after the other (`b2v.strips.jin`).
@@ -21,10 +21,10 @@ from b2v.frames import FRAMES
 from b2v.memory import Appetite
 from b2v.models import Cascade, Extractor, Unfold
 from b2v.models.unet import UNet
-from b2v.strips.cascade import CascadePasses
+from b2v.strips.cascade import cascade_in_strips
 from b2v.strips.jin import appetite as jin_appetite
 from b2v.strips.jin import is_jin, jin_in_strips
-from b2v.strips.unfold import UnfoldPasses
+from b2v.strips.unfold import unfold_in_strips
 
 WAITING_ROWS = 770.0
 """Rows that a pass holds at most, in whatever maps, counted in rows of its finest one."""
@@ -76,27 +76,10 @@ def in_strips(
         Index of a frame, the row it goes on with, and its next rows [1, 3, rows, W], not clamped.
 
     """
+    run = unfold_in_strips if isinstance(net, Unfold) else cascade_in_strips
     if isinstance(net, Cascade) and is_jin(net):
-        yield from jin_in_strips(net, blurry, rows, middle=middle, frames=frames, device=device)
-        return
-    passes = (
-        UnfoldPasses(net, blurry, frames, rows)
-        if isinstance(net, Unfold)
-        else CascadePasses(net, frames, rows)
-    )
-    known, height = [0] * frames, blurry.shape[2]
-    for top in range(0, height, rows):
-        strips = [
-            picture[:, :, top : top + rows].to(
-                device or picture.device, memory_format=torch.channels_last
-            )
-            for picture in (blurry, middle)
-            if picture is not None
-        ]
-        for k, part in enumerate(passes(*strips, last=top + rows >= height)):
-            if part.shape[2]:
-                yield k, known[k], part
-            known[k] += part.shape[2]
+        run = jin_in_strips
+    yield from run(net, blurry, rows, middle=middle, frames=frames, device=device)  # type: ignore[arg-type]
 
 
 def _unets(net: Extractor) -> list[UNet]:

@@ -1,12 +1,34 @@
 """The four networks of a cascade of U-Nets, going down a picture together."""
 
+from collections.abc import Iterator
 from typing import cast
 
+import torch
 from torch import Tensor, nn
 
 from b2v.models import Cascade
 from b2v.models.unet import UNet
-from b2v.strips.unet import Strips
+from b2v.strips.unet import Strips, rows_of
+
+
+def cascade_in_strips(
+    net: Cascade,
+    blurry: Tensor,
+    rows: int,
+    *,
+    middle: Tensor | None = None,
+    frames: int,
+    device: torch.device | None = None,
+) -> Iterator[tuple[int, int, Tensor]]:
+    """Run the model; arguments and what is yielded as of `b2v.strips.in_strips`."""
+    passes, known, height = CascadePasses(net, frames, rows), [0] * frames, blurry.shape[2]
+    pictures = [picture for picture in (blurry, middle) if picture is not None]
+    for top in range(0, height, rows):
+        strips = [rows_of(picture, top, top + rows, device) for picture in pictures]
+        for k, part in enumerate(passes(*strips, last=top + rows >= height)):
+            if part.shape[2]:
+                yield k, known[k], part
+            known[k] += part.shape[2]
 
 
 class CascadePasses:

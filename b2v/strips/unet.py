@@ -9,6 +9,12 @@ from torch.nn import functional as F
 from b2v.models.unet import PlainBlock, UNet
 
 
+def rows_of(picture: Tensor, top: int, bottom: int, device: torch.device | None) -> Tensor:
+    """Bring rows of a picture to a device, the picture's own where none is named."""
+    rows = picture[:, :, top:bottom]
+    return rows.to(device or picture.device, memory_format=torch.channels_last)
+
+
 class Rows:
     """Rows of a map, [B, C, rows, W], that wait for others to catch up."""
 

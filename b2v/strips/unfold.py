@@ -1,6 +1,7 @@
-"""The networks that unfold a picture along its paths, going down it together."""
+"""The networks that unfold a picture along its paths, in strips."""
 
 import math
+from collections.abc import Iterator
 from typing import cast
 
 import torch
@@ -10,49 +11,62 @@ from b2v.models import Unfold
 from b2v.models.moving import move_along
 from b2v.models.unet import UNet
 from b2v.models.unfold import Motion, moments
-from b2v.strips.unet import Strips
+from b2v.strips.unet import Strips, rows_of
 
 
-class UnfoldPasses:
-    """The passes of `Unfold.forward`, behind a first look at the motion of the whole picture.
+def unfold_in_strips(
+    net: Unfold,
+    blurry: Tensor,
+    rows: int,
+    *,
+    middle: Tensor | None = None,
+    frames: int,
+    device: torch.device | None = None,
+) -> Iterator[tuple[int, int, Tensor]]:
+    """Run the model; arguments and what is yielded as of `b2v.strips.in_strips`.
 
-    A camera moves all of its picture, so the paths are read before the first strip; they are
-    kept for cells, of which there are few.
+    A camera moves all of its picture, and x4 tells how far, so x4 is sharpened and the paths are
+    read from top to bottom before anything is moved. Paths are kept for cells, of which there are
+    few.
     """
+    half, height = frames // 2, blurry.shape[2]
+    if middle is None:
+        middle = torch.empty_like(blurry)
+        for top, part in _sharpened(cast(UNet, net.middle), blurry, rows, device):
+            middle[:, :, top : top + part.shape[2]] = part
+            yield half, top, part
+    else:
+        yield half, 0, middle
+    motion = Motion.read(net.paths, blurry).tested(blurry, middle)
+    times = moments(frames).to(motion.cells.device)
+    reach = math.ceil(motion.reach * float(times.max())) + 2
+    sides = None
+    if net.sides is not None:
+        sides = [Strips(cast(UNet, net.sides), rows) for _ in range(frames)]
+    known = [0] * frames
+    for top in range(0, height, rows):
+        bottom, first = min(top + rows, height), max(0, top - reach)
+        shift = motion.paths(top, bottom)[:, None] * times.view(1, -1, 1, 1, 1)
+        moved = move_along(rows_of(middle, first, bottom + reach, device), shift, top - first)
+        pictures = [rows_of(picture, top, bottom, device) for picture in (blurry, middle)]
+        for k, part in enumerate(moved.unbind(1)):
+            if k == half:
+                continue
+            done = part
+            if sides is not None:
+                done = sides[k](*pictures, part, last=bottom == height)[0]
+            if done.shape[2]:
+                yield k, known[k], done
+            known[k] += done.shape[2]
 
-    def __init__(self, net: Unfold, blurry: Tensor, frames: int, rows: int) -> None:
-        self._motion = Motion.read(net.paths, blurry)
-        self._times = moments(frames).to(self._motion.cells.device)
-        self._middle = Strips(cast(UNet, net.middle), rows)
-        self._sides = None
-        if net.sides is not None:
-            self._sides = [Strips(cast(UNet, net.sides), rows) for _ in range(frames - 1)]
-        self._reach = math.ceil(self._motion.reach * float(self._times.max())) + 2
-        self._height, self._done, self._top = blurry.shape[2], 0, 0
-        self._window: Tensor | None = None
 
-    def __call__(self, blurry: Tensor, middle: Tensor | None = None, *, last: bool) -> list[Tensor]:
-        """Take the next rows of the picture, and of x4 from elsewhere; give those of each frame."""
-        x4 = self._middle(blurry, last=last)[0] if middle is None else middle
-        moved = self._move(x4, last)
-        if self._sides is None:
-            return moved
-        half = len(moved) // 2
-        pairs = zip(self._sides, moved[:half] + moved[half + 1 :], strict=True)
-        mended = [side(blurry, x4, frame, last=last)[0] for side, frame in pairs]
-        return [*mended[:half], x4, *mended[half:]]
-
-    def _move(self, x4: Tensor, last: bool) -> list[Tensor]:
-        """Move the rows whose surroundings, as far as the paths reach, are known now."""
-        window = x4 if self._window is None else torch.cat([self._window, x4], dim=2)
-        known = self._top + window.shape[2]
-        done, ready = self._done, self._height if last else max(self._done, known - self._reach)
-        if ready == done:
-            frames = [x4[:, :, :0]] * len(self._times)
-        else:
-            shift = self._motion.paths(done, ready)[:, None] * self._times.view(1, -1, 1, 1, 1)
-            frames = list(move_along(window, shift, done - self._top).unbind(1))
-        first = max(self._top, ready - self._reach)
-        self._window = window[:, :, first - self._top :].clone()
-        self._top, self._done = first, ready
-        return frames
+def _sharpened(
+    net: UNet, blurry: Tensor, rows: int, device: torch.device | None
+) -> Iterator[tuple[int, Tensor]]:
+    """Give the rows of x4 as they are known, with the first of them."""
+    strips, known, height = Strips(net, rows), 0, blurry.shape[2]
+    for top in range(0, height, rows):
+        (part,) = strips(rows_of(blurry, top, top + rows, device), last=top + rows >= height)
+        if part.shape[2]:
+            yield known, part
+        known += part.shape[2]
