@@ -70,6 +70,12 @@ EXAMPLES: dict[str, tuple[tuple[str, str], ...]] = {
     "weights import": (
         ("b2v weights import center_v3.pth F35_N8.pth", "two of the authors' four files"),
     ),
+    "weights average": (
+        (
+            "b2v weights average early.safetensors late.safetensors -o mean.safetensors",
+            "of two times",
+        ),
+    ),
     "weights du": (("b2v weights du", "sizes, folder by folder"),),
     "weights rm": (("b2v weights rm name --dry-run", "what would be deleted"),),
     "weights publish": (

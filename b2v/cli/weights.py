@@ -150,6 +150,28 @@ def import_command(
     options.note(_next_step(written[-1], where), quiet=quiet)
 
 
+@app.command("average", epilog=examples("weights average"))
+def average_command(
+    files: Annotated[
+        list[Path], typer.Argument(help="Files of networks of one shape.", metavar="FILE")
+    ],
+    output: Annotated[Path, typer.Option("--output", "-o", help="File to write.", metavar="OUT")],
+    share: Annotated[
+        list[float] | None, typer.Option(help="Share of each file, in their order; equal without.")
+    ] = None,
+    overwrite: options.Overwrite = False,
+) -> None:
+    """Write the mean of networks along one training run, which is often better than any of them."""
+    from b2v.weights import average
+
+    if output.suffix != ".safetensors":
+        raise UsageError(f"{output}: networks go to files ending in .safetensors")
+    if output.exists() and not overwrite:
+        raise UsageError(f"{output}: exists already; give another name, or --overwrite")
+    average(files, output, share)
+    typer.echo(output)
+
+
 @app.command("du", epilog=examples("weights du"))
 def du_command(as_json: options.Json = False) -> None:
     """Show what weights take on the disk, folder by folder."""

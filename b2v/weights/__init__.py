@@ -5,6 +5,7 @@ package alone uses safetensors and huggingface_hub; the latter is imported only 
 must be downloaded.
 """
 
+from b2v.weights.averaging import average
 from b2v.weights.cards import Card, CardNetwork, card_entry, file_name, read_card, write_card
 from b2v.weights.files import Header, Network, inspect, load_network, save_network, sha256_of
 from b2v.weights.hub import Progress
@@ -33,6 +34,7 @@ __all__ = [
     "ModelInfo",
     "Network",
     "Progress",
+    "average",
     "cache_dir",
     "card_entry",
     "disk_use",
