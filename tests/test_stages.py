@@ -279,7 +279,11 @@ def unfolding(step: int, truth: Tensor, way: Tensor) -> tuple[Tensor, Saying]:
 
 
 @pytest.mark.parametrize("backwards", [False, True])
-def test_each_sample_has_one_moved_frame_mended_in_the_order_it_moves_in(backwards):
+def test_each_sample_has_one_moved_frame_mended_in_the_order_it_moves_in(backwards, monkeypatch):
+    # So small a picture, most of it border, does not bear its paths out.
+    monkeypatch.setattr(
+        "b2v.models.unfold.lengths", lambda misfits: torch.ones_like(misfits[:, :1])
+    )
     sharp = torch.stack([moving(2, 1, seed) for seed in range(2)])
     way = torch.tensor([6.0, 3.0])
     for step in range(7):

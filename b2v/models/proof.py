@@ -12,9 +12,8 @@ from torch.nn import functional as F
 
 from b2v.color import to_encoded, to_linear
 from b2v.models.moving import move_along
+from b2v.models.paths import CELL
 
-CELL = 8
-"""Pixels a side of a cell: paths are shortened and lengthened by cells."""
 STEPS, FULL, MOST = 2, 4, 6
 """Instants in a quarter of a path to each side, and quarters: of a path, and of the longest."""
 LONGEST = MOST / FULL
