@@ -11,7 +11,7 @@ This needs networks in which a pixel depends on its neighbourhood alone (`b2v.mo
 paper's own, which normalize by the whole picture, run one after the other (`b2v.strips.jin`).
 """
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import TypeGuard
 
 import torch
@@ -76,10 +76,14 @@ def in_strips(
         Index of a frame, the row it goes on with, and its next rows [1, 3, rows, W], not clamped.
 
     """
-    run = unfold_in_strips if isinstance(net, Unfold) else cascade_in_strips
-    if isinstance(net, Cascade) and is_jin(net):
-        run = jin_in_strips
-    yield from run(net, blurry, rows, middle=middle, frames=frames, device=device)  # type: ignore[arg-type]
+    yield from _way(net)(net, blurry, rows, middle=middle, frames=frames, device=device)
+
+
+def _way(net: Cascade | Unfold) -> Callable[..., Iterator[tuple[int, int, Tensor]]]:
+    """Choose how a model runs in strips."""
+    if isinstance(net, Unfold):
+        return unfold_in_strips
+    return jin_in_strips if is_jin(net) else cascade_in_strips
 
 
 def _unets(net: Extractor) -> list[UNet]:
