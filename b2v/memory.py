@@ -25,8 +25,8 @@ UNKNOWN = 8e9
 """Taken to be free where the system does not tell."""
 FINISH = 60
 """Bytes a pixel to turn, score and write frames one after the other, the encoder left out."""
-WHOLE = 1000
-"""Bytes a pixel that networks take which are given a picture as a whole."""
+WHOLE = 1200
+"""Bytes a pixel that U-Nets take which are given a picture as a whole."""
 KEPT = ((torch.float32, False), (torch.float16, False), (torch.float16, True))
 """Ways to keep frames, the best first: their type, and whether they are in a file."""
 WHOLE_AT_MOST = 1.5e9
@@ -37,10 +37,14 @@ STRIP, STRIP_PIXELS = 32, 80_000
 
 @dataclass(frozen=True)
 class Appetite:
-    """Bytes that networks take for a picture: `fixed`, and for each row of a strip of it."""
+    """Bytes that networks take for a picture: `fixed`, and for each row of a strip of it.
+
+    Given the picture as a whole they take `whole` for each of its pixels.
+    """
 
     fixed: float
     row: float
+    whole: float = WHOLE
 
 
 @dataclass(frozen=True)
@@ -105,9 +109,10 @@ def make_plan(
     pixels, padded = height * width, height + -height % multiple
     on_cpu = device.type == "cpu"
     room = SHARE * torch.cuda.mem_get_info(device)[0] if device.type == "cuda" else most - held
-    fits = WHOLE * pixels <= (min(room, WHOLE_AT_MOST) if on_cpu else room)
+    all_at_once = (WHOLE if appetite is None else appetite.whole) * pixels
+    fits = all_at_once <= (min(room, WHOLE_AT_MOST) if on_cpu else room)
     if appetite is None or fits:
-        whole, tries, appetite = True, [padded], Appetite(WHOLE * pixels, 0)
+        whole, tries, appetite = True, [padded], Appetite(all_at_once, 0)
     else:
         whole, rows = False, max(STRIP, STRIP_PIXELS // width)
         if not on_cpu:

@@ -32,6 +32,13 @@ def test_a_small_picture_is_taken_as_a_whole():
     assert not plan(720, 1280, limit=2.0e9, appetite=Appetite(0.1e9, 1e5)).peak > 2.0e9
 
 
+def test_networks_that_take_more_for_a_whole_picture_go_in_strips_sooner():
+    hungry = Appetite(NETS.fixed, NETS.row, whole=2600)
+    assert plan(700, 1000, appetite=NETS).whole
+    assert not plan(700, 1000, appetite=hungry).whole
+    assert plan(500, 1000, appetite=hungry).peak == 0.5e9 + 2600 * 5e5 + 7 * 3 * 4 * 5e5
+
+
 def test_frames_are_kept_smaller_where_the_memory_is_and_then_in_a_file():
     full = plan(limit=100e9)
     kinds = [(p.dtype, p.in_file) for p in (full, plan(limit=full.peak - 1))]

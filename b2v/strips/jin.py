@@ -22,6 +22,8 @@ MAPS = 3.0
 """Maps of cells that are held at once: of a residual block the input, the inner one, the result."""
 PICTURES = 8
 """Pictures that are held at once, the blurry one and a copy to work on among them."""
+WHOLE = 2600.0
+"""Bytes a pixel that the networks take when they are given a picture as a whole."""
 SCRATCH = 12.0
 """Maps as large as the finest that lie beside each other while a strip is worked on."""
 
@@ -38,7 +40,7 @@ def appetite(net: Cascade, height: int, width: int) -> Appetite:
     middle = cast(JinMiddle, net.middle).config
     cells = 4 * middle.channels / middle.shuffle**2
     fixed = (MAPS * cells + PICTURES * 12) * height * width
-    return Appetite(fixed, SCRATCH * 4 * middle.colour_channels * width)
+    return Appetite(fixed, SCRATCH * 4 * middle.colour_channels * width, WHOLE)
 
 
 def jin_in_strips(
