@@ -224,14 +224,26 @@ def test_the_schemes_of_the_ablation_are_compared_by_frame(places):
     for row in rows:
         stages = sorted((places / "out" / "runs" / row.row.net).glob("stage*"))
         assert len(stages) == len(row.row.stages)
-        steps = json.loads((places / "out" / "runs" / row.row.net / "steps.json").read_text())
-        assert sum(steps.values()) == 4
+        assert sum(map(steps_of, stages)) == 4
     lines = list(csv.DictReader((places / "out" / "table.csv").read_text().splitlines()))
     assert [line["net"] for line in lines] == ["nothing", *(row.row.name for row in rows)]
     for line, row in zip(lines[1:], rows, strict=True):
         frames = [float(line[f"p {k}"]) for k in range(1, 8)]
         assert frames == pytest.approx(row.summaries[0]["psnr_p"], abs=1e-5)
         assert float(line["mean p"]) == pytest.approx(sum(frames) / 7, abs=1e-5)
+
+
+def test_rows_that_are_trained_alike_are_trained_equally_long(places, monkeypatch):
+    measured = iter([2, 3])
+    monkeypatch.setattr("b2v.study.run._steps", lambda *_: next(measured))
+    scored(run_study(small("coded"), job_of(places, steps=2), CPU))
+    runs = places / "out" / "runs"
+    assert [steps_of(runs / net / "stage1") for net in ("standard", "coded")] == [2, 2]
+
+
+def steps_of(stage):
+    """Steps that a stage was trained."""
+    return int((stage / "metrics.csv").read_text().splitlines()[-1].split(",")[0])
 
 
 def test_minutes_become_steps_by_the_time_that_one_takes(places, monkeypatch):

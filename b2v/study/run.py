@@ -116,10 +116,10 @@ def _train(
     """Train the network of a row to the end of its budget, going on where it stopped."""
     run = job.folder / "runs" / row.net
     run.mkdir(parents=True, exist_ok=True)
-    known = run / BUDGET
+    known = job.folder / BUDGET
     budget: dict[str, int] = json.loads(known.read_text()) if known.exists() else {}
     for stage in row.stages:
-        key = f"stage{stage.stage}"
+        key = json.dumps(plain(stage))  # rows that are trained alike are trained equally long
         if key not in budget:
             budget[key] = _steps(stage, len(row.stages), run, job, banks, runtime)
             write_text(known, json.dumps(budget), overwrite=True)
