@@ -64,18 +64,8 @@ def restore(
         B2VError: the memory is too small for the picture, also in smaller strips.
 
     """
-    check_frame(blurry, "photo")
     check_count(net, frames)
-    pictures = [blurry]
-    if middle is not None:
-        check_frame(middle, "middle frame")
-        if middle.shape != blurry.shape:
-            raise ShapeError(
-                f"the middle frame is {_size(middle)} pixels and the photo {_size(blurry)}; "
-                "they must be of one size"
-            )
-        pictures.append(middle)
-    height, width = blurry.shape[1:]
+    pictures, (height, width) = _checked(blurry, middle), blurry.shape[1:]
     count = max(frames, FRAMES)
     with memory_for(height, width, "photo"):
         plan = plan_for(net, height, width, runtime, frames=count, max_memory=max_memory)
@@ -145,6 +135,20 @@ def seconds_for(net: Extractor, height: int, width: int, runtime: Runtime) -> fl
     started = time.perf_counter()
     restore(net, sample, runtime, align=False)
     return (time.perf_counter() - started) * height * width / PROBE**2
+
+
+def _checked(blurry: Tensor, middle: Tensor | None) -> list[Tensor]:
+    """List the pictures that a model is given, once they are as they should be."""
+    check_frame(blurry, "photo")
+    if middle is None:
+        return [blurry]
+    check_frame(middle, "middle frame")
+    if middle.shape != blurry.shape:
+        raise ShapeError(
+            f"the middle frame is {_size(middle)} pixels and the photo {_size(blurry)}; "
+            "they must be of one size"
+        )
+    return [blurry, middle]
 
 
 def _run(
