@@ -390,6 +390,16 @@ def test_list_tells_size_and_licence_and_goes_on_past_a_broken_card(places):
     assert (good.complete, good.verified, good.problem) == (True, True, None)
 
 
+def test_a_network_for_the_middle_frame_alone_lacks_nothing_that_it_should_have(places):
+    networks = make_model(places / "shipped")
+    for kept, said in (("middle", "the middle frame alone"), ("pair26", "no network for middle")):
+        card = Card(name="tiny", licence="MIT", networks={kept: networks[kept]})
+        write_card(card, places / "shipped")
+        (model,) = list_models()
+        assert said in (model.problem or "")
+        assert not model.complete
+
+
 def test_path_of_a_model_and_of_its_networks(places):
     make_model(places / "shipped")
     assert path_of("tiny") == places / "shipped"

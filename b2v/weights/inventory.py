@@ -137,10 +137,11 @@ def _describe(path: Path, where: str, shadowed: bool) -> ModelInfo:
         elif entry.sha256 and sha256_of(file) != entry.sha256:
             problem = problem or f"{entry.file} has another sha256 than its card says"
     verified = problem is None
-    if list(card.networks) == ["middle"]:
-        problem = problem or "the middle frame alone"
-    elif missing := missing_roles(card.networks):
-        problem = problem or f"no network for {', '.join(missing)}"
+    missing = missing_roles(card.networks)
+    if missing:
+        alone = list(card.networks) == ["middle"]
+        lacks = "the middle frame alone" if alone else f"no network for {', '.join(missing)}"
+        problem = problem or lacks
     total = sum(entry.bytes for entry in card.networks.values())
     return ModelInfo(
         card.name,
