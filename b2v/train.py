@@ -31,6 +31,8 @@ from b2v.stages import validate
 from b2v.weights import save_network
 from b2v.work import Work, exported_to, open_crops, open_loader, prepare
 
+LATEST = "latest.safetensors"
+"""Name of the average weights of the last validation, the best or not, in a stage's folder."""
 REPORT_EVERY = 50
 """Steps between two reports."""
 
@@ -178,13 +180,14 @@ def _stopped(work: Work, what: str, losses: Tensor) -> TrainingError:
 
 
 def _milestone(work: Work, validation: Path) -> float:
-    """Validate, and export the average weights when they are the best."""
+    """Validate, export the average weights when they are the best, and keep them as the latest."""
     config, state, role = work.config, work.state, work.config.role
     gain, strip = validate(role, {**work.earlier, role: state.ema}, validation, work.runtime)
+    places = [work.folder / LATEST]
     if gain >= state.best:
         state.best = gain
-        path = exported_to(config, work.run, role)
-        path.parent.mkdir(exist_ok=True)
+        places.append(exported_to(config, work.run, role))
+    for path in places:
         save_network(state.ema.state_dict(), config.blueprint, role, path)
     write_photo(strip, work.folder / "strip.png", overwrite=True)
     return gain

@@ -309,6 +309,7 @@ def test_a_run_folder_holds_what_is_promised(begin, tmp_path):
     assert {p.name for p in (run / "stage1").iterdir()} == {
         "config.json",
         "last.pt",
+        "latest.safetensors",
         "metrics.csv",
         "previous.pt",
         "strip.png",
@@ -330,9 +331,11 @@ def test_the_average_weights_are_exported_for_their_role(begin, tmp_path):
 def test_weights_are_exported_when_they_are_the_best_so_far(begin, tmp_path, monkeypatch):
     monkeypatch.setattr(b2v.train, "REPORT_EVERY", 1)
     file = tmp_path / "run" / "weights" / "tiny-middle.safetensors"
+    latest = tmp_path / "run" / "stage1" / "latest.safetensors"
     best, written, kept = -float("inf"), None, 0
     for report in begin(replace(CONFIG, steps=12, lr=0.02, validate_every=1)):
         content = file.read_bytes()
+        assert (content == latest.read_bytes()) == (report.gain >= best)
         assert (content != written) == (report.gain > best), report
         kept += content == written
         best, written = max(best, report.gain), content

@@ -123,7 +123,14 @@ def test_two_steps_and_two_more_equal_four_bit_for_bit(begin, tmp_path, variant)
 def test_a_run_folder_holds_what_that_of_a_photo_stage_does(begin, tmp_path):
     list(begin(config_of()))
     run = tmp_path / "run"
-    names = {"config.json", "last.pt", "metrics.csv", "previous.pt", "strip.png"}
+    names = {
+        "config.json",
+        "last.pt",
+        "latest.safetensors",
+        "metrics.csv",
+        "previous.pt",
+        "strip.png",
+    }
     assert {p.name for p in (run / "stage1").iterdir()} == names
     assert [int(row["step"]) for row in rows_of(run)] == [2, 4]
     strip = read_photo(run / "stage1" / "strip.png").pixels
