@@ -10,8 +10,10 @@ from b2v.errors import UsageError
 from b2v.frames import FRAMES
 from b2v.losses import PairLoss, PixelLoss
 from b2v.models import MODELS, ROLES, VIDEO, Blueprint
-from b2v.models.dtb import INPUTS, DTBConfig
+from b2v.models.blend import BlendConfig
+from b2v.models.dtb import DTBConfig
 from b2v.models.unet import UNetConfig
+from b2v.models.video import INPUTS
 
 Forcing = Literal["fading", "always", "never"]
 Init = Literal["previous", "fresh"]
@@ -110,7 +112,7 @@ class TrainConfig:
     def blueprint(self) -> Blueprint:
         """Kind and config of the network that is trained."""
         plan = MODELS[self.model][self.role]
-        if isinstance(plan.config, DTBConfig):
+        if isinstance(plan.config, BlendConfig | DTBConfig):
             return replace(plan, config=replace(plan.config, inputs=self.inputs))
         if not self.see_middle and isinstance(plan.config, UNetConfig) and plan.config.outputs == 2:
             return Blueprint("unet-alone", replace(plan.config, inputs=1))
@@ -120,11 +122,13 @@ class TrainConfig:
 def recipe(model: str) -> TrainConfig:
     """Give the settings that a model is trained with unless others are asked for.
 
-    Video networks have those of Kim et al. (ICCV 2017, Sec. 5); the paper does not say that the
+    Variants of DTB have those of Kim et al. (ICCV 2017, Sec. 5); the paper does not say that the
     gradient is held, nor that weights are averaged, which `TrainConfig` does for all.
     """
     if not is_for_video(model):
         return TrainConfig(model=model)
+    if model == "blend":
+        return TrainConfig(model=model, frames=6, batch=2, lr=3e-4, warmup=50)
     return TrainConfig(
         model=model,
         steps=300_000,

@@ -54,10 +54,10 @@ class RealConfig:
     """How windows of real video are taken."""
 
     taus: tuple[int, ...] = (7, 9, 11, 13, 15)
-    calm: float = 2.5
+    calm: float = 5.0
     """Largest motion between neighbouring frames in pixels of the sequence, by `speed_of`; one
     pair of frames in ten may be up to twice as far apart."""
-    half: float = 0.65
+    half: float = 0.5
     """Share at half size, at which motion is half as large."""
     tries: int = 6
     """Random places before the sequence is filmed instead."""
@@ -71,9 +71,9 @@ class SequenceConfig:
     frames: int = 13
     size: int = 144
     seed: int = 0
-    real: float = 0.3
+    real: float = 0.5
     """Share of real windows."""
-    stills: float = 0.15
+    stills: float = 0.1
     """Share of single frames of videos, filmed; photographs are the rest."""
     still: float = 0.06
     """Share of nearly still sequences."""

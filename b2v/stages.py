@@ -28,9 +28,8 @@ from b2v.losses import (
     runs_backwards,
 )
 from b2v.metrics import psnr
-from b2v.models import ROLES, SEVEN, UNFOLDING, VIDEO, gives_pair
+from b2v.models import ROLES, SEVEN, UNFOLDING, VIDEO, VideoNet, gives_pair
 from b2v.models.apart import Apart
-from b2v.models.dtb import DTB
 from b2v.models.unet import Hourglass, UNet
 from b2v.models.unfold import Motion, Unfold, unfold
 from b2v.recipes import TrainConfig, multiple_of
@@ -189,7 +188,9 @@ def compare(
     """Restore the frames of a stage and compare them; arguments as of `stage_loss`."""
     role = config.role
     if role == VIDEO:
-        return Outcome(video_loss(cast("DTB", nets[VIDEO]), blurry, sharp, config.pixel), (), ())
+        return Outcome(
+            video_loss(cast("VideoNet", nets[VIDEO]), blurry, sharp, config.pixel), (), ()
+        )
     if role == SEVEN and isinstance(nets[SEVEN], Apart):
         return _compare_apart(config, nets, blurry, sharp)
     if role == "paths" and way is not None:
@@ -251,7 +252,7 @@ def validate(
 
     """
     if role == VIDEO:
-        return validate_video(cast("DTB", nets[VIDEO]), validation, runtime, rows)
+        return validate_video(cast("VideoNet", nets[VIDEO]), validation, runtime, rows)
     gains: list[Tensor] = []
     strips: list[Tensor] = []
     multiple = math.lcm(*(multiple_of(net) for net in nets.values()))

@@ -2,7 +2,7 @@
 
 Memory does not grow with the video: kept are the 2m + 1 frames of the window and the network's
 state. A restored frame comes m frames after its blurry one. Where the window reaches beyond the
-video it sees the first or the last frame again, as in training (`b2v.models.dtb.run_clip`).
+video it sees the first or the last frame again, as in training (`b2v.models.video.run_clip`).
 """
 
 from collections.abc import Iterable, Iterator, Mapping
@@ -13,7 +13,7 @@ from torch import Tensor
 
 from b2v.errors import ShapeError, WeightsError
 from b2v.frames import check_frame, crop_back, pad_to_multiple
-from b2v.models.dtb import DTB, DTBState
+from b2v.models.video import VideoNet, VideoState
 from b2v.runtime import Runtime, choose, is_finite, memory_for, tried
 from b2v.weights import cache_dir, load_video_model
 
@@ -31,7 +31,11 @@ class Deblurrer:
     """
 
     def __init__(
-        self, *, weights: str | Path | DTB = "dtb", device: str = "auto", precision: str = "auto"
+        self,
+        *,
+        weights: str | Path | VideoNet = "dtb",
+        device: str = "auto",
+        precision: str = "auto",
     ) -> None:
         """Load the network and move it to the device.
 
@@ -55,7 +59,7 @@ class Deblurrer:
     def reset(self) -> None:
         """Forget the video so far: the next frame is the first of another one."""
         self._window: tuple[Tensor, ...] = ()
-        self._state: DTBState | None = None
+        self._state: VideoState | None = None
         self._size = (0, 0)
         self._taken = self._given = 0
 
@@ -121,7 +125,7 @@ class Deblurrer:
             "counts": torch.tensor([self._taken, self._given]),
             "size": torch.tensor(self._size),
             "window": torch.stack(self._window) if self._window else None,
-            **(self._state or DTBState())._asdict(),
+            **(self._state or VideoState())._asdict(),
         }
         return {
             name: tensor.to("cpu", copy=True, memory_format=torch.contiguous_format)
@@ -143,10 +147,11 @@ class Deblurrer:
         self._taken, self._given, self._size = taken, given, (height, width)
         self._window = tuple(state["window"].to(device, copy=True)) if taken else ()
         # The layout of the weights is that of the states too; sums run in the same order then.
-        self._state = DTBState(
+        self._state = VideoState(
             **{
                 name: state[name].to(device, copy=True, memory_format=torch.channels_last)
-                for name in (self.net.state_channels if given else ())
+                for name in VideoState._fields
+                if name in state
             }
         )
 
@@ -169,7 +174,7 @@ class Deblurrer:
         self._window = window
         return restored
 
-    def _restore(self, window: Tensor) -> tuple[Tensor, DTBState]:
+    def _restore(self, window: Tensor) -> tuple[Tensor, VideoState]:
         """Run the network on [1, 2m+1, 3, H, W], in fp32 if half precision does not do."""
         full = Runtime(self.runtime.device, "fp32")
         for runtime in dict.fromkeys((self.runtime, full)):
@@ -183,7 +188,7 @@ class Deblurrer:
 def deblur(
     frames: Iterable[Tensor],
     *,
-    weights: str | Path | DTB = "dtb",
+    weights: str | Path | VideoNet = "dtb",
     device: str = "auto",
     precision: str = "auto",
 ) -> Iterator[Tensor]:
@@ -206,7 +211,7 @@ def deblur(
     return Deblurrer(weights=weights, device=device, precision=precision).run(frames)
 
 
-def _network(weights: str | Path | DTB) -> DTB:
+def _network(weights: str | Path | VideoNet) -> VideoNet:
     if not isinstance(weights, str | Path):
         return weights
     path = Path(weights)
@@ -216,13 +221,13 @@ def _network(weights: str | Path | DTB) -> DTB:
     return load_video_model(weights=path).net
 
 
-def _name(net: DTB) -> str:
+def _name(net: VideoNet) -> str:
     """Tell a network from others by its weights."""
     total = sum(float(weight.detach().double().abs().sum()) for weight in net.parameters())
     return f"video {total:.9g}"
 
 
-def _check_state(state: Mapping[str, Tensor], net: DTB) -> None:
+def _check_state(state: Mapping[str, Tensor], net: VideoNet) -> None:
     """Check that a network can go on with a state; raises ShapeError."""
     if missing := {"counts", "size"} - set(state):
         raise ShapeError(
@@ -234,8 +239,9 @@ def _check_state(state: Mapping[str, Tensor], net: DTB) -> None:
     if taken:
         frames = min(net.look_ahead + taken, 2 * net.look_ahead + 1)
         shapes["window"] = (frames, 3, height, width)
-    for name, channels in net.state_channels.items() if given else ():
-        shapes[name] = (1, channels, height // 2, width // 2)
+    if given:
+        parts = net.state_shapes(height, width)
+        shapes |= {name: (1, *shape) for name, shape in parts.items()}
     found = {name: tuple(tensor.shape) for name, tensor in state.items()}
     if found != shapes:
         raise ShapeError(f"the state is of another network: {found}, expected {shapes}")

@@ -12,7 +12,7 @@ from torch import Tensor
 from b2v.frames import crop_back, pad_to_multiple
 from b2v.losses import PixelLoss, pixel_loss
 from b2v.metrics import psnr
-from b2v.models.dtb import DTB, run_clip
+from b2v.models.video import VideoNet, run_clip
 from b2v.runtime import Runtime
 from b2v.sequences import open_sequences
 
@@ -22,7 +22,7 @@ SHOWN = 3
 """Frames of a sequence in the picture to look at."""
 
 
-def video_loss(net: DTB, blurry: Tensor, sharp: Tensor, kind: PixelLoss) -> Tensor:
+def video_loss(net: VideoNet, blurry: Tensor, sharp: Tensor, kind: PixelLoss) -> Tensor:
     """Compare restored sequences with sharp ones, both [B, N, 3, H, W]: the mean of frames, [B]."""
     restored = run_clip(net, blurry)
     return pixel_loss(restored, sharp, kind).mean(1)
@@ -30,7 +30,7 @@ def video_loss(net: DTB, blurry: Tensor, sharp: Tensor, kind: PixelLoss) -> Tens
 
 @torch.no_grad()
 def validate_video(
-    net: DTB, validation: Path, runtime: Runtime, rows: int = 4
+    net: VideoNet, validation: Path, runtime: Runtime, rows: int = 4
 ) -> tuple[float, Tensor]:
     """Score a network on sequences of scenes that it is not trained on.
 

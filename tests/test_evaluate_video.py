@@ -25,7 +25,8 @@ from b2v.evaluate_video import (
 from b2v.media import open_video, read_photo
 from b2v.metrics import psnr, reblur
 from b2v.models import VIDEO, Blueprint
-from b2v.models.dtb import DTB, DTBConfig, DTBState
+from b2v.models.dtb import DTB, DTBConfig
+from b2v.models.video import VideoState
 from b2v.streaming import Deblurrer
 from b2v.synth.exposure import Shutter
 from b2v.weights import Card, card_entry, file_name, save_network, write_card
@@ -88,7 +89,7 @@ def test_restored_frames_are_compared_with_those_they_come_from(tmp_path, m):
     video = frames_of(path)
     centres = [5 * n + 1 for n in range(5)]
     net = DTB(DTBConfig(**SMALL, variant="cnn", inputs=2 * m + 1))
-    net.forward = lambda window, _: (1 - window[:, m], DTBState())
+    net.forward = lambda window, _: (1 - window[:, m], VideoState())
     score = score_video(deblurrer(net), path, SHUTTER)
     pairs = [(1 - reblur(video[n - 1 : n + 2]), video[n]) for n in centres]
     assert score.frames == 5

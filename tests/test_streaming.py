@@ -13,7 +13,8 @@ import b2v
 from b2v.errors import B2VError, ShapeError, UsageError, WeightsError
 from b2v.frames import crop_back, pad_to_multiple
 from b2v.models import VIDEO, Blueprint
-from b2v.models.dtb import DTB, INPUTS, DTBConfig, DTBState, run_clip
+from b2v.models.dtb import DTB, DTBConfig
+from b2v.models.video import INPUTS, VideoState, run_clip
 from b2v.streaming import Deblurrer, deblur
 from b2v.weights import Card, card_entry, save_network, write_card
 
@@ -25,17 +26,19 @@ class Stub(nn.Module):
     """Stands for the network: the centre frame as `act` makes it, and a count as its state."""
 
     multiple, look_ahead = 2, 1
-    state_channels = {"features": 1}  # noqa: RUF012
+
+    def state_shapes(self, height, width):
+        return {"features": (1, height // 2, width // 2)}
 
     def __init__(self, act=lambda frame: frame):
         super().__init__()
         self.act, self.calls = act, 0
 
-    def forward(self, window: Tensor, state: DTBState | None) -> tuple[Tensor, DTBState]:
+    def forward(self, window: Tensor, state: VideoState | None) -> tuple[Tensor, VideoState]:
         self.calls += 1
         assert window.shape[:3] == (1, 3, 3)
         before = torch.zeros(1, 1, 8, 8) if state is None else state.features
-        return self.act(window[:, 1]), DTBState(features=before + 1)
+        return self.act(window[:, 1]), VideoState(features=before + 1)
 
 
 def video(length: int, height: int = 16, width: int = 20, seed: int = 0) -> list[Tensor]:
@@ -231,7 +234,7 @@ def test_a_state_that_overflows_is_not_handed_on():
     class Overflowing(Stub):
         def forward(self, window, state):
             frame, after = super().forward(window, state)
-            return frame, DTBState(features=after.features * (math.inf if in_half() else 1))
+            return frame, VideoState(features=after.features * (math.inf if in_half() else 1))
 
     deblurrer = Deblurrer(weights=Overflowing(), device="cpu", precision="bf16")
     list(map(deblurrer.step, video(4, 16, 16)))

@@ -20,7 +20,8 @@ from b2v.errors import UsageError
 from b2v.losses import pixel_loss
 from b2v.media import read_photo, write_photo
 from b2v.models import MODELS, VIDEO, Blueprint
-from b2v.models.dtb import DTB, DTBConfig, run_clip
+from b2v.models.dtb import DTB, DTBConfig
+from b2v.models.video import run_clip
 from b2v.recipes import TrainConfig, check, is_for_video, recipe
 from b2v.runtime import Runtime
 from b2v.stages import new_network, stage_loss, validate

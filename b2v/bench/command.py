@@ -10,7 +10,7 @@ from torch import Tensor
 from b2v.deblurring import deblur_video
 from b2v.deblurring.plan import Settings
 from b2v.media import Clip
-from b2v.models import DTB
+from b2v.models import VideoNet
 from b2v.runtime import Runtime
 from b2v.streaming import Deblurrer
 from b2v.weights import LoadedVideoModel
@@ -19,7 +19,7 @@ RATE = 30.0
 """Frames a second of the file."""
 
 
-def seconds_a_frame(net: DTB, frames: list[Tensor], runtime: Runtime) -> float:
+def seconds_a_frame(net: VideoNet, frames: list[Tensor], runtime: Runtime) -> float:
     """Measure the seconds that a file of such frames takes, for each of them.
 
     Args:

@@ -16,7 +16,7 @@ from b2v.bench.meter import peak_bytes, seconds_of
 from b2v.errors import UsageError, WeightsError
 from b2v.frames import FRAMES, MIDDLE, crop_back, pad_to_multiple
 from b2v.inference import restore
-from b2v.models import DTB, MODELS, VIDEO, Extractor, assemble
+from b2v.models import MODELS, VIDEO, Extractor, VideoNet, assemble
 from b2v.recipes import TrainConfig, is_for_video
 from b2v.runtime import Runtime, choose, keep_large_blocks
 from b2v.stages import new_network, stage_loss
@@ -168,7 +168,7 @@ class Route:
 
     def command_seconds(self) -> float:
         """Seconds that a frame takes by the whole command, files and all (`b2v.bench.command`)."""
-        net, (fewest, most) = cast("DTB", _network(self._case)), COMMAND_FRAMES
+        net, (fewest, most) = cast("VideoNet", _network(self._case)), COMMAND_FRAMES
         wanted = 4 if self._setup.quick else max(fewest, COMMAND_SECONDS / self.seconds())
         count = min(most, round(wanted))
         frames = islice(cycle(_moving(self._case)), count)
@@ -201,7 +201,7 @@ def _extract(case: Case, runtime: Runtime, ours: bool) -> Run:
 
 def _deblur(case: Case, runtime: Runtime, ours: bool) -> Run:
     """Restore the next frame of an endless video; the first ones, which have no past, are done."""
-    net, frames = cast("DTB", _network(case)), cycle(_moving(case))
+    net, frames = cast("VideoNet", _network(case)), cycle(_moving(case))
     if ours:
         deblurrer = Deblurrer(weights=net, device=str(runtime.device), precision=runtime.precision)
         restored = deblurrer.run(frames)
@@ -212,13 +212,15 @@ def _deblur(case: Case, runtime: Runtime, ours: bool) -> Run:
     return lambda: (next(restored),)
 
 
-def _deblur_plainly(net: DTB, frames: Iterator[Tensor], device: torch.device) -> Iterator[Tensor]:
+def _deblur_plainly(
+    net: VideoNet, frames: Iterator[Tensor], device: torch.device
+) -> Iterator[Tensor]:
     window: list[Tensor] = []
     state = None
     for frame in frames:
         padded = pad_to_multiple(frame, net.multiple).to(device)
-        window = [*(window or [padded] * net.look_ahead), padded][-net.config.inputs :]
-        if len(window) < net.config.inputs:
+        window = [*(window or [padded] * net.look_ahead), padded][-net.inputs :]
+        if len(window) < net.inputs:
             continue
         with torch.no_grad():  # left at every yield, or it would leak into the caller
             restored, state = net(torch.stack(window)[None], state)

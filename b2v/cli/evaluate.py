@@ -231,7 +231,7 @@ def _score_videos(
         records_of_videos,
         summarize_videos,
     )
-    from b2v.models import DTB
+    from b2v.models import VideoNet
     from b2v.streaming import Deblurrer
     from b2v.synth.exposure import Shutter
 
@@ -242,7 +242,7 @@ def _score_videos(
     videos = find_videos(path)
     results, ticker = [], options.Ticker()
     for entry, strips in zip(entries, kept, strict=True):
-        net = cast("DTB", entry.net)
+        net = cast("VideoNet", entry.net)
         deblurrer = Deblurrer(weights=net, device=str(runtime.device), precision=runtime.precision)
         for shutter in shutters:
             scores = []

@@ -11,6 +11,7 @@ from torch import nn
 
 from b2v.errors import B2VError
 from b2v.models.apart import Alone, Apart, ApartConfig, Pairs
+from b2v.models.blend import BlendConfig, BlendNet
 from b2v.models.cascade import (
     Cascade,
     JinMiddle,
@@ -23,8 +24,17 @@ from b2v.models.dtb import DTB, DTBConfig
 from b2v.models.paths import Paths, PathsConfig
 from b2v.models.unet import UNet, UNetConfig
 from b2v.models.unfold import Unfold
+from b2v.models.video import VideoNet
 
-Config = ApartConfig | DTBConfig | JinMiddleConfig | JinSideConfig | PathsConfig | UNetConfig
+Config = (
+    ApartConfig
+    | BlendConfig
+    | DTBConfig
+    | JinMiddleConfig
+    | JinSideConfig
+    | PathsConfig
+    | UNetConfig
+)
 
 Extractor = Apart | Cascade | Unfold
 """Whatever gives the frames of one blurry picture."""
@@ -51,6 +61,7 @@ _KINDS: dict[str, tuple[type[Config], type[nn.Module]]] = {
     "unet": (UNetConfig, UNet),
     "paths": (PathsConfig, Paths),
     "dtb": (DTBConfig, DTB),
+    "blend": (BlendConfig, BlendNet),
     "apart": (ApartConfig, Apart),
     "unet-alone": (UNetConfig, Alone),
 }
@@ -99,6 +110,7 @@ MODELS: dict[str, dict[str, Blueprint]] = {
         "paths": Blueprint("paths", PathsConfig()),
         "sides": Blueprint("unet", UNetConfig(inputs=3)),
     },
+    "blend": {VIDEO: Blueprint("blend", BlendConfig())},
     "cascade": {
         "middle": Blueprint("unet", UNetConfig(inputs=1)),
         "pair35": Blueprint("unet", UNetConfig(inputs=2, outputs=2)),
@@ -171,7 +183,6 @@ def _tuples(value: object) -> object:
 
 __all__ = [
     "ALL_ROLES",
-    "DTB",
     "MODELS",
     "ROLES",
     "SEVEN",
@@ -182,6 +193,7 @@ __all__ = [
     "Config",
     "Extractor",
     "Unfold",
+    "VideoNet",
     "assemble",
     "gives_pair",
     "missing_roles",

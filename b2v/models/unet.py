@@ -75,16 +75,24 @@ class Hourglass(nn.Module):
     def maps(self, pictures: Tensor) -> Tensor:
         """Compute [B, maps, H, W]."""
         x = self.stem(F.pixel_unshuffle(pictures, self.shuffle))  # [B, C, H/s, W/s]
+        x = self.ascend(*self.descend(x))
+        return F.pixel_shuffle(self.head(x), self.shuffle)
+
+    def descend(self, x: Tensor) -> tuple[Tensor, list[Tensor]]:
+        """Go from the finest scale to the coarsest; return what is there, and on the way."""
         skips = []
         for encoder, down in zip(self.encoders, self.downs, strict=True):
             x = encoder(x)
             skips.append(x)
             x = down(x)
-        x = self.bottom(x)
+        return self.bottom(x), skips
+
+    def ascend(self, x: Tensor, skips: list[Tensor]) -> Tensor:
+        """Go back to the finest scale."""
         for i in reversed(range(len(skips))):
             x = skips[i] + F.pixel_shuffle(self.ups[i](x), 2)
             x = self.decoders[i](x)
-        return F.pixel_shuffle(self.head(x), self.shuffle)
+        return x
 
     @torch.no_grad()
     def adopt(self, other: "Hourglass") -> None:

@@ -87,7 +87,7 @@ def studies() -> dict[str, Study]:
 
 
 def with_settings(study: Study, changes: dict[str, Any]) -> Study:
-    """Change settings of all rows of a study alike.
+    """Change settings of all rows of a study alike; `start` is where first stages start.
 
     Raises UsageError for a setting that is none of a row, or that tells the rows apart.
     """
@@ -98,8 +98,12 @@ def with_settings(study: Study, changes: dict[str, Any]) -> Study:
             raise UsageError(f"{key} cannot be set in a study; only how all rows are trained can")
         if key in ("model", "stage", "steps") or _differ(trained, key):
             raise UsageError(f"{key} cannot be set in {study.name}: its rows differ in it")
+    rest = {key: value for key, value in changes.items() if key != "start"}
     rows = tuple(
-        replace(row, stages=tuple(replace(stage, **changes) for stage in row.stages))
+        replace(
+            row,
+            stages=tuple(replace(s, **(rest if s.stage > 1 else changes)) for s in row.stages),
+        )
         for row in study.rows
     )
     return replace(study, rows=rows)

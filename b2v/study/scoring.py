@@ -13,7 +13,7 @@ from b2v.evaluate import evaluate, summarize
 from b2v.evaluate_video import evaluate_videos, find_videos, summarize_videos
 from b2v.frames import FRAMES
 from b2v.metrics import reblur
-from b2v.models import DTB
+from b2v.models import VideoNet
 from b2v.runtime import Runtime
 from b2v.streaming import Deblurrer
 from b2v.study.plans import Row, Study
@@ -99,7 +99,7 @@ def export(study: Study, folder: Path) -> Path:
 def _score_video(
     entry: Entry, row: Row, on: Path, taus: tuple[int, ...], runtime: Runtime
 ) -> list[dict[str, Any]]:
-    net = cast("DTB", entry.net)
+    net = cast("VideoNet", entry.net)
     deblurrer = Deblurrer(weights=net, device=str(runtime.device), precision=runtime.precision)
     videos, summaries = find_videos(on), []
     for tau in taus:

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import cast
 
 from b2v.errors import UsageError, WeightsError
-from b2v.models import DTB, VIDEO, Extractor, assemble, missing_roles, needed_roles
+from b2v.models import VIDEO, Extractor, VideoNet, assemble, missing_roles, needed_roles
 from b2v.weights.cards import NOT_STATED, Card, CardNetwork, card_entry, read_card
 from b2v.weights.files import SUFFIX, Network, load_network, sha256_of
 from b2v.weights.hub import Progress, fetch, parse_address
@@ -41,7 +41,7 @@ class LoadedModel(_Loaded):
 class LoadedVideoModel(_Loaded):
     """A network that restores video, fp32 on the CPU."""
 
-    net: DTB
+    net: VideoNet
 
 
 @dataclass(frozen=True)
@@ -87,7 +87,7 @@ def load_video_model(
 
     """
     loaded = _gather(model, weights, progress, video=True)
-    return LoadedVideoModel(**vars(loaded), net=cast("DTB", loaded.networks[VIDEO].module))
+    return LoadedVideoModel(**vars(loaded), net=cast("VideoNet", loaded.networks[VIDEO].module))
 
 
 def find_model(
