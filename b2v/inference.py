@@ -12,6 +12,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from b2v import strips
+from b2v.defaults import PHOTO_MODEL
 from b2v.direction import in_one_direction
 from b2v.errors import ShapeError, UsageError, WeightsError
 from b2v.frames import COUNTS, FRAMES, check_frame, crop_back, inner, pad_to_multiple
@@ -203,7 +204,7 @@ def extract(
     photo: str | Path | Tensor,
     *,
     middle: str | Path | Tensor | None = None,
-    model: str = "b2v",
+    model: str = PHOTO_MODEL,
     weights: str | Path | None = None,
     device: str = "auto",
     precision: str = "auto",

@@ -11,6 +11,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
+from b2v.defaults import VIDEO_MODEL
 from b2v.errors import ShapeError, WeightsError
 from b2v.frames import check_frame, crop_back, pad_to_multiple
 from b2v.models.video import VideoNet, VideoState
@@ -33,7 +34,7 @@ class Deblurrer:
     def __init__(
         self,
         *,
-        weights: str | Path | VideoNet = "dtb",
+        weights: str | Path | VideoNet = VIDEO_MODEL,
         device: str = "auto",
         precision: str = "auto",
     ) -> None:
@@ -188,7 +189,7 @@ class Deblurrer:
 def deblur(
     frames: Iterable[Tensor],
     *,
-    weights: str | Path | VideoNet = "dtb",
+    weights: str | Path | VideoNet = VIDEO_MODEL,
     device: str = "auto",
     precision: str = "auto",
 ) -> Iterator[Tensor]:

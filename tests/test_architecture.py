@@ -9,6 +9,7 @@ import pytest
 
 PACKAGE = Path(__file__).parents[1] / "b2v"
 LAYERS = {
+    "defaults": 0,
     "errors": 0,
     "orphans": 0,
     "color": 0,

@@ -23,7 +23,7 @@ CEILING = Ceiling(
 )
 QUICK = {
     "extract": Case("extract", 31, 30, "b2v", trained=False),
-    "deblur": Case("deblur", 37, 25, "dtb", trained=False),
+    "deblur": Case("deblur", 37, 25, "blend", trained=False),
     "train": Case("train", 32, 32, "b2v", trained=False, batch=2),
 }
 
@@ -89,7 +89,7 @@ def test_a_row_holds_the_medians_and_what_follows_from_them(told):
     assert (row.gflop, row.fraction_of_ceiling) == (40.0, 0.2)  # 40 in 2 s of 100 a second
     assert (row.peak_memory_mb_plain, row.peak_memory_mb) == (2.0, 2.000001)
     assert row.agreement_db == pytest.approx(20.0, abs=1e-4)  # off by 0.1
-    assert (row.task, row.size, row.model, row.trained) == ("deblur", "37x25", "dtb", False)
+    assert (row.task, row.size, row.model, row.trained) == ("deblur", "37x25", "blend", False)
 
 
 @pytest.mark.parametrize(("precision", "fraction"), [("bf16", 0.05), ("fp16", None)])
@@ -153,7 +153,7 @@ def test_what_cannot_be_measured_is_refused():
         list_cases(model="dtb-cnn")
     with pytest.raises(UsageError, match="unknown task 'sleep'; choose extract, deblur, train"):
         list_cases(["sleep"])
-    assert [case.model for case in list_cases(["deblur"], model="nobody")] == ["dtb", "dtb"]
+    assert [case.model for case in list_cases(["deblur"], model="nobody")] == ["blend", "blend"]
 
 
 @pytest.mark.parametrize("task", QUICK)

@@ -84,7 +84,7 @@ def test_table_shows_machine_ceiling_rows_and_what_is_untrained(b2v, monkeypatch
     row = Row(
         "deblur",
         "640x480",
-        "dtb",
+        "blend",
         False,
         3.0,
         0.5,
@@ -125,8 +125,8 @@ def test_table_shows_machine_ceiling_rows_and_what_is_untrained(b2v, monkeypatch
     assert "networks: deblur dtb, untrained" in rest
     assert ran.err.splitlines() == [
         "measuring what the machine can do at best ...",
-        "measuring deblur 640x480 (dtb, untrained) ...",
-        "measuring deblur 1280x720 (dtb, untrained) ...",
+        "measuring deblur 640x480 (blend, untrained) ...",
+        "measuring deblur 1280x720 (blend, untrained) ...",
     ]
 
 

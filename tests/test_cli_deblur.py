@@ -28,6 +28,7 @@ from video_samples import EVEN, FRAMES, TICK, UNEVEN, ffmpeg, make_video, packet
 
 from b2v.cli import options
 from b2v.deblurring import run
+from b2v.defaults import VIDEO_MODEL
 from b2v.media import open_video, output
 from b2v.models import VIDEO, Blueprint
 from b2v.models.dtb import DTBConfig
@@ -56,7 +57,7 @@ SLOW = textwrap.dedent("""
 """The command line with ten frames a second, in pieces of five."""
 
 
-def write_tiny_dtb(folder, name="dtb", *, seed=0, **config):
+def write_tiny_dtb(folder, name=VIDEO_MODEL, *, seed=0, **config):
     """Write a small network that changes its input, and its card."""
     torch.manual_seed(seed)
     small = {"inputs": 5, "stem": 2, "features": 2, "encoder_blocks": 1, "decoder_blocks": 1}
@@ -168,7 +169,7 @@ def test_json_says_what_came_of_the_video(b2v):
     assert said["seconds"] > 0
     assert said["fps"] == pytest.approx(FRAMES / said["seconds"], rel=0.2)
     model = said["model"]
-    assert (model["name"], model["licence"], len(model["sha256"])) == ("dtb", "MIT", 64)
+    assert (model["name"], model["licence"], len(model["sha256"])) == (VIDEO_MODEL, "MIT", 64)
     assert said["provenance"]["sha256"] == model["sha256"]
     varying = ("seconds", "fps", "model", "provenance", "notes")
     told = {key: said[key] for key in JSON_KEYS if key not in varying}
@@ -374,7 +375,7 @@ def test_without_weights_the_command_says_what_to_do(b2v, monkeypatch):
     monkeypatch.setattr("b2v.weights.resolve.card_folders", list)
     before = listing(".")
     ran = b2v("deblur", "a.mp4")
-    assert_one_line(ran, 3, "there is no model 'dtb'", "--weights", "b2v train -m dtb")
+    assert_one_line(ran, 3, "there is no model 'blend'", "--weights", "b2v train -m blend")
     assert listing(".") == before
 
 

@@ -372,7 +372,7 @@ def shipped(tmp_path, monkeypatch):
 
 def test_weights_for_video_are_found_by_name_folder_and_file(shipped):
     path = shipped / "dtb-video.safetensors"
-    by_name, by_folder = load_video_model(), load_video_model(weights=shipped)
+    by_name, by_folder = load_video_model("dtb"), load_video_model("dtb", weights=shipped)
     by_file = load_video_model("nothing else is needed", weights=path)
     assert (by_name.name, by_name.licence) == ("dtb", "MIT")
     assert (by_file.name, by_file.licence) == ("dtb-video", "CC0")
@@ -401,7 +401,7 @@ def test_each_loader_refuses_the_models_of_the_other(shipped, tmp_path):
     video, photo = ("dtb-video.safetensors", "b2v-seven.safetensors")
     with pytest.raises(WeightsError, match=r"^dtb deblurs video; use `b2v deblur`, or -m b2v"):
         load_model("dtb")
-    with pytest.raises(WeightsError, match=r"^b2v is for photos; use `b2v extract`, or -m dtb"):
+    with pytest.raises(WeightsError, match=r"^b2v is for photos; use `b2v extract`, or -m blend"):
         load_video_model("b2v")
     with pytest.raises(WeightsError, match=f"{video} deblurs video"):
         load_model(weights=shipped / video)

@@ -18,6 +18,7 @@ from test_cli_weights import write_authors_file
 from test_dtb import small_net
 from video_samples import make_video
 
+from b2v.defaults import VIDEO_MODEL
 from b2v.errors import B2VError, MediaError, UsageError, WeightsError
 from b2v.locks import alone
 from b2v.media import Clip, SegmentWriter, open_video, read_clip, read_photo, write_photo
@@ -286,9 +287,11 @@ def work(tmp_path):
     write_tiny_cascade(weights)
     net = small_net(inputs=3)
     plan = Blueprint("dtb", net.config)
-    path = weights / file_name("dtb", VIDEO)
+    path = weights / file_name(VIDEO_MODEL, VIDEO)
     save_network(net.state_dict(), plan, VIDEO, path)
-    write_card(Card(name="dtb", licence="MIT", networks={VIDEO: card_entry(path)[1]}), weights)
+    write_card(
+        Card(name=VIDEO_MODEL, licence="MIT", networks={VIDEO: card_entry(path)[1]}), weights
+    )
     write_photo(make_picture(48, 64), folder / "photo.png")
     make_video(folder / "walk.mp4", [20 * number for number in range(6)])
     write_authors_file(folder / "net.pth")

@@ -9,6 +9,7 @@ from torch import Tensor
 
 from b2v.deblurring import deblur_video
 from b2v.deblurring.plan import Settings
+from b2v.defaults import VIDEO_MODEL
 from b2v.media import Clip
 from b2v.models import VideoNet
 from b2v.runtime import Runtime
@@ -28,7 +29,7 @@ def seconds_a_frame(net: VideoNet, frames: list[Tensor], runtime: Runtime) -> fl
         runtime: device and precision.
 
     """
-    model = LoadedVideoModel(name="dtb", sha256="", licence="", networks={}, net=net)
+    model = LoadedVideoModel(name=VIDEO_MODEL, sha256="", licence="", networks={}, net=net)
     deblurrer = Deblurrer(weights=net, device=str(runtime.device), precision=runtime.precision)
     with tempfile.TemporaryDirectory(prefix="b2v-bench-") as folder:
         source, target = Path(folder, "blurry.mp4"), Path(folder, "restored.mp4")

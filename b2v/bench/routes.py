@@ -13,6 +13,7 @@ from torch.nn import functional as F
 
 from b2v.bench.command import seconds_a_frame
 from b2v.bench.meter import peak_bytes, seconds_of
+from b2v.defaults import PHOTO_MODEL, VIDEO_MODEL
 from b2v.errors import UsageError, WeightsError
 from b2v.frames import FRAMES, MIDDLE, crop_back, pad_to_multiple
 from b2v.inference import restore
@@ -88,14 +89,14 @@ class Setup:
 
 
 def list_cases(
-    tasks: Iterable[str] = TASKS, *, model: str = "b2v", quick: bool = False
+    tasks: Iterable[str] = TASKS, *, model: str = PHOTO_MODEL, quick: bool = False
 ) -> list[Case]:
     """List what is to be measured.
 
     Args:
         tasks: of `TASKS`.
-        model: name of the model for photos that `extract` runs; video is restored by dtb, and
-            the default model for photos is trained.
+        model: name of the model for photos that `extract` runs; the default one for video
+            restores, and the one that `b2v train` takes is trained.
         quick: small sizes, one a task, that say whether it works and not how fast it is.
 
     Raises:
@@ -106,7 +107,7 @@ def list_cases(
     wanted = set(tasks)
     if unknown := wanted - set(TASKS):
         raise UsageError(f"unknown task {min(unknown)!r}; choose {', '.join(TASKS)}")
-    models = {"extract": model, "deblur": "dtb", "train": TrainConfig().model}
+    models = {"extract": model, "deblur": VIDEO_MODEL, "train": TrainConfig().model}
     cases = []
     for task in (task for task in TASKS if task in wanted):
         trained = task != "train" and is_trained(models[task])

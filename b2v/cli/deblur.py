@@ -10,6 +10,7 @@ from b2v.cli import options, showing, videos
 from b2v.cli.batches import Handling
 from b2v.cli.video_extras import check_readable, write_video_extras
 from b2v.cli.videos import Result
+from b2v.defaults import VIDEO_MODEL
 
 if TYPE_CHECKING:
     from b2v.deblurring import Settings
@@ -46,7 +47,7 @@ def command(
     context: typer.Context,
     inputs: Videos,
     output: Output = None,
-    model: options.Model = "dtb",
+    model: options.Model = VIDEO_MODEL,
     weights: options.Weights = None,
     codec: options.Coding = None,
     crf: videos.Crf = None,

@@ -18,6 +18,7 @@ from b2v.cli.showing import PAGES, Showing
 from b2v.cli.video_extras import video_scene
 from b2v.cli.videos import Result as VideoResult
 from b2v.cli.videos import show_result
+from b2v.defaults import PHOTO_MODEL, VIDEO_MODEL
 from b2v.errors import WeightsError
 
 if TYPE_CHECKING:
@@ -28,7 +29,6 @@ BUNDLED = {"b2v_demo.jpg": "demo.jpg", "b2v_demo_video.mp4": "demo_video.mp4"}
 """Names that the bundled files have for the user, and in the package."""
 PHOTO, VIDEO = BUNDLED
 CLIP, RESTORED, PAGE = "b2v_demo.mp4", "b2v_demo_video_deblurred.mp4", "b2v_demo.html"
-PHOTO_MODEL, VIDEO_MODEL = "b2v", "dtb"
 FPS = 10.0
 
 Shut = Annotated[bool, typer.Option("--no-open", help="Do not open the page in the browser.")]

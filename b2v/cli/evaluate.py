@@ -9,6 +9,7 @@ import typer
 
 from b2v.cli import options
 from b2v.cli.score_tables import print_scores
+from b2v.defaults import PHOTO_MODEL, VIDEO_MODEL
 
 if TYPE_CHECKING:
     from b2v.entries import Entry
@@ -84,7 +85,7 @@ class Result(NamedTuple):
 
 def command(
     path: Source,
-    model: options.Model = "b2v",
+    model: options.Model = PHOTO_MODEL,
     weights: WeightsOf = [],  # noqa: B006 - typer reads it and leaves it alone
     protocol: Frames = None,
     scale: Scale = 1.0,
@@ -103,7 +104,7 @@ def command(
     """Score restored frames against the truth, beside doing nothing.
 
     Photos: seven frames each, PSNR over RGB in dB; "p" takes the better order of time a sample.
-    Video (-m dtb): sharp videos are made blurry, deblurred and compared, with SSIM.
+    Video (-m blend or dtb): sharp videos are made blurry, deblurred and compared, with SSIM.
     --json prints an object; of several weights or taus, {"set", "rows"}, a row such an object.
     """
     from b2v.entries import open_entries
@@ -187,7 +188,9 @@ def _score_photos(
     from b2v.windows import find_windows, read_samples, set_name
 
     if is_video(path) or (path.is_dir() and any(map(is_video, path.iterdir()))):
-        raise UsageError(f"{path}: video, and {entries[0].name} is for photos; take -m dtb")
+        raise UsageError(
+            f"{path}: video, and {entries[0].name} is for photos; take -m {VIDEO_MODEL}"
+        )
     windows, (align, scale, whole) = find_windows(path), how
     if whole and len(windows[0].sharp) == 1:
         raise UsageError(f"{path}: has the middle frames alone; take --protocol middle")

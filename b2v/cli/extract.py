@@ -20,6 +20,7 @@ from b2v.cli.clips import (
     show,
 )
 from b2v.cli.photo import extract_one
+from b2v.defaults import PHOTO_MODEL
 from b2v.errors import UsageError
 
 if TYPE_CHECKING:
@@ -85,7 +86,7 @@ def command(
     heat: showing.Heat = None,
     strip_metadata: showing.Strip = False,
     keep_gps: showing.Gps = False,
-    model: options.Model = "b2v",
+    model: options.Model = PHOTO_MODEL,
     weights: options.Weights = None,
     device: options.Device = "auto",
     precision: options.Precision = "auto",

@@ -8,6 +8,7 @@ import typer
 from b2v.cli import extract, options, showing, videos
 from b2v.cli.batches import Handling
 from b2v.cli.videos import PIPE, Result
+from b2v.defaults import PHOTO_MODEL
 from b2v.errors import UsageError
 
 if TYPE_CHECKING:
@@ -49,7 +50,7 @@ def command(
     frames: options.Frames = 7,
     fps: Fps = None,
     duty: Duty = None,
-    model: options.Model = "b2v",
+    model: options.Model = PHOTO_MODEL,
     weights: options.Weights = None,
     codec: options.Coding = None,
     crf: videos.Crf = None,

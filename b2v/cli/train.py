@@ -49,7 +49,8 @@ Clips = Annotated[
     int | None, typer.Option(help="Clips to draw, 8000, or sequences of video, 2000.")
 ]
 Model = Annotated[
-    str | None, typer.Option("--model", "-m", help="cascade, b2v or jin2018; for video dtb.")
+    str | None,
+    typer.Option("--model", "-m", help="cascade, b2v, jin2018; of video blend, dtb."),
 ]
 Steps = Annotated[int | None, typer.Option(help="Length of a stage, 10000; for video 300000.")]
 Batch = Annotated[int | None, typer.Option(help="Crops a step, 8.")]

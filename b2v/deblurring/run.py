@@ -19,6 +19,7 @@ from torch import Tensor
 
 from b2v.deblurring.pipeline import Finished, Reading, Writing
 from b2v.deblurring.plan import Settings, codec_for
+from b2v.defaults import VIDEO_MODEL
 from b2v.errors import MediaError, ShapeError, UsageError, WeightsError
 from b2v.media import (
     Encoding,
@@ -63,7 +64,7 @@ def load(model: str, weights: Path | None = None) -> LoadedVideoModel:
         try:
             find_model(model)
         except WeightsError as error:
-            how = "give a file with --weights, or make one by `b2v train -m dtb`"
+            how = f"give a file with --weights, or make one by `b2v train -m {VIDEO_MODEL}`"
             raise WeightsError(f"{error}; {how}") from error
     return load_video_model(model, weights=weights)
 

@@ -12,6 +12,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import cast
 
+from b2v.defaults import PHOTO_MODEL, VIDEO_MODEL
 from b2v.errors import UsageError, WeightsError
 from b2v.models import VIDEO, Extractor, VideoNet, assemble, missing_roles, needed_roles
 from b2v.weights.cards import NOT_STATED, Card, CardNetwork, card_entry, read_card
@@ -53,7 +54,7 @@ class Model:
 
 
 def load_model(
-    model: str = "b2v", *, weights: Path | None = None, progress: Progress | None = None
+    model: str = PHOTO_MODEL, *, weights: Path | None = None, progress: Progress | None = None
 ) -> LoadedModel:
     """Load the networks of a model that makes seven frames of a photo.
 
@@ -76,7 +77,7 @@ def load_model(
 
 
 def load_video_model(
-    model: str = "dtb", *, weights: Path | None = None, progress: Progress | None = None
+    model: str = VIDEO_MODEL, *, weights: Path | None = None, progress: Progress | None = None
 ) -> LoadedVideoModel:
     """Load the network of a model that restores video. Arguments as of `load_model`.
 
@@ -184,7 +185,9 @@ def _check_use(name: str, networks: Collection[str], *, video: bool) -> None:
     if (needed_roles(networks) == (VIDEO,)) == video:
         return
     if video:
-        raise WeightsError(f"{name} is for photos; use `b2v extract`, or -m dtb for video")
+        raise WeightsError(
+            f"{name} is for photos; use `b2v extract`, or -m {VIDEO_MODEL} for video"
+        )
     raise WeightsError(f"{name} deblurs video; use `b2v deblur`, or -m b2v for photos")
 
 
