@@ -122,7 +122,7 @@ def test_table_shows_machine_ceiling_rows_and_what_is_untrained(b2v, monkeypatch
         "61.5",
     ]
     assert line.split() == expected
-    assert "networks: deblur dtb, untrained" in rest
+    assert "networks: deblur blend, untrained" in rest
     assert ran.err.splitlines() == [
         "measuring what the machine can do at best ...",
         "measuring deblur 640x480 (blend, untrained) ...",
