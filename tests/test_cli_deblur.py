@@ -165,7 +165,7 @@ def test_json_says_what_came_of_the_video(b2v):
     ran = b2v("deblur", "a.mp4", "-o", "b.mkv", "--json", "--precision", "fp32")
     said = json.loads(ran.out)
     assert (ran.code, ran.err) == (0, "")
-    assert list(said) == JSON_KEYS
+    assert set(said) == set(JSON_KEYS)
     assert said["seconds"] > 0
     assert said["fps"] == pytest.approx(FRAMES / said["seconds"], rel=0.2)
     model = said["model"]
@@ -277,7 +277,7 @@ def test_a_bad_video_does_not_stop_the_others(b2v):
         ("a.mp4", True),
         ("missing.mp4", False),
     ]
-    assert all(list(s) == JSON_KEYS for s in said)
+    assert all(set(s) == set(JSON_KEYS) for s in said)
     assert "1 done, 2 failed\n" in ran.err
     assert names_in("clips") == ["a_deblurred.mp4"]
 

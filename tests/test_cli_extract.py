@@ -209,7 +209,7 @@ def test_json_says_what_came_of_the_photo(b2v):
     said = json.loads(ran.out)
     assert ran.code == 0
     assert ran.err == ""
-    assert list(said) == JSON_KEYS
+    assert set(said) == set(JSON_KEYS)
     assert said["seconds"] > 0
     assert 0 < said["reblur_db"] < 100
     model = said["model"]
@@ -276,7 +276,7 @@ def test_a_bad_photo_does_not_stop_the_others(b2v):
         ("photo.png", True),
         ("missing.jpg", False),
     ]
-    assert all(list(s) == JSON_KEYS for s in said)
+    assert all(set(s) == set(JSON_KEYS) for s in said)
     assert [s["error"] for s in said if s["error"]] == [
         line.removeprefix("b2v: ") for line in ran.err.splitlines()
     ]

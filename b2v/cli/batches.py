@@ -2,27 +2,53 @@
 
 import json
 from collections.abc import Callable, Collection, Iterator, Sequence
-from dataclasses import dataclass, fields
+from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
-from typing import Protocol, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import typer
 
 from b2v.cli import options
 from b2v.errors import UsageError
 
+if TYPE_CHECKING:
+    from b2v.runtime import Runtime
+    from b2v.weights import LoadedModel, LoadedVideoModel
+
 PARTLY_FAILED = 4
 
 
-class Result(Protocol):
-    """What came of one input among several; `error` is set where it failed."""
+@dataclass
+class Result:
+    """What came of one input among several; `error` is set where it failed.
+
+    `--json` prints all of it but `exit_code`, which is for us alone.
+    """
 
     input: str
     output: str
-    ok: bool
-    skipped: bool
-    error: str | None
-    exit_code: int
+    ok: bool = False
+    skipped: bool = False
+    error: str | None = None
+    frames: int = 0
+    seconds: float = 0.0
+    device: str | None = None
+    precision: str | None = None
+    model: dict[str, Any] | None = None
+    provenance: dict[str, Any] | None = None
+    notes: list[str] = field(default_factory=list)
+    exit_code: int = 0
+
+    def made_by(self, loaded: "LoadedModel | LoadedVideoModel", runtime: "Runtime") -> None:
+        """Note which networks restore it, and where they run."""
+        self.device, self.precision = str(runtime.device), runtime.precision
+        self.model = {"name": loaded.name, "sha256": loaded.sha256, "licence": loaded.licence}
+
+    def as_json(self) -> str:
+        """Write it as one line of JSON."""
+        plain = asdict(self)
+        del plain["exit_code"]
+        return json.dumps(plain)
 
 
 ResultT = TypeVar("ResultT", bound=Result)

@@ -1,14 +1,14 @@
 """What `b2v extract` makes of the seven frames of a photo: files, and a report."""
 
-import json
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from enum import Enum
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import typer
 
 from b2v.cli import options
+from b2v.cli.batches import Result
 from b2v.cli.showing import Showing
 
 if TYPE_CHECKING:
@@ -45,26 +45,13 @@ class Format(str, Enum):
 
 
 @dataclass
-class Result:
-    """What `--json` prints for each input; `exit_code` is for us alone."""
+class PhotoResult(Result):
+    """What came of a photo; `size` is its width and height."""
 
-    input: str
-    output: str
-    ok: bool = False
-    skipped: bool = False
-    error: str | None = None
-    frames: int = 0
     size: list[int] = field(default_factory=list)
-    seconds: float = 0.0
-    device: str | None = None
-    precision: str | None = None
-    model: dict[str, Any] | None = None
     reblur_db: float | None = None
     exposure: dict[str, float] | None = None
     unlike_training: bool | None = None
-    provenance: dict[str, Any] | None = None
-    notes: list[str] = field(default_factory=list)
-    exit_code: int = 0
 
 
 @dataclass(frozen=True)
@@ -97,17 +84,15 @@ def arrange(frames: "Tensor", order: Order) -> "Tensor":
     return frames
 
 
-def is_video(result: Result) -> bool:
+def is_video(result: PhotoResult) -> bool:
     """Tell whether the clip is played as video, not as an animated picture or a folder."""
     return result.output.lower().endswith(VIDEOS)
 
 
-def show(result: Result, *, as_json: bool, quiet: bool) -> None:
+def show(result: PhotoResult, *, as_json: bool, quiet: bool) -> None:
     """Print the path, or the JSON object, of one result; say how it went."""
     if as_json:
-        plain = asdict(result)
-        del plain["exit_code"]
-        typer.echo(json.dumps(plain))
+        typer.echo(result.as_json())
     elif result.ok:
         typer.echo(result.output)
     if result.error:

@@ -9,7 +9,7 @@ import typer
 from b2v.cli import options, showing, videos
 from b2v.cli.batches import Handling
 from b2v.cli.video_extras import check_readable, write_video_extras
-from b2v.cli.videos import Result
+from b2v.cli.videos import VideoResult
 from b2v.defaults import VIDEO_MODEL
 
 if TYPE_CHECKING:
@@ -116,7 +116,7 @@ def deblur_one(
     deblurrer: "Deblurrer",
     settings: "Settings",
     shown: showing.Showing,
-    result: Result,
+    result: VideoResult,
     *,
     quiet: bool,
 ) -> None:

@@ -10,14 +10,12 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from b2v.cli import deblur, extract, options
-from b2v.cli.clips import Job, Order, show
-from b2v.cli.clips import Result as PhotoResult
+from b2v.cli.clips import Job, Order, PhotoResult, show
 from b2v.cli.extras import notes_on, scene_of
 from b2v.cli.photo import extract_one
 from b2v.cli.showing import PAGES, Showing
 from b2v.cli.video_extras import video_scene
-from b2v.cli.videos import Result as VideoResult
-from b2v.cli.videos import show_result
+from b2v.cli.videos import VideoResult, show_result
 from b2v.defaults import PHOTO_MODEL, VIDEO_MODEL
 from b2v.errors import WeightsError
 

@@ -15,7 +15,7 @@ from b2v.cli.clips import (
     Format,
     Job,
     Order,
-    Result,
+    PhotoResult,
     is_video,
     show,
 )
@@ -159,7 +159,7 @@ def load(
 
 
 def _run(
-    results: Sequence[Result],
+    results: Sequence[PhotoResult],
     handling: Handling,
     job: Job,
     loading: Callable[[], tuple["LoadedModel", "Runtime"]],
@@ -183,7 +183,7 @@ def _plan(
     codec: str | None,
     handling: Handling,
     ending: str,
-) -> tuple[list[Result], Path | None]:
+) -> tuple[list[PhotoResult], Path | None]:
     """Pair every photo with the file or folder that its clip goes to; names get an `ending`."""
     from b2v.batch import safe_name
     from b2v.media.suffixes import PHOTOS
@@ -198,7 +198,7 @@ def _plan(
         PHOTOS,
         lambda photo: f"{safe_name(photo.stem)}{ending}{suffix}",
         handling,
-        Result,
+        PhotoResult,
         inside=kind is not None and not stills,
     )
     found = Path(output or "").suffix.lower()
@@ -220,7 +220,7 @@ def _read_middle(middle: Path | None, photos: Sequence[str]) -> "Tensor | None":
     return read_photo(middle).on_white()
 
 
-def _refuse(results: Sequence[Result], job: Job, more: Sequence[Path]) -> None:
+def _refuse(results: Sequence[PhotoResult], job: Job, more: Sequence[Path]) -> None:
     """Find out before any work which outputs cannot be written, and note it there.
 
     `more` are files that are read beside the photos.

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from b2v.cli.clips import Job, Order, Result, arrange, is_video
+from b2v.cli.clips import Job, Order, PhotoResult, arrange, is_video
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -18,7 +18,7 @@ UNLIKE = "unlike the pictures that the networks were trained on; take its frames
 
 
 def write(
-    frames: "Tensor", photo: "Photo", blurry: "Tensor", tags: "Tags", job: Job, result: Result
+    frames: "Tensor", photo: "Photo", blurry: "Tensor", tags: "Tags", job: Job, result: PhotoResult
 ) -> None:
     """Write all that is asked for of the `frames` of one photo, seven or more.
 
@@ -51,7 +51,7 @@ def write(
 
 
 def _write_extras(
-    frames: "Tensor", blurry: "Tensor", tags: "Tags", job: Job, result: Result
+    frames: "Tensor", blurry: "Tensor", tags: "Tags", job: Job, result: PhotoResult
 ) -> None:
     """Write what is wanted beside the clip of `frames`, seven or more in the order of the clip."""
     from b2v.frames import inner
@@ -74,7 +74,7 @@ def _write_extras(
         write_page(path, name, [scene], notes_on([tags]), overwrite=job.overwrite)
 
 
-def note_on_photo(photo: "Photo", result: Result, *, played: float) -> None:
+def note_on_photo(photo: "Photo", result: PhotoResult, *, played: float) -> None:
     """Note in `result` what the photo tells before it is restored: its time, what it is like."""
     from b2v.familiar import unlike
     from b2v.show import Timing
@@ -91,7 +91,7 @@ def note_on_photo(photo: "Photo", result: Result, *, played: float) -> None:
 
 
 def scene_of(
-    frames: "Tensor", blurry: "Tensor", result: Result, *, played: float, count: int = 7
+    frames: "Tensor", blurry: "Tensor", result: PhotoResult, *, played: float, count: int = 7
 ) -> "Scene":
     """Put `count` of the frames of one photo on a page, with what is known of them."""
     from b2v.frames import FRAMES, inner

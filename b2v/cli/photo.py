@@ -4,7 +4,7 @@ import time
 from typing import TYPE_CHECKING
 
 from b2v.cli import options
-from b2v.cli.clips import MAX_DB, Job, Result
+from b2v.cli.clips import MAX_DB, Job, PhotoResult
 from b2v.cli.extras import note_on_photo, write
 
 if TYPE_CHECKING:
@@ -20,7 +20,7 @@ LONG = 20.0
 
 
 def extract_one(
-    loaded: "LoadedModel", runtime: "Runtime", job: Job, result: Result
+    loaded: "LoadedModel", runtime: "Runtime", job: Job, result: PhotoResult
 ) -> tuple["Tensor", "Tensor"]:
     """Do one photo and note in `result` what came of it; return its frames, and the photo."""
     from b2v.frames import FRAMES, inner
@@ -29,8 +29,7 @@ def extract_one(
     from b2v.metrics import psnr, reblur
 
     started = time.monotonic()
-    result.device, result.precision = str(runtime.device), runtime.precision
-    result.model = {"name": loaded.name, "sha256": loaded.sha256, "licence": loaded.licence}
+    result.made_by(loaded, runtime)
     photo = read_photo(result.input)
     net, count = runtime.place(loaded.net), max(job.frames, FRAMES)  # seven explain the photo
     _announce(net, photo.pixels, runtime, job, result)
@@ -56,7 +55,7 @@ def _part(photo: "Photo", job: Job) -> "tuple[Photo, Tensor | None]":
 
 
 def _announce(
-    net: "Extractor", photo: "Tensor", runtime: "Runtime", job: Job, result: Result
+    net: "Extractor", photo: "Tensor", runtime: "Runtime", job: Job, result: PhotoResult
 ) -> None:
     """Refuse what cannot be written or does not fit, and say what takes more than a while.
 

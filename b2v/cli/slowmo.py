@@ -7,7 +7,7 @@ import typer
 
 from b2v.cli import extract, options, showing, videos
 from b2v.cli.batches import Handling
-from b2v.cli.videos import PIPE, Result
+from b2v.cli.videos import PIPE, VideoResult
 from b2v.defaults import PHOTO_MODEL
 from b2v.errors import UsageError
 
@@ -102,7 +102,7 @@ def _slow_down(
     settings: "Settings",
     tempo: "Tempo",
     fps: float | None,
-    result: Result,
+    result: VideoResult,
     *,
     quiet: bool,
 ) -> None:

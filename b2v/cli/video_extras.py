@@ -10,7 +10,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from b2v.cli.showing import Showing
-    from b2v.cli.videos import Result
+    from b2v.cli.videos import VideoResult
     from b2v.deblurring import Settings
     from b2v.media.tags import Tags
     from b2v.show import Scene
@@ -27,7 +27,7 @@ def check_readable(videos: list[str], output: str | None, showing: "Showing") ->
 
 
 def write_video_extras(
-    result: "Result", showing: "Showing", settings: "Settings", tags: "Tags"
+    result: "VideoResult", showing: "Showing", settings: "Settings", tags: "Tags"
 ) -> None:
     """Write what is wanted beside a restored video, by reading it and its source again."""
     from b2v.cli.extras import notes_on
@@ -48,7 +48,7 @@ def write_video_extras(
         write_page(path, name, [scene], notes, overwrite=settings.overwrite)
 
 
-def video_scene(result: "Result", settings: "Settings") -> "Scene":
+def video_scene(result: "VideoResult", settings: "Settings") -> "Scene":
     """Put moments of a restored video on a page, each beside the blurry one."""
     from b2v.show import Scene
     from b2v.show.page import pictures
@@ -67,7 +67,7 @@ def video_scene(result: "Result", settings: "Settings") -> "Scene":
     return Scene(title=name, before=before, after=after, size=size, facts=facts)
 
 
-def size_of(result: "Result", settings: "Settings") -> str:
+def size_of(result: "VideoResult", settings: "Settings") -> str:
     """Say how large the restored frames are, without the blurry ones beside them."""
     width, height = result.width or 0, result.height or 0
     width //= 2 if settings.compare == "side" else 1
@@ -75,7 +75,7 @@ def size_of(result: "Result", settings: "Settings") -> str:
     return f"{width}×{height}"
 
 
-def _moments(result: "Result", settings: "Settings", count: int) -> "Iterator[Moment]":
+def _moments(result: "VideoResult", settings: "Settings", count: int) -> "Iterator[Moment]":
     from b2v.show.video import moments
 
     return moments(

@@ -1,16 +1,15 @@
 """What commands on videos share: options, outputs, and how it is said what came of a video."""
 
-import json
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing, contextmanager
-from dataclasses import asdict, dataclass, field, fields
+from dataclasses import dataclass, fields
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from b2v.cli import batches, options
-from b2v.cli.batches import PARTLY_FAILED, Handling
+from b2v.cli.batches import PARTLY_FAILED, Handling, Result
 from b2v.cli.pace import Pace, display
 from b2v.errors import B2VError, UsageError
 
@@ -22,7 +21,7 @@ if TYPE_CHECKING:
     from b2v.weights import LoadedModel, LoadedVideoModel
 
 PIPE = "-"
-Work = Callable[["Result"], None]
+Work = Callable[["VideoResult"], None]
 
 Crf = Annotated[int | None, typer.Option(help="Quality; lower is better.", min=0, max=63)]
 PixFmt = Annotated[
@@ -52,30 +51,17 @@ class StoppedError(B2VError):
 
 
 @dataclass
-class Result:
-    """What `--json` prints for each input; `exit_code` is for us alone.
+class VideoResult(Result):
+    """What came of a video.
 
     `frames`, `width` and `height` are those of the output, `frames_each` how many of them came of
     a picture; `fps` are the frames that were restored in one of the `seconds` that it took.
     """
 
-    input: str
-    output: str
-    ok: bool = False
-    skipped: bool = False
-    error: str | None = None
-    frames: int = 0
     frames_each: int = 1
     width: int | None = None
     height: int | None = None
-    seconds: float = 0.0
     fps: float | None = None
-    device: str | None = None
-    precision: str | None = None
-    model: dict[str, Any] | None = None
-    provenance: dict[str, Any] | None = None
-    notes: list[str] = field(default_factory=list)
-    exit_code: int = 0
 
 
 def settings_of(context: typer.Context) -> "Settings":
@@ -103,7 +89,7 @@ def plan(
     settings: "Settings",
     handling: Handling,
     what: str = "deblurred",
-) -> list[Result]:
+) -> list[VideoResult]:
     """Pair every video with its output, and note there which ones cannot be written.
 
     `what` ends the names of outputs that have none yet.
@@ -115,7 +101,9 @@ def plan(
     def namer(video: Path) -> str:
         return default_name(video, settings.codec, what)
 
-    results, folder = batches.plan(videos, output, VIDEOS, namer, handling, Result, inside=True)
+    results, folder = batches.plan(
+        videos, output, VIDEOS, namer, handling, VideoResult, inside=True
+    )
     for result in batches.to_do(results, Handling()):
         suffix = Path(result.output).suffix
         if result.output != output and suffix != Path(result.input).suffix:
@@ -129,7 +117,7 @@ def plan(
 
 
 def run(
-    results: Sequence[Result],
+    results: Sequence[VideoResult],
     handling: Handling,
     start_up: Callable[[], Work],
     *,
@@ -148,7 +136,7 @@ def run(
 
 
 def _run(
-    results: Sequence[Result],
+    results: Sequence[VideoResult],
     handling: Handling,
     start_up: Callable[[], Work],
     *,
@@ -183,7 +171,7 @@ def follow(
     reports: "Generator[Progress, None, None]",
     loaded: "LoadedModel | LoadedVideoModel",
     runtime: "Runtime",
-    result: Result,
+    result: VideoResult,
     *,
     quiet: bool,
 ) -> str | None:
@@ -194,8 +182,7 @@ def follow(
 
     """
     pace = Pace()
-    result.device, result.precision = str(runtime.device), runtime.precision
-    result.model = {"name": loaded.name, "sha256": loaded.sha256, "licence": loaded.licence}
+    result.made_by(loaded, runtime)
     with closing(reports), display(options.one_line(result.input), quiet=quiet) as show:
         for report in reports:
             pace.take(report)
@@ -208,22 +195,20 @@ def follow(
     return report.broken
 
 
-def finish(result: Result, broken: str | None) -> None:
+def finish(result: VideoResult, broken: str | None) -> None:
     """Note at last whether all went well: a source that is `broken` off is a part only."""
     result.ok, result.error = broken is None, broken
     result.exit_code = 0 if result.ok else PARTLY_FAILED
 
 
-def show_result(result: Result, *, as_json: bool, quiet: bool) -> None:
+def show_result(result: VideoResult, *, as_json: bool, quiet: bool) -> None:
     """Print the path, or the JSON object, of one result; say how it went.
 
     Where the video itself went to standard output, nothing else does.
     """
     to_stderr = result.output == PIPE
     if as_json:
-        plain = asdict(result)
-        del plain["exit_code"]
-        typer.echo(json.dumps(plain), err=to_stderr)
+        typer.echo(result.as_json(), err=to_stderr)
     elif (result.frames or result.skipped) and not to_stderr:
         typer.echo(result.output)
     if result.frames and not as_json:

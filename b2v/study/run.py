@@ -119,12 +119,18 @@ def _train(
     known = job.folder / BUDGET
     budget: dict[str, int] = json.loads(known.read_text()) if known.exists() else {}
     for stage in row.stages:
-        key = json.dumps(plain(stage))  # rows that are trained alike are trained equally long
+        key = _cost(stage)
         if key not in budget:
             budget[key] = _steps(stage, len(row.stages), run, job, banks, runtime)
             write_text(known, json.dumps(budget), overwrite=True)
         config = replace(stage, steps=budget[key])
         yield from train_stages([config], run, *banks, runtime, workers=job.workers)
+
+
+def _cost(config: TrainConfig) -> str:
+    """Name what the time of a step depends on: stages that cost the same get as many steps."""
+    what = [config.role, *config.blueprint.describe(), config.batch, config.crop, config.frames]
+    return json.dumps(what)
 
 
 def _steps(
