@@ -1,9 +1,10 @@
 """What networks are trained on: a bank of short clips, each blurred with known sharp frames.
 
-A bank is drawn once from folders of photographs, cut-out objects (pictures with alpha) and
-videos, by `draw(sources, config, index)`, a pure function of the seed and the index; it is kept
-as one memory-mapped array, so that all stages and resumed runs share it. A `Crops` dataset then
-cuts random, flipped, recoloured and noisy crops out of it.
+A bank is drawn once from folders of photographs, cut-out objects (pictures with alpha), videos
+and sets of blurry pictures with their sharp frames, by `draw(sources, config, index)`, a pure
+function of the seed and the index; it is kept as one memory-mapped array, so that all stages and
+resumed runs share it. A `Crops` dataset then cuts random, flipped, recoloured and noisy crops out
+of it.
 """
 
 from collections.abc import Iterator
@@ -25,7 +26,7 @@ from b2v.color import Curve, to_encoded, to_linear
 from b2v.errors import DatasetError, UsageError
 from b2v.frames import FRAMES, MIDDLE
 from b2v.metrics import psnr
-from b2v.sources import Sources, pick, to_codes
+from b2v.sources import Sources, at_size, cut_square, pick, read_codes, to_codes
 from b2v.synth.aperture import FRAME_STEPS, Optics, by_frame, optical_psfs, through_psfs
 from b2v.synth.exposure import expose
 from b2v.synth.flow import window_way
@@ -68,7 +69,7 @@ def draw(sources: Sources, config: BankConfig, index: int) -> tuple[Tensor, Tens
     rng = default_rng((config.seed, index))
     kind = rng.random()
     for _ in range(TRIES):
-        if kind < config.real and sources.videos:
+        if (kind < config.real and sources.taken) or not sources.pictures:
             blurry, sharp = real_window(sources, rng, config)
             light_lin = to_linear(sharp, config.curve)
             way = None
@@ -110,21 +111,30 @@ def _psfs(count: int) -> Tensor:
 
 
 def real_window(sources: Sources, rng: Generator, config: BankConfig) -> tuple[Tensor, Tensor]:
-    """Average seven neighbouring frames of a video, at full or half size."""
-    video = pick(sources.videos, rng)
-    if len(video) < FRAMES:
-        raise DatasetError(f"a video has {len(video)} frames; at least {FRAMES} are needed")
-    shrink = int(rng.choice((1, 2)))
-    side = min(config.size * shrink, *(s - s % shrink for s in video.shape[2:]))
-    start = rng.integers(len(video) - FRAMES + 1)
-    y, x = (rng.integers(s - side + 1) for s in video.shape[2:])
-    window = video[start : start + FRAMES, :, y : y + side, x : x + side].float() / 255
-    if shrink > 1:
-        window = torch.nn.functional.avg_pool2d(window, shrink)
-    if window.shape[-1] < config.size:
-        window = torch.nn.functional.interpolate(window, (config.size,) * 2, mode="bicubic")
-    window = window.clamp(0, 1)
-    return expose(to_linear(window, config.curve), config.curve), window
+    """Average seven neighbouring frames of a video, or take a window of a set as it is.
+
+    Returns:
+        The blurry picture [3, S, S] and its frames [7, 3, S, S], at full or half size.
+
+    """
+    taken = pick(sources.taken, rng)
+    if isinstance(taken, Tensor):
+        if len(taken) < FRAMES:
+            raise DatasetError(f"a video has {len(taken)} frames; at least {FRAMES} are needed")
+        shrink = int(rng.choice((1, 2)))
+        start = int(rng.integers(len(taken) - FRAMES + 1))
+        frames = taken[start : start + FRAMES]
+        sharp = at_size(cut_square(frames, rng, config.size * shrink), config.size)
+        return expose(to_linear(sharp, config.curve), config.curve), sharp
+    window = pick(taken, rng)
+    if len(window.sharp) != FRAMES:
+        raise DatasetError(
+            f"{window.blurry}: only its middle frame is kept; training on photos needs {FRAMES}"
+        )
+    pictures = read_codes([window.blurry, *window.sharp])
+    cut = cut_square(pictures, rng, config.size * int(rng.choice((1, 2))))
+    blurry, *sharp_frames = at_size(cut, config.size)
+    return blurry, torch.stack(sharp_frames)
 
 
 def build_bank(sources: Sources, config: BankConfig, folder: Path) -> Iterator[int]:

@@ -1,13 +1,14 @@
 """What video networks are trained on: sequences of blurry frames with sharp centre frames.
 
 A sequence is drawn by `draw(sources, config, index)`, a pure function of the seed and the index.
-It is of one of three kinds:
+It is of one of four kinds:
 
 * real: frames of a sharp video averaged in linear light through a random shutter, tau of 7 to 15
   frames once every tau <= T < 2 tau (Kim et al., ICCV 2017, Sec. 3), at full or half size. Where
   frames lie further apart than a pixel or two their average shows the single frames, so only calm
   parts are taken (`RealConfig.calm`); of a video too short for T = tau the end is followed by the
   video backwards, to and fro;
+* written: windows of a set of blurry pictures with sharp ones, in order of time;
 * filmed: a photograph or a frame of a video and cut-outs in motion (`b2v.synth.footage`);
 * nearly still, likewise: what is sharp must stay as it is.
 
@@ -33,9 +34,10 @@ from b2v.augment import wear
 from b2v.bank import Part, fill, open_array
 from b2v.color import Curve
 from b2v.metrics import psnr
-from b2v.sources import Sources, pick, to_codes
+from b2v.sources import Sources, at_size, cut_square, pick, read_codes, to_codes
 from b2v.synth.exposure import Shutter, expose_video
 from b2v.synth.footage import FootageConfig, film
+from b2v.windows import Window
 
 TRIES = 4
 """Draws of a sequence before one outside `SequenceConfig.blur_psnr` is taken all the same."""
@@ -91,7 +93,8 @@ def draw(sources: Sources, config: SequenceConfig, index: int) -> Tensor:
     nearly_still = kind >= 1 - config.still
     from_video = config.real <= kind < config.real + config.stills
     for _ in range(TRIES):
-        pair = real_sequence(sources, rng, config) if kind < config.real else None
+        real = kind < config.real or not sources.pictures
+        pair = real_sequence(sources, rng, config) if real else None
         if pair is None:
             pair = _filmed(sources, rng, config, from_video=from_video, still=nearly_still)
         blurry, sharp = pair
@@ -121,16 +124,18 @@ def _filmed(
 def real_sequence(
     sources: Sources, rng: Generator, config: SequenceConfig
 ) -> tuple[Tensor, Tensor] | None:
-    """Expose a calm part of a video through a random shutter.
+    """Expose a calm part of a video through a random shutter, or take windows of a set.
 
     Returns:
         Blurry and sharp frames, [N, 3, S, S] each, or None where no calm part was found.
 
     """
     real = config.real_windows
-    long_enough = [v for v in sources.videos if len(v) >= min(real.taus)]
+    long_enough = [v for v in sources.taken if isinstance(v, list) or len(v) >= min(real.taus)]
     for _ in range(real.tries if long_enough else 0):
         video = pick(long_enough, rng)
+        if isinstance(video, list):
+            return written_sequence(video, rng, config)
         shutter = random_shutter(rng, real.taus, len(video), config.frames)
         wanted = shutter.length(config.frames)
         start = int(rng.integers(max(1, len(video) - wanted + 1)))
@@ -144,11 +149,30 @@ def real_sequence(
         speeds = speed_of(part[before], part[before + 1]) / shrink
         if speeds.quantile(0.9) > real.calm or speeds.max() > 2 * real.calm:
             continue
-        frames = (_at_size(part[number], config.size) for number in numbers)
+        frames = (at_size(part[number, None], config.size)[0] for number in numbers)
         exposed = list(expose_video(frames, shutter, config.curve))
         blurry, sharp = (torch.stack(kind) for kind in zip(*exposed, strict=True))
         return blurry, sharp
     return None
+
+
+def written_sequence(
+    windows: list[Window], rng: Generator, config: SequenceConfig
+) -> tuple[Tensor, Tensor]:
+    """Take windows that follow each other in a set, to and fro where there are too few.
+
+    Returns:
+        Blurry and sharp frames, [N, 3, S, S] each.
+
+    """
+    start = int(rng.integers(max(1, len(windows) - config.frames + 1)))
+    numbers = to_and_fro(start + np.arange(config.frames), len(windows))
+    chosen = [windows[number] for number in numbers]
+    shrink = 2 if rng.random() < config.real_windows.half else 1
+    codes = read_codes([*(w.blurry for w in chosen), *(w.middle for w in chosen)])
+    pictures = at_size(cut_square(codes, rng, config.size * shrink), config.size)
+    blurry, sharp = pictures.chunk(2)
+    return blurry, sharp
 
 
 def random_shutter(rng: Generator, taus: tuple[int, ...], length: int, windows: int) -> Shutter:
@@ -191,17 +215,6 @@ def speed_of(first: Tensor, second: Tensor) -> Tensor:
     # Where all is flat, noise would be taken for motion.
     speeds = 4 * (2 * changes / slopes.clamp(min=FLAT)).sqrt()
     return speeds.flatten(1).quantile(0.9, dim=1)
-
-
-def _at_size(codes: Tensor, size: int) -> Tensor:
-    """Bring a square picture [3, s, s] of code values to `size`; to values in [0, 1]."""
-    picture = codes.float() / 255
-    if picture.shape[-1] == 2 * size:
-        return F.avg_pool2d(picture, 2)
-    if picture.shape[-1] == size:
-        return picture
-    shape = (size, size)
-    return F.interpolate(picture[None], shape, mode="bicubic", antialias=True)[0].clamp(0, 1)
 
 
 def build_sequences(sources: Sources, config: SequenceConfig, folder: Path) -> Iterator[int]:

@@ -1,16 +1,26 @@
-"""Media that training draws from: photographs, cut-out objects and videos, held in memory."""
+"""Media that training draws from: photographs, cut-out objects and videos, held in memory.
 
-from dataclasses import dataclass
+Sets of blurry pictures with their sharp frames (`b2v.windows`) may be among them; they stay on
+disk, for they are large.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
+from typing import TypeVar
 
 import torch
 from numpy.random import Generator
 from torch import Tensor
+from torch.nn import functional as F
 
 from b2v.errors import DatasetError
 from b2v.frames import FRAMES
 from b2v.media import read_photo
 from b2v.media.video import read_video
+from b2v.windows import Window, by_sequence, find_windows, holds_windows
+
+T = TypeVar("T")
 
 PHOTOS = {".jpg", ".jpeg", ".png", ".webp", ".tif", ".tiff", ".bmp"}
 VIDEOS = {".mp4", ".mov", ".mkv", ".webm", ".avi"}
@@ -18,11 +28,23 @@ VIDEOS = {".mp4", ".mov", ".mkv", ".webm", ".avi"}
 
 @dataclass(frozen=True)
 class Sources:
-    """Pictures and videos held in memory as uint8 code values."""
+    """Pictures and videos held in memory as uint8 code values, and sets on disk."""
 
     photos: list[Tensor]  # [3, H, W] each
     cutouts: list[Tensor]  # [4, h, w] each, RGBA
     videos: list[Tensor]  # [N, 3, H, W] each
+    sequences: list[list[Window]] = field(default_factory=list)
+    """Windows of sets, in order of time."""
+
+    @property
+    def taken(self) -> list[Tensor | list[Window]]:
+        """Whatever was taken by a moving camera: videos, and sequences of sets."""
+        return [*self.videos, *self.sequences]
+
+    @property
+    def pictures(self) -> bool:
+        """Whether there is anything that can be set in motion."""
+        return bool(self.photos or self.videos)
 
     def split(self, every: int = 8) -> tuple["Sources", "Sources"]:
         """Part by scene, never by frame: (training, validation), one in `every` held out.
@@ -33,11 +55,16 @@ class Sources:
         def is_out(index: int, count: int) -> bool:
             return index % every == every // 2 or (1 < count <= every // 2 and index == count - 1)
 
-        def held(items: list[Tensor], out: bool) -> list[Tensor]:
+        def held(items: list[T], out: bool) -> list[T]:
             return [x for i, x in enumerate(items) if is_out(i, len(items)) is out]
 
         kept, out = (
-            Sources(held(self.photos, k), held(self.cutouts, k), held(self.videos, k))
+            Sources(
+                held(self.photos, k),
+                held(self.cutouts, k),
+                held(self.videos, k),
+                held(self.sequences, k),
+            )
             for k in (False, True)
         )
         return kept, out
@@ -53,10 +80,10 @@ class Sources:
 
     def check(self, folder: Path) -> None:
         """Check that there is something to draw a bank in `folder` from; else a DatasetError."""
-        if not self.photos and not self.videos:
+        if not self.pictures and not self.sequences:
             raise DatasetError(
-                f"{folder}: no photographs or videos to draw from; training and validation need"
-                " two scenes at least"
+                f"{folder}: no photographs, videos or windows to draw from; training and"
+                " validation need two scenes at least"
             )
 
 
@@ -75,9 +102,19 @@ def find_files(folders: list[Path]) -> list[Path]:
 
 
 def load_sources(folders: list[Path]) -> Sources:
-    """Read every photograph, cut-out and video below `folders` into memory."""
+    """Read every photograph, cut-out and video below `folders` into memory; list those of sets.
+
+    Raises:
+        DatasetError: a folder is missing or holds nothing of that kind, or a set is not whole.
+        B2VError: a file cannot be read.
+
+    """
     sources = Sources([], [], [])
-    for path in find_files(folders):
+    sets = [folder for folder in folders if holds_windows(folder)]
+    for folder in sets:
+        sources.sequences.extend(by_sequence(find_windows(folder)))
+    others = [folder for folder in folders if folder not in sets]
+    for path in find_files(others) if others else ():
         if path.suffix.lower() in VIDEOS:
             frames = list(read_video(path))
             if len(frames) < FRAMES:
@@ -99,6 +136,38 @@ def to_codes(values: Tensor) -> Tensor:
     return (values * 255).round().byte()
 
 
-def pick(items: list[Tensor], rng: Generator) -> Tensor:
-    """Pick one of some pictures or videos."""
-    return items[rng.integers(len(items))]
+def read_codes(paths: Sequence[Path]) -> Tensor:
+    """Read pictures of one size, transparent ones on white: [N, 3, H, W] code values.
+
+    Raises:
+        DatasetError: they are not of one size.
+        B2VError: one cannot be read.
+
+    """
+    pictures = [to_codes(read_photo(path).on_white()) for path in paths]
+    for path, picture in zip(paths, pictures, strict=True):
+        if picture.shape != pictures[0].shape:
+            raise DatasetError(f"{path}: is not of the same size as {paths[0]}")
+    return torch.stack(pictures)
+
+
+def cut_square(pictures: Tensor, rng: Generator, side: int) -> Tensor:
+    """Cut a random square of `side` pixels, or of what there is, out of pictures [N, 3, H, W]."""
+    side = min(side, *pictures.shape[2:])
+    y, x = (rng.integers(s - side + 1) for s in pictures.shape[2:])
+    return pictures[..., y : y + side, x : x + side]
+
+
+def at_size(codes: Tensor, size: int) -> Tensor:
+    """Bring square pictures [N, 3, s, s] of code values to `size`; to values in [0, 1]."""
+    pictures = codes.float() / 255
+    if pictures.shape[-1] == size:
+        return pictures
+    if pictures.shape[-1] == 2 * size:
+        return F.avg_pool2d(pictures, 2)
+    return F.interpolate(pictures, (size, size), mode="bicubic", antialias=True).clamp(0, 1)
+
+
+def pick(items: Sequence[T], rng: Generator) -> T:
+    """Pick one of some pictures, videos or windows."""
+    return items[int(rng.integers(len(items)))]

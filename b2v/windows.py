@@ -8,7 +8,7 @@ of one set, all windows have as many.
 
 import json
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +23,7 @@ from b2v.synthesis.reading import resize
 from b2v.synthesis.recipe import Recipe
 
 PICTURES = (".png", ".jpg", ".jpeg")
-LINE = ("blurry", "sharp", "frames", "tau", "period", "window")
+LINE = ("sequence", "blurry", "sharp", "frames", "tau", "period", "window")
 """What is read of a line of a manifest."""
 
 
@@ -34,6 +34,13 @@ class Window:
     name: str
     blurry: Path
     sharp: tuple[Path, ...]
+    sequence: str = field(default="", compare=False)
+    """Folder of the set, and sequence in it, that the window is of."""
+
+    @property
+    def middle(self) -> Path:
+        """File of the sharp middle frame."""
+        return self.sharp[len(self.sharp) // 2]
 
 
 @dataclass(frozen=True, eq=False)
@@ -77,6 +84,21 @@ def find_windows(path: Path) -> list[Window]:
     return [_window(path, picture) for picture in blurred]
 
 
+def holds_windows(path: Path) -> bool:
+    """Tell whether a path is a set, by its manifest or the folders of GOPRO_7 layout."""
+    if path.suffix == ".jsonl" or (path / MANIFEST).is_file():
+        return True
+    return any((blur.parent / "sharp").is_dir() for blur in [path / "blur", *path.glob("*/blur")])
+
+
+def by_sequence(windows: Iterable[Window]) -> list[list[Window]]:
+    """Part windows by the sequence that they are of, in the order given."""
+    parts: dict[str, list[Window]] = {}
+    for window in windows:
+        parts.setdefault(window.sequence, []).append(window)
+    return list(parts.values())
+
+
 def set_name(path: Path) -> str:
     """Name a set after its folder, a single file after itself."""
     place = path.resolve()
@@ -113,7 +135,7 @@ def _window(folder: Path, blurry: Path) -> Window:
         raise DatasetError(f"{blurry}: not named by the number of its middle frame, as 000004.png")
     centre = int(blurry.stem)
     sharp = _frames(root / "sharp" / sequence, len(blurry.stem), centre - MIDDLE, blurry)
-    return Window(_name(blurry, folder), blurry, sharp)
+    return Window(_name(blurry, folder), blurry, sharp, str(blurry.parent))
 
 
 def _listed(manifest: Path) -> list[Window]:
@@ -128,7 +150,7 @@ def _listed(manifest: Path) -> list[Window]:
     if not windows:
         raise DatasetError(f"{manifest}: no windows found; let b2v synth-dataset finish first")
     if any(len(window.sharp) != FRAMES for window in windows):
-        windows = [replace(w, sharp=(w.sharp[len(w.sharp) // 2],)) for w in windows]
+        windows = [replace(w, sharp=(w.middle,)) for w in windows]
     return sorted(windows, key=lambda window: window.name)
 
 
@@ -151,7 +173,7 @@ def _from_line(manifest: Path, number: int, line: str) -> Window:
         sharp = _frames(place, digits, record["frames"][0], blurry)
     elif record["tau"] == FRAMES and every.is_dir():  # REDS counts frames from the first
         sharp = _frames(every, digits, record["window"] * record["period"], blurry)
-    return Window(_name(blurry, folder), blurry, sharp)
+    return Window(_name(blurry, folder), blurry, sharp, f"{folder}: {record['sequence']}")
 
 
 def _frames(folder: Path, digits: int, first: int, blurry: Path) -> tuple[Path, ...]:

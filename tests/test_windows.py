@@ -11,6 +11,7 @@ from b2v.metrics import psnr, reblur
 from b2v.windows import Sample, find_windows, read_samples, set_name
 
 LINE = {
+    "sequence": "walk",
     "blurry": "blur/walk/000004.png",
     "sharp": "sharp/walk/000004.png",
     "frames": [1, 7],

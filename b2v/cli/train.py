@@ -36,7 +36,7 @@ Stage = Annotated[
 ]
 Data = Annotated[
     list[Path] | None,
-    typer.Option(help="Folder of photos, cut-outs (alpha) and videos; repeatable."),
+    typer.Option(help="Photos, cut-outs (alpha), videos; or a set of blurry pictures; repeatable."),
 ]
 RunFolder = Annotated[
     Path | None, typer.Option(help="Folder of the run, shared by its stages: runs/<model>.")
