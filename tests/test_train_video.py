@@ -1,6 +1,7 @@
 """Training of video networks: the recipe, exact resume, learning, and what is refused."""
 
 import json
+import math
 from collections.abc import Iterator
 from dataclasses import asdict, replace
 from pathlib import Path
@@ -20,13 +21,15 @@ from b2v.errors import UsageError
 from b2v.losses import pixel_loss
 from b2v.media import read_photo, write_photo
 from b2v.models import MODELS, VIDEO, Blueprint
+from b2v.models.blend import BlendConfig, BlendNet
 from b2v.models.dtb import DTB, DTBConfig
+from b2v.models.unet import UNetConfig
 from b2v.models.video import run_clip
 from b2v.recipes import TrainConfig, check, is_for_video, recipe
 from b2v.runtime import Runtime
 from b2v.stages import new_network, stage_loss, validate
 from b2v.train import Report, learning_rate, train
-from b2v.weights import load_model, load_video_model
+from b2v.weights import load_model, load_video_model, save_network
 
 CPU = Runtime(torch.device("cpu"), "fp32")
 SMALL = {"stem": 8, "features": 4, "encoder_blocks": 1, "decoder_blocks": 1}
@@ -236,6 +239,30 @@ def test_settings_that_cannot_work_are_refused_in_a_sentence(begin, change, mess
         return
     with pytest.raises(UsageError, match=message):
         next(begin(config_of(**change)))
+
+
+def test_a_unet_with_blending_is_trained_on_from_a_net_for_photos(begin, tmp_path, monkeypatch):
+    shape = {"widths": (8, 12), "blocks": (1, 1)}
+    monkeypatch.setitem(MODELS, "blend", {VIDEO: Blueprint("blend", BlendConfig(**shape))})
+    photo = Blueprint("unet", UNetConfig(inputs=1, **shape))
+    weights = photo.build().state_dict()
+    weights["head.weight"].normal_(std=0.01)
+    save_network(weights, photo, "middle", tmp_path / "middle.safetensors", half=False)
+    config = replace(
+        recipe("blend"),
+        steps=1,
+        crop=16,
+        frames=3,
+        inputs=5,
+        start=str(tmp_path / "middle.safetensors"),
+    )
+    (report,) = begin(config)
+    assert math.isfinite(report.loss)
+    net = load_video_model(weights=tmp_path / "run" / "weights").net
+    assert (type(net), net.look_ahead) == (BlendNet, 2)
+    moved = (net.stem.weight[:, :12] - weights["stem.weight"]).abs().max()
+    assert 0 < moved < 0.01  # it started there
+    assert net.stem.weight[:, 12:].abs().max() < 0.01
 
 
 def test_models_for_video_are_known():
