@@ -16,8 +16,9 @@ from b2v.models.video import VideoNet, run_clip
 from b2v.runtime import Runtime
 from b2v.sequences import open_sequences
 
-BEST_DB = 50.0
-"""PSNR above which pictures count as equal: of those that are, it is infinite."""
+BEST_DB = 40.0
+"""PSNR above which better is not worth more, as in `b2v.losses.LOG_FLOOR`: what an all but still
+sequence loses beyond it nobody sees, and it would outweigh all others."""
 SHOWN = 3
 """Frames of a sequence in the picture to look at."""
 
