@@ -187,10 +187,10 @@ def _weights() -> Iterator[Finding]:
         again = "install b2v again" if shipped else "b2v weights download or import"
         state: State = "fail" if shipped else "warn"
         yield Finding("weights", state, f"{said}: {problem}", f"get them again: {again}")
-    for name, verb in ((PHOTO_MODEL, "extract"), (VIDEO_MODEL, "deblur")):
+    for name, verb, state in ((PHOTO_MODEL, "extract", "fail"), (VIDEO_MODEL, "deblur", "warn")):
         if name not in [model.name for model in models]:
             advice = f"name a file with --weights, or make one; see `b2v {verb} --help`"
-            yield Finding("weights", "fail", f"none for `b2v {verb}` by the name {name}", advice)
+            yield Finding("weights", state, f"none for `b2v {verb}` by the name {name}", advice)
 
 
 def _precision() -> Iterator[Finding]:

@@ -41,6 +41,13 @@ def b2v(capsys, monkeypatch, tmp_path, opened):
     return lambda *args: run_main(capsys, *args)
 
 
+@pytest.fixture
+def _no_weights_for_videos(monkeypatch, tmp_path):
+    folders = [("environment", tmp_path / "weights")]
+    monkeypatch.setattr("b2v.weights.resolve.card_folders", lambda: folders)
+
+
+@pytest.mark.usefixtures("_no_weights_for_videos")
 def test_demo_makes_a_clip_and_a_page_and_leaves_the_inputs_beside_them(b2v, opened):
     ran = b2v("demo")
     assert (ran.code, ran.out) == (0, "b2v_demo.mp4\nb2v_demo.html\n")
@@ -53,6 +60,7 @@ def test_demo_makes_a_clip_and_a_page_and_leaves_the_inputs_beside_them(b2v, ope
     assert opened == []  # nobody sits at a terminal here
 
 
+@pytest.mark.usefixtures("_no_weights_for_videos")
 def test_without_weights_for_videos_that_is_said_in_one_line(b2v):
     lines = b2v("demo").err.splitlines()
     assert sum("b2v_demo_video.mp4" in line for line in lines) == 1
