@@ -125,8 +125,8 @@ def test_table_shows_machine_ceiling_rows_and_what_is_untrained(b2v, monkeypatch
     assert "networks: deblur blend, untrained" in rest
     assert ran.err.splitlines() == [
         "measuring what the machine can do at best ...",
-        "measuring deblur 640x480 (blend, untrained) ...",
-        "measuring deblur 1280x720 (blend, untrained) ...",
+        "measuring deblur 640x480 (blend) ...",
+        "measuring deblur 1280x720 (blend) ...",
     ]
 
 
