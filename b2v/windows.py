@@ -23,7 +23,7 @@ from b2v.synthesis.reading import resize
 from b2v.synthesis.recipe import Recipe
 
 PICTURES = (".png", ".jpg", ".jpeg")
-LINE = ("sequence", "blurry", "sharp", "frames", "tau", "period", "window")
+LINE = ("blurry", "sharp", "frames", "tau", "period", "window")
 """What is read of a line of a manifest."""
 
 
@@ -156,7 +156,8 @@ def _listed(manifest: Path) -> list[Window]:
 
 def _from_line(manifest: Path, number: int, line: str) -> Window:
     try:
-        record: dict[str, Any] = {key: json.loads(line)[key] for key in LINE}
+        known: dict[str, Any] = json.loads(line)
+        record = {key: known[key] for key in LINE}
     except (ValueError, KeyError, TypeError) as error:
         raise DatasetError(
             f"{manifest}: line {number} is not of b2v synth-dataset; it has {', '.join(LINE)}"
@@ -173,7 +174,9 @@ def _from_line(manifest: Path, number: int, line: str) -> Window:
         sharp = _frames(place, digits, record["frames"][0], blurry)
     elif record["tau"] == FRAMES and every.is_dir():  # REDS counts frames from the first
         sharp = _frames(every, digits, record["window"] * record["period"], blurry)
-    return Window(_name(blurry, folder), blurry, sharp, f"{folder}: {record['sequence']}")
+    return Window(
+        _name(blurry, folder), blurry, sharp, f"{folder}: {known.get('sequence', blurry.parent)}"
+    )
 
 
 def _frames(folder: Path, digits: int, first: int, blurry: Path) -> tuple[Path, ...]:
