@@ -52,7 +52,7 @@ Model = Annotated[
     str | None,
     typer.Option("--model", "-m", help="cascade, b2v, jin2018; of video blend, dtb."),
 ]
-Steps = Annotated[int | None, typer.Option(help="Length of a stage, 10000; for video 300000.")]
+Steps = Annotated[int | None, typer.Option(help="Length of a stage, 10000; of dtb 300000.")]
 Batch = Annotated[int | None, typer.Option(help="Crops a step, 8.")]
 Crop = Annotated[int | None, typer.Option(help="Side of a crop in pixels, 128.")]
 Rate = Annotated[float | None, typer.Option(help="Largest learning rate, 5e-4; for video 1e-4.")]

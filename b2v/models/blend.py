@@ -6,7 +6,7 @@ before (Kim et al., ICCV 2017, eq. 2, 3), and what its finest scale made of that
 behind the stem. So it can start as a net for photos, which restores each frame alone: nothing
 comes in from the frames beside to begin with, but what the blend mixes in at once.
 
-A frame costs 0.6 of what the network of the paper takes, and is seen four times as wide.
+A frame costs 0.6 of what the network of the paper takes, and is seen three times as wide.
 """
 
 from dataclasses import dataclass
