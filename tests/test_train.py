@@ -33,6 +33,15 @@ from b2v.runtime import Runtime
 from b2v.train import Report, train
 from b2v.weights import load_network
 
+STAGE_FILES = {
+    "config.json",
+    "last.pt",
+    "latest.safetensors",
+    "metrics.csv",
+    "previous.pt",
+    "strip.png",
+}
+"""What lies in the folder of a stage that has validated twice."""
 CPU = Runtime(torch.device("cpu"), "fp32")
 SMALL = {"widths": (6, 8), "blocks": (1, 1)}
 TINY = {
@@ -306,14 +315,7 @@ def test_validation_clips_need_not_be_a_multiple_of_what_the_net_asks_for(begin,
 def test_a_run_folder_holds_what_is_promised(begin, tmp_path):
     list(begin(CONFIG))
     run = tmp_path / "run"
-    assert {p.name for p in (run / "stage1").iterdir()} == {
-        "config.json",
-        "last.pt",
-        "latest.safetensors",
-        "metrics.csv",
-        "previous.pt",
-        "strip.png",
-    }
+    assert {p.name for p in (run / "stage1").iterdir()} == STAGE_FILES
     assert [p.name for p in (run / "weights").iterdir()] == ["tiny-middle.safetensors"]
     saved = json.loads((run / "stage1" / "config.json").read_text())
     assert saved == json.loads(json.dumps(asdict(CONFIG)))

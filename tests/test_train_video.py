@@ -12,7 +12,7 @@ import pytest
 import torch
 from conftest import make_picture
 from test_cli_extract import assert_one_line, run_main
-from test_train import assert_equal, checkpoint, rows_of
+from test_train import STAGE_FILES, assert_equal, checkpoint, rows_of
 from torch import Tensor
 
 import b2v.train
@@ -127,15 +127,7 @@ def test_two_steps_and_two_more_equal_four_bit_for_bit(begin, tmp_path, variant)
 def test_a_run_folder_holds_what_that_of_a_photo_stage_does(begin, tmp_path):
     list(begin(config_of()))
     run = tmp_path / "run"
-    names = {
-        "config.json",
-        "last.pt",
-        "latest.safetensors",
-        "metrics.csv",
-        "previous.pt",
-        "strip.png",
-    }
-    assert {p.name for p in (run / "stage1").iterdir()} == names
+    assert {p.name for p in (run / "stage1").iterdir()} == STAGE_FILES
     assert [int(row["step"]) for row in rows_of(run)] == [2, 4]
     strip = read_photo(run / "stage1" / "strip.png").pixels
     assert strip.shape == (3, 3 * 20, 9 * 20)
