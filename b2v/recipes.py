@@ -128,7 +128,7 @@ def recipe(model: str) -> TrainConfig:
     if not is_for_video(model):
         return TrainConfig(model=model)
     if model == "blend":
-        return TrainConfig(model=model, frames=6, batch=2, lr=3e-4, warmup=50)
+        return TrainConfig(model=model, frames=5, crop=112, batch=2, lr=3e-4, warmup=50, ema=0.995)
     return TrainConfig(
         model=model,
         steps=300_000,
