@@ -56,8 +56,6 @@ FRAMES_OF: dict[str, tuple[int, ...]] = {
     **{role: tuple(sorted({MIDDLE - k, MIDDLE + k})) for k, role in enumerate(ROLES)},
 }
 """Indices of the frames that the network of a role gives, in order of time."""
-MOVED = [k for k in range(FRAMES) if k != MIDDLE]
-"""Indices of the frames that are moved and mended."""
 
 
 def new_network(config: TrainConfig, earlier: Nets, start: nn.Module | None = None) -> nn.Module:
@@ -144,14 +142,15 @@ def restore_frames(
 
 
 def sides_loss(config: TrainConfig, nets: Nets, blurry: Tensor, sharp: Tensor, step: int) -> Tensor:
-    """Loss [B] of the net that mends moved frames; each sample has one of the six, in turn."""
+    """Loss [B] of the net that mends moved frames; each sample has one of the seven, in turn."""
     with torch.no_grad():
         x4 = nets["middle"](blurry)
-        moved = unfold(x4, Motion.read(nets["paths"], blurry).tested(blurry, x4).paths())
+        motion = Motion.read(nets["paths"], blurry).tested(blurry, x4)
+        moved = unfold(motion.sharpened(blurry, x4), motion.paths())
         backwards = runs_backwards(moved.unbind(1), sharp.unbind(1))
     turned = torch.where(backwards[:, None, None, None, None], sharp.flip(1), sharp)
     samples = list(range(len(blurry)))
-    chosen = [MOVED[(step + sample) % len(MOVED)] for sample in samples]
+    chosen = [(step + sample) % FRAMES for sample in samples]
     mended = nets["sides"](blurry, x4, moved[samples, chosen])
     return pixel_loss(mended, turned[samples, chosen], config.pixel)
 

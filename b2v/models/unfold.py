@@ -1,18 +1,20 @@
 """Seven frames from a sharp middle frame and the paths along which its pixels were smeared.
 
-    x4 = middle(y)        xk = sides(y, x4, wk)  for k other than 4
-                          wk(p) = x4(p - t path(p)),   t = (k - 4) / 3
+    x = middle(y)        xk = sides(y, x, wk)
+                         wk(p) = z(p - t path(p)),   t = (k - 4) / 3,   z = x, deconvolved
 
 Three networks: one sharpens the middle frame, one reads the paths off the blur
-(`b2v.models.paths`), which become as long as the blur bears out (`b2v.models.proof`), and one,
-shared by the other frames, mends what moving along paths leaves: what is uncovered, what stands at
-the edges of objects, what is still blurred. The frames move in order by construction, and a middle
-frame from elsewhere can take the place of x4.
+(`b2v.models.paths`), which become as long as the blur bears out (`b2v.models.proof`). What blur is
+left is taken back along them (`b2v.models.deconvolution`), the frame is moved, and one network,
+shared by all frames, mends what paths that are wrong do to it: what rings, what is uncovered, what
+stands at the edges of objects. The frames move in order by construction, and a middle frame from
+elsewhere can take the place of x and z.
 
 Pictures are [B, 3, H, W], sRGB-encoded in [0, 1]; sides are multiples of `multiple`.
 """
 
 import math
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from typing import cast
 
@@ -21,6 +23,7 @@ from torch import Tensor, nn
 
 from b2v.frames import FRAMES, MIDDLE
 from b2v.models.camera import camera_motion, motion_at
+from b2v.models.deconvolution import deconvolve, looks
 from b2v.models.moving import move_along
 from b2v.models.paths import BAND, CELL, halve, spread
 from b2v.models.proof import LONGEST, lengths, misfit
@@ -51,12 +54,14 @@ class Unfold(nn.Module):
         `middle` is used, as it is, instead of the net's own x4; arguments as of `Cascade`.
         """
         x4 = self.middle(blurry) if middle is None else middle
-        moved = unfold(x4, Motion.read(self.paths, blurry).tested(blurry, x4).paths(), frames)
-        if self.sides is None:
-            return moved
-        before, after = moved[:, : frames // 2].unbind(1), moved[:, frames // 2 + 1 :].unbind(1)
-        ends = [[self.sides(blurry, x4, f).float() for f in side] for side in (before, after)]
-        return torch.stack([*ends[0], x4.float(), *ends[1]], 1)
+        motion = Motion.read(self.paths, blurry).tested(blurry, x4)
+        sharper = motion.sharpened(blurry, x4) if middle is None else middle
+        restored = list(unfold(sharper, motion.paths(), frames).unbind(1))
+        if self.sides is not None:
+            restored = [self.sides(blurry, x4, frame).float() for frame in restored]
+        if middle is not None:
+            restored[frames // 2] = middle.float()
+        return torch.stack(restored, 1)
 
 
 @dataclass(frozen=True)
@@ -77,8 +82,7 @@ class Motion:
     @classmethod
     def of(cls, cells: Tensor) -> "Motion":
         """Find the cameras that go with doubled paths."""
-        trust = cells[:, 1:].norm(dim=1) / (SURE + cells[:, 0].clamp(min=0))
-        pairs = zip(halve(cells), trust.clamp(0, 1), strict=True)
+        pairs = zip(halve(cells), _trust(cells)[:, 0], strict=True)
         return cls(cells, torch.stack([camera_motion(*pair) for pair in pairs]))
 
     @classmethod
@@ -93,16 +97,31 @@ class Motion:
 
         Both pictures are [B, 3, H, W]; they are looked at in bands, on the device of the paths.
         """
-        height, device = blurry.shape[2], self.cells.device
         reach = math.ceil(self.reach * LONGEST) + 2
         found = []
-        with torch.autocast(device.type, enabled=False):
-            for top in range(0, height, BAND):
-                bottom, first = min(top + BAND, height), max(0, top - reach)
-                seen = (blurry[:, :, top:bottom], x4[:, :, first : bottom + reach])
-                band, window = (picture.to(device).float() for picture in seen)
+        for top, bottom, first, last in _bands(blurry.shape[2], reach):
+            band, window = self._fetch(blurry[:, :, top:bottom], x4[:, :, first:last])
+            with torch.autocast(band.device.type, enabled=False):
                 found.append(misfit(band, window, self.paths(top, bottom), top - first))
         return replace(self, factors=lengths(torch.cat(found, 2)))
+
+    def sharpened(self, blurry: Tensor, x4: Tensor) -> Tensor:
+        """Take back what blur is left in x4 along the paths, as far as they are trusted.
+
+        Both pictures are [B, 3, H, W]; the result lies where x4 does.
+        """
+        sharper = torch.empty_like(x4, dtype=torch.float32)
+        for top, bottom, first, last in _bands(blurry.shape[2], looks(self.reach)):
+            trust = spread(_trust(self.cells), first, last).square()
+            window = self._fetch(blurry[:, :, first:last], x4[:, :, first:last])
+            with torch.autocast(trust.device.type, enabled=False):
+                found = deconvolve(*window, self.paths(first, last), trust)
+            sharper[:, :, top:bottom] = found[:, :, top - first : bottom - first]
+        return sharper
+
+    def _fetch(self, *pictures: Tensor) -> list[Tensor]:
+        """Bring rows of pictures to where the paths are."""
+        return [rows.to(self.cells.device, torch.float32) for rows in pictures]
 
     @property
     def reach(self) -> float:
@@ -126,6 +145,19 @@ class Motion:
         apart = (camera - own).norm(dim=1, keepdim=True) / (1 + own.norm(dim=1, keepdim=True))
         mixed = own + (camera - own) / (2 + 2 * (apart / AGREED).square())
         return mixed if self.factors is None else mixed * spread(self.factors, top, bottom)
+
+
+def _trust(cells: Tensor) -> Tensor:
+    """Tell how sure the direction of doubled paths is, [B, 1, h, w] in [0, 1]."""
+    sure = cells[:, 1:].norm(dim=1, keepdim=True)
+    return (sure / (SURE + cells[:, :1].clamp(min=0))).clamp(0, 1)
+
+
+def _bands(height: int, look: int) -> Iterator[tuple[int, int, int, int]]:
+    """Go down a picture in bands: first row and end of each, and of the rows that it looks at."""
+    for top in range(0, height, BAND):
+        bottom = min(top + BAND, height)
+        yield top, bottom, max(0, top - look), min(bottom + look, height)
 
 
 def moments(frames: int) -> Tensor:

@@ -29,15 +29,15 @@ def unfold_in_strips(
     read from top to bottom before anything is moved. Paths are kept for cells, of which there are
     few.
     """
-    half, height = frames // 2, blurry.shape[2]
+    half, height, given = frames // 2, blurry.shape[2], middle is not None
     if middle is None:
         middle = torch.empty_like(blurry)
         for top, part in _sharpened(cast(UNet, net.middle), blurry, rows, device):
             middle[:, :, top : top + part.shape[2]] = part
-            yield half, top, part
     else:
         yield half, 0, middle
     motion = Motion.read(net.paths, blurry).tested(blurry, middle)
+    sharper = middle if given else motion.sharpened(blurry, middle)
     times = moments(frames).to(motion.cells.device)
     reach = math.ceil(motion.reach * float(times.max())) + 2
     sides = None
@@ -47,10 +47,10 @@ def unfold_in_strips(
     for top in range(0, height, rows):
         bottom, first = min(top + rows, height), max(0, top - reach)
         shift = motion.paths(top, bottom)[:, None] * times.view(1, -1, 1, 1, 1)
-        moved = move_along(rows_of(middle, first, bottom + reach, device), shift, top - first)
+        moved = move_along(rows_of(sharper, first, bottom + reach, device), shift, top - first)
         pictures = [rows_of(picture, top, bottom, device) for picture in (blurry, middle)]
         for k, part in enumerate(moved.unbind(1)):
-            if k == half:
+            if k == half and given:
                 continue
             done = part
             if sides is not None:

@@ -1,0 +1,64 @@
+"""A frame made sharper by what its paths say: the blur of each pixel is known, and is taken back.
+
+Light averaged along the paths of a sharp frame must give the blurry picture. Where it does not, the
+frame is corrected by the ratio of both, averaged along the same paths: Richardson (1972) and Lucy
+(1974), with a kernel of its own for every pixel, as in Tai, Tan and Brown, Richardson-Lucy
+Deblurring for Scenes under a Projective Motion Path (2011). It starts at the frame that a network
+has sharpened, so few rounds do.
+"""
+
+import torch
+from torch import Tensor
+
+from b2v.color import to_encoded, to_linear
+from b2v.models.moving import move_along
+
+ROUNDS = 2
+"""Corrections, one after the other: more of them bring out what is wrong in the paths."""
+RELAXED = 2.0
+"""By how much each is exaggerated: two rounds do what four would at 1."""
+SIDE = 3
+"""Instants to each side of the middle of the exposure over which light is averaged."""
+DARK = 1e-4
+"""Light below which ratios are not taken."""
+
+
+def deconvolve(blurry: Tensor, x4: Tensor, paths: Tensor, trust: Tensor) -> Tensor:
+    """Correct a frame so that, moved along its paths and averaged as light, it gives the blur.
+
+    A row depends on those that are up to `looks` of the longest path away.
+
+    Args:
+        blurry: [B, 3, H, W] in [0, 1], sRGB-encoded.
+        x4: the frame, as `blurry`.
+        paths: [B, 2, H, W], to the end of the exposure, in pixels.
+        trust: [B, 1, H, W] in [0, 1], the share of each correction that is made.
+
+    Returns:
+        [B, 3, H, W] in [0, 1].
+
+    """
+    seen, light = (to_linear(p.float().clamp(0, 1), "gamma2.2") for p in (blurry, x4))
+    for _ in range(ROUNDS):
+        ratio = seen.clamp(min=DARK) / _averaged(light, paths).clamp(min=DARK)
+        change = RELAXED * trust * (_averaged(ratio, paths) - 1)
+        light = (light * (1 + change).clamp(min=0.1)).clamp(0, 1)
+    return to_encoded(light, "gamma2.2")
+
+
+def looks(reach: float) -> int:
+    """Tell how many rows away `deconvolve` looks when no path is longer than `reach` pixels."""
+    return 2 * ROUNDS * (int(reach) + 2)
+
+
+def _averaged(picture: Tensor, paths: Tensor) -> Tensor:
+    """Average a picture along paths over the instants of the seven frames.
+
+    Paths change slowly from pixel to pixel and time runs equally far to both sides, so that this
+    takes the place of its own transpose.
+    """
+    total = picture
+    for instant in range(1, SIDE + 1):
+        times = paths.new_tensor([-instant / SIDE, instant / SIDE]).view(1, -1, 1, 1, 1)
+        total = total + move_along(picture, paths[:, None] * times).sum(1)
+    return total / (2 * SIDE + 1)
