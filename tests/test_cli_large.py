@@ -8,6 +8,7 @@ from conftest import make_picture
 from test_cli_extract import assert_one_line, names_in, plain_surroundings, run_main
 from test_cli_extract import write_tiny_cascade as write_tiny
 
+import b2v.inference as b2v_inference
 from b2v.cli.options import parse_bytes
 from b2v.errors import UsageError
 from b2v.media import write_photo
@@ -81,6 +82,21 @@ def test_a_preview_is_the_middle_of_the_photo_and_tells_what_all_of_it_takes(
     assert ran.code == 0
     assert ran.err == ""
     assert read_clip(tmp_path / "all").frames.shape == (7, 3, 32, 48)
+
+
+def test_a_preview_is_made_though_all_of_the_photo_would_not_fit(b2v, tmp_path, monkeypatch):
+    planned = b2v_inference.plan_for
+
+    def small_ones_only(net, height, width, *args, **kwargs):
+        limit = None if height <= 16 else 1e6
+        return planned(net, height, width, *args, **{**kwargs, "max_memory": limit})
+
+    monkeypatch.setattr("b2v.inference.plan_for", small_ones_only)
+    ran = b2v("extract", "photo.png", "--preview", "16", "-f", "png")
+    assert ran.code == 0
+    assert "photo.png: the whole does not fit: 48x32 pixels need" in ran.err
+    assert len(names_in(tmp_path / "photo_preview_b2v")) == 7
+    assert b2v("extract", "photo.png", "-f", "png").code == 1
 
 
 def test_a_preview_of_a_photo_with_alpha_keeps_its_part_of_it(tmp_path):

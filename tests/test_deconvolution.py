@@ -67,7 +67,8 @@ def test_black_and_white_stay_within_the_range():
     paths = paths_of(*PATH)
     found = deconvolve(smeared(edges, paths), edges.flip(3), paths, everywhere(1.0))
     assert torch.isfinite(found).all()
-    assert 0 <= found.min() and found.max() <= 1
+    assert found.min() >= 0
+    assert found.max() <= 1
 
 
 def test_it_looks_as_far_as_it_says():

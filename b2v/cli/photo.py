@@ -59,20 +59,28 @@ def _announce(
 ) -> None:
     """Refuse what cannot be written or does not fit, and say what takes more than a while.
 
-    A preview tells what all of the photo would take.
+    A preview tells what all of the photo would take, and is made even if that is too much.
     """
+    from b2v.errors import B2VError
     from b2v.inference import plan_for, seconds_for
     from b2v.media.clip import check_coding
 
     height, width = photo.shape[1:]
     most = job.preview or max(height, width)
     check_coding(result.output, min(height, most), min(width, most), job.codec)
-    plan = plan_for(net, height, width, runtime, frames=job.frames, max_memory=job.max_memory)
+    named = options.one_line(result.input)
+    try:
+        plan = plan_for(net, height, width, runtime, frames=job.frames, max_memory=job.max_memory)
+    except B2VError as error:
+        if job.preview is None:
+            raise
+        options.note(f"{named}: the whole does not fit: {error}", quiet=job.quiet)
+        return
     seconds = seconds_for(net, height, width, runtime)
     if seconds > LONG or job.preview is not None:
         will = "will" if job.preview is None else "would"
         options.note(
-            f"{options.one_line(result.input)}: {width}x{height} pixels {will} take about "
+            f"{named}: {width}x{height} pixels {will} take about "
             f"{max(1, seconds):.0f} s and {plan.peak / 1e9:.1f} GB ({runtime})",
             quiet=job.quiet,
         )

@@ -7,7 +7,6 @@ Deblurring for Scenes under a Projective Motion Path (2011). It starts at the fr
 has sharpened, so few rounds do.
 """
 
-import torch
 from torch import Tensor
 
 from b2v.color import to_encoded, to_linear
