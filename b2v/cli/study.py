@@ -25,7 +25,8 @@ class Name(str, Enum):
 
 Which = Annotated[Name, typer.Argument(help="Comparison to be made.", metavar="NAME")]
 Data = Annotated[
-    list[Path], typer.Option(help="Folder of photos, cut-outs (alpha) and videos; repeatable.")
+    list[Path],
+    typer.Option(help="Folder of photos, cut-outs (alpha), videos, finished sets; repeatable."),
 ]
 ScoredOn = Annotated[
     Path,

@@ -30,8 +30,8 @@ WAITING_ROWS = 770.0
 """Rows that a pass holds at most, in whatever maps, counted in rows of its finest one."""
 MAPS = 28.0
 """Maps as large as the finest that lie beside each other while a strip is worked on."""
-LOOK = 82.0
-"""Bytes a pixel of the whole picture that reading its paths takes, beside x4 that is kept."""
+LOOK = 100.0
+"""Bytes a pixel of the whole picture that reading its paths takes, and two frames that are kept."""
 
 
 def goes_in_strips(net: Extractor) -> TypeGuard[Cascade | Unfold]:
