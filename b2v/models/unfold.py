@@ -113,9 +113,9 @@ class Motion:
         sharper = torch.empty_like(x4, dtype=torch.float32)
         for top, bottom, first, last in _bands(blurry.shape[2], looks(self.reach)):
             trust = spread(_trust(self.cells), first, last).square()
-            window = self._fetch(blurry[:, :, first:last], x4[:, :, first:last])
+            seen, frame = self._fetch(blurry[:, :, first:last], x4[:, :, first:last])
             with torch.autocast(trust.device.type, enabled=False):
-                found = deconvolve(*window, self.paths(first, last), trust)
+                found = deconvolve(seen, frame, self.paths(first, last), trust)
             sharper[:, :, top:bottom] = found[:, :, top - first : bottom - first]
         return sharper
 
