@@ -8,9 +8,9 @@ from conftest import make_picture
 from test_cli_extract import assert_one_line, names_in, plain_surroundings, run_main
 from test_cli_extract import write_tiny_cascade as write_tiny
 
-import b2v.inference as b2v_inference
 from b2v.cli.options import parse_bytes
 from b2v.errors import UsageError
+from b2v.inference import plan_for
 from b2v.media import write_photo
 
 
@@ -85,11 +85,9 @@ def test_a_preview_is_the_middle_of_the_photo_and_tells_what_all_of_it_takes(
 
 
 def test_a_preview_is_made_though_all_of_the_photo_would_not_fit(b2v, tmp_path, monkeypatch):
-    planned = b2v_inference.plan_for
-
     def small_ones_only(net, height, width, *args, **kwargs):
         limit = None if height <= 16 else 1e6
-        return planned(net, height, width, *args, **{**kwargs, "max_memory": limit})
+        return plan_for(net, height, width, *args, **{**kwargs, "max_memory": limit})
 
     monkeypatch.setattr("b2v.inference.plan_for", small_ones_only)
     ran = b2v("extract", "photo.png", "--preview", "16", "-f", "png")

@@ -1,36 +1,19 @@
 """What blur is left is taken back along the paths, where they are trusted."""
 
+from functools import partial
+
 import pytest
 import torch
-from conftest import make_picture
-from torch.nn import functional as F
+from test_proof import PATH, SIDE, paths_of, scene, smeared
 
-from b2v.color import to_encoded, to_linear
 from b2v.metrics import psnr
 from b2v.models.deconvolution import deconvolve, looks
-from b2v.models.moving import move_along
 from b2v.models.paths import double
 from b2v.models.unfold import Motion
 
-SIDE, PATH = 160, (5.0, -3.0)
+exposed = partial(smeared, instants=7)
+"""Average the light of seven frames."""
 INNER = (..., slice(24, -24), slice(24, -24))
-
-
-def scene():
-    """A picture with texture of a few pixels, [1, 3, SIDE, SIDE]."""
-    coarse = F.interpolate(make_picture(40, 40, 0)[None], (SIDE, SIDE), mode="bicubic")
-    return coarse.clamp(0, 1)
-
-
-def paths_of(x, y):
-    return torch.tensor([x, y]).view(1, 2, 1, 1).expand(1, 2, SIDE, SIDE)
-
-
-def smeared(sharp, paths, instants=7):
-    """Average the light of the moments of an exposure."""
-    times = torch.linspace(-1, 1, instants).view(1, -1, 1, 1, 1)
-    light = move_along(to_linear(sharp, "gamma2.2"), paths[:, None] * times)
-    return to_encoded(light.mean(1), "gamma2.2")
 
 
 def everywhere(trust):
@@ -44,20 +27,20 @@ def gain(found, before, sharp):
 @pytest.mark.parametrize("instants", [7, 65])
 def test_a_frame_half_sharp_becomes_sharper_along_its_paths(instants):
     sharp, paths = scene(), paths_of(*PATH)
-    blurry, x4 = smeared(sharp, paths, instants), smeared(sharp, paths * 0.5)
+    blurry, x4 = smeared(sharp, paths, instants), exposed(sharp, paths * 0.5)
     assert gain(deconvolve(blurry, x4, paths, everywhere(1.0)), x4, sharp) > 0.7
 
 
 def test_paths_across_the_smear_do_not_help():
     sharp, paths = scene(), paths_of(*PATH)
-    blurry, x4 = smeared(sharp, paths), smeared(sharp, paths * 0.5)
+    blurry, x4 = exposed(sharp, paths), exposed(sharp, paths * 0.5)
     across = paths_of(-PATH[1], PATH[0])
     assert gain(deconvolve(blurry, x4, across, everywhere(1.0)), x4, sharp) < 0
 
 
 def test_what_explains_the_blur_or_is_not_trusted_stays():
     sharp, paths = scene(), paths_of(*PATH)
-    blurry, x4 = smeared(sharp, paths), smeared(sharp, paths * 0.5)
+    blurry, x4 = exposed(sharp, paths), exposed(sharp, paths * 0.5)
     assert torch.allclose(deconvolve(blurry, sharp, paths, everywhere(1.0)), sharp, atol=1e-4)
     assert torch.allclose(deconvolve(blurry, x4, paths, everywhere(0.0)), x4, atol=1e-5)
 
@@ -65,7 +48,7 @@ def test_what_explains_the_blur_or_is_not_trusted_stays():
 def test_black_and_white_stay_within_the_range():
     edges = (torch.arange(SIDE) // 9 % 2).float().expand(1, 3, SIDE, SIDE).contiguous()
     paths = paths_of(*PATH)
-    found = deconvolve(smeared(edges, paths), edges.flip(3), paths, everywhere(1.0))
+    found = deconvolve(exposed(edges, paths), edges.flip(3), paths, everywhere(1.0))
     assert torch.isfinite(found).all()
     assert found.min() >= 0
     assert found.max() <= 1
@@ -73,7 +56,7 @@ def test_black_and_white_stay_within_the_range():
 
 def test_it_looks_as_far_as_it_says():
     sharp, paths = scene(), paths_of(*PATH)
-    blurry, x4 = smeared(sharp, paths), smeared(sharp, paths * 0.5)
+    blurry, x4 = exposed(sharp, paths), exposed(sharp, paths * 0.5)
     whole = deconvolve(blurry, x4, paths, everywhere(1.0))
     look = looks(float(torch.tensor(PATH).norm()))
     rows = slice(60 - look, 80 + look)
@@ -84,7 +67,7 @@ def test_it_looks_as_far_as_it_says():
 
 def test_a_tall_picture_is_sharpened_in_bands_as_it_is_as_a_whole(monkeypatch):
     sharp = scene()
-    blurry, x4 = smeared(sharp, paths_of(*PATH)), smeared(sharp, paths_of(2.0, -1.2))
+    blurry, x4 = exposed(sharp, paths_of(*PATH)), exposed(sharp, paths_of(2.0, -1.2))
     motion = Motion.of(double(paths_of(*PATH)[..., ::8, ::8].contiguous()))
     whole = motion.sharpened(blurry, x4)
     monkeypatch.setattr("b2v.models.unfold.BAND", 32)

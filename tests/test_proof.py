@@ -26,9 +26,9 @@ def paths_of(x, y):
     return torch.tensor([x, y]).view(1, 2, 1, 1).expand(1, 2, SIDE, SIDE)
 
 
-def smeared(sharp, paths):
-    """Average the light of 65 moments of an exposure."""
-    times = torch.linspace(-1, 1, 65).view(1, -1, 1, 1, 1)
+def smeared(sharp, paths, instants=65):
+    """Average the light of the moments of an exposure."""
+    times = torch.linspace(-1, 1, instants).view(1, -1, 1, 1, 1)
     light = move_along(to_linear(sharp, "gamma2.2"), paths[:, None] * times)
     return to_encoded(light.mean(1), "gamma2.2")
 

@@ -20,6 +20,8 @@ SIDE = 3
 """Instants to each side of the middle of the exposure over which light is averaged."""
 DARK = 1e-4
 """Light below which ratios are not taken."""
+LEAST = 0.1
+"""Factor by which a round darkens a pixel at most: exaggerated changes could pass zero."""
 
 
 def deconvolve(blurry: Tensor, x4: Tensor, paths: Tensor, trust: Tensor) -> Tensor:
@@ -37,11 +39,11 @@ def deconvolve(blurry: Tensor, x4: Tensor, paths: Tensor, trust: Tensor) -> Tens
         [B, 3, H, W] in [0, 1].
 
     """
-    seen, light = (to_linear(p.float().clamp(0, 1), "gamma2.2") for p in (blurry, x4))
+    seen, light = (to_linear(p.float(), "gamma2.2") for p in (blurry, x4))
     for _ in range(ROUNDS):
         ratio = seen.clamp(min=DARK) / _averaged(light, paths).clamp(min=DARK)
         change = RELAXED * trust * (_averaged(ratio, paths) - 1)
-        light = (light * (1 + change).clamp(min=0.1)).clamp(0, 1)
+        light = (light * (1 + change).clamp(min=LEAST)).clamp(0, 1)
     return to_encoded(light, "gamma2.2")
 
 

@@ -8,7 +8,7 @@ Three networks: one sharpens the middle frame, one reads the paths off the blur
 left is taken back along them (`b2v.models.deconvolution`), the frame is moved, and one network,
 shared by all frames, mends what paths that are wrong do to it: what rings, what is uncovered, what
 stands at the edges of objects. The frames move in order by construction, and a middle frame from
-elsewhere can take the place of x and z.
+elsewhere can take the place of x and z. In the code x is called x4.
 
 Pictures are [B, 3, H, W], sRGB-encoded in [0, 1]; sides are multiples of `multiple`.
 """
@@ -57,10 +57,11 @@ class Unfold(nn.Module):
         motion = Motion.read(self.paths, blurry).tested(blurry, x4)
         sharper = motion.sharpened(blurry, x4) if middle is None else middle
         restored = list(unfold(sharper, motion.paths(), frames).unbind(1))
-        if self.sides is not None:
-            restored = [self.sides(blurry, x4, frame).float() for frame in restored]
-        if middle is not None:
-            restored[frames // 2] = middle.float()
+        for k, frame in enumerate(restored):
+            if middle is not None and k == frames // 2:
+                restored[k] = middle.float()
+            elif self.sides is not None:
+                restored[k] = self.sides(blurry, x4, frame).float()
         return torch.stack(restored, 1)
 
 
@@ -108,7 +109,9 @@ class Motion:
     def sharpened(self, blurry: Tensor, x4: Tensor) -> Tensor:
         """Take back what blur is left in x4 along the paths, as far as they are trusted.
 
-        Both pictures are [B, 3, H, W]; the result lies where x4 does.
+        The square of how sure their direction is says how far: where it is guessed, in soft
+        regions above all, deconvolution does harm. Both pictures are [B, 3, H, W], sRGB-encoded
+        in [0, 1], and so is the result, in fp32, which lies where x4 does.
         """
         sharper = torch.empty_like(x4, dtype=torch.float32)
         for top, bottom, first, last in _bands(blurry.shape[2], looks(self.reach)):

@@ -31,9 +31,7 @@ def unfold_in_strips(
     """
     half, height, given = frames // 2, blurry.shape[2], middle is not None
     if middle is None:
-        middle = torch.empty_like(blurry)
-        for top, part in _sharpened(cast(UNet, net.middle), blurry, rows, device):
-            middle[:, :, top : top + part.shape[2]] = part
+        middle = _whole(cast(UNet, net.middle), blurry, rows, device)
     else:
         yield half, 0, middle
     motion = Motion.read(net.paths, blurry).tested(blurry, middle)
@@ -60,13 +58,12 @@ def unfold_in_strips(
             known[k] += done.shape[2]
 
 
-def _sharpened(
-    net: UNet, blurry: Tensor, rows: int, device: torch.device | None
-) -> Iterator[tuple[int, Tensor]]:
-    """Give the rows of x4 as they are known, with the first of them."""
+def _whole(net: UNet, blurry: Tensor, rows: int, device: torch.device | None) -> Tensor:
+    """Compute all rows of x4, which are kept where the blurry picture is."""
     strips, known, height = Strips(net, rows), 0, blurry.shape[2]
+    x4 = torch.empty_like(blurry)
     for top in range(0, height, rows):
         (part,) = strips(rows_of(blurry, top, top + rows, device), last=top + rows >= height)
-        if part.shape[2]:
-            yield known, part
+        x4[:, :, known : known + part.shape[2]] = part
         known += part.shape[2]
+    return x4
