@@ -283,6 +283,17 @@ def test_gradients_flow_back_through_time(variant):
     assert all(weight.grad.abs().max() > 0 for weight in net.parameters())
 
 
+@every_variant
+def test_a_fresh_network_neither_dims_nor_swells_its_features(variant):
+    torch.manual_seed(0)
+    net, clip, seen = DTB(DTBConfig(variant=variant)), make_clip(3), []
+    net.head.register_forward_hook(lambda _, given, __: seen.append(given[0]))
+    with torch.no_grad():
+        run_clip(net, clip)
+    power = torch.stack(seen).square().mean() / clip.square().mean()
+    assert 0.05 < power < 20
+
+
 @pytest.mark.parametrize("variant", ["dtb", "blend"])
 def test_a_fresh_network_learns(variant):
     net, clip = fresh_net(variant=variant, beta=0.5), make_clip(4)

@@ -22,7 +22,8 @@ SHORT: dict[str, Any] = {"schedule": "cosine", "lr": 5e-4, "warmup": 100, "ema":
 PHOTO: dict[str, Any] = {**SHORT, "crop": 96, "validate_every": 500}
 VIDEO: dict[str, Any] = {
     **SHORT,
-    **{"lr": 1e-3, "crop": 96, "batch": 2, "frames": 7, "pixel": "log-mse", "validate_every": 500},
+    **{"crop": 64, "batch": 6, "frames": 4, "pixel": "log-mse", "warmup": 30, "ema": 0.99},
+    **{"betas": (0.9, 0.99), "validate_every": 300},
 }
 PLAIN: dict[str, Any] = {"recolour": False, "discrete": 0.0, "jpeg": 0.0}
 """What a coded aperture allows: colours stay in order, blur as it was seen."""
