@@ -53,7 +53,8 @@ class Plan:
 
     As a `whole` or in strips of `rows`; its frames are kept as `dtype`, maybe in a file.
 
-    `peak` is the most memory in bytes that the run is expected to need, with what is held already.
+    `peak` is the most memory in bytes that the run is expected to need, with what is held already;
+    not the pages of the file, which the system writes out when others need their room.
     """
 
     rows: int

@@ -183,8 +183,15 @@ def test_the_appetite_grows_with_the_width_and_with_more_frames():
     assert wide.fixed == 2 * narrow.fixed
     assert wide.row == 2 * narrow.row == 2 * more.row
     assert more.fixed == 2 * narrow.fixed
-    tall, low = (appetite(small_unfold(), 7, height, 100) for height in (900, 100))
-    assert tall.fixed - low.fixed == LOOK * 800 * 100
+    tall, low = (appetite(small_unfold(), 7, height, 100) for height in (90_000, 50_000))
+    assert tall.fixed - low.fixed == LOOK * 40_000 * 100
+
+
+def test_the_appetite_is_what_100_megapixels_took():
+    with torch.device("meta"):
+        net = assemble({role: plan.build() for role, plan in MODELS["b2v"].items()})
+    needs = appetite(net, 7, 8170, 12240)
+    assert 9.5e9 < needs.fixed + 32 * needs.row < 12e9  # measured: 9.5e9
 
 
 @pytest.fixture

@@ -30,8 +30,9 @@ WAITING_ROWS = 770.0
 """Rows that a pass holds at most, in whatever maps, counted in rows of its finest one."""
 MAPS = 28.0
 """Maps as large as the finest that lie beside each other while a strip is worked on."""
-LOOK = 100.0
-"""Bytes a pixel of the whole picture that reading its paths takes, and two frames that are kept."""
+LOOK, HELD = 100.0, 28.0
+"""Bytes a pixel of the whole picture that reading its paths takes, before the strips; and that the
+frames and maps take which are held beside the strips."""
 
 
 def goes_in_strips(net: Extractor) -> TypeGuard[Cascade | Unfold]:
@@ -44,11 +45,11 @@ def appetite(net: Cascade | Unfold, frames: int, height: int, width: int) -> App
     if isinstance(net, Cascade) and is_jin(net):
         return jin_appetite(net, height, width)
     finest = max(part.config.widths[0] / part.config.shuffle**2 for part in _unets(net))
-    passes, row = frames - 1, 4 * finest * width
-    look = 0.0
+    row, pixels = 4 * finest * width, height * width
     if isinstance(net, Unfold):
-        passes, look = frames, LOOK * height * width
-    return Appetite(passes * WAITING_ROWS * row + look, MAPS * row)
+        strips = frames * WAITING_ROWS * row + HELD * pixels
+        return Appetite(max(LOOK * pixels, strips), MAPS * row)
+    return Appetite((frames - 1) * WAITING_ROWS * row, MAPS * row)
 
 
 def in_strips(
