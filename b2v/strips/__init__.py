@@ -30,9 +30,10 @@ WAITING_ROWS = 770.0
 """Rows that a pass holds at most, in whatever maps, counted in rows of its finest one."""
 MAPS = 28.0
 """Maps as large as the finest that lie beside each other while a strip is worked on."""
-LOOK, HELD = 100.0, 28.0
-"""Bytes a pixel of the whole picture that reading its paths takes, before the strips; and that the
-frames and maps take which are held beside the strips."""
+LOOK = 100.0
+"""Bytes a pixel of the whole picture that reading its paths takes, before the strips."""
+HELD = 28.0
+"""Bytes a pixel of the whole picture that lie beside the strips: two frames, and the paths."""
 
 
 def goes_in_strips(net: Extractor) -> TypeGuard[Cascade | Unfold]:
