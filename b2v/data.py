@@ -181,8 +181,9 @@ class Crops(Dataset[tuple[Tensor, Tensor, Tensor]]):
     of a share of `discrete` is the light of the seven frames alone, as when a video is averaged.
     A share of `rest`, of clips that were set in motion, stand still after all, seen by a lens a
     little out of focus, and a share of `soft` of the others move behind such a lens: softness
-    alone is no motion. A coded aperture spreads each colour in its own way: its blur may not be
-    recoloured or made anew.
+    alone is no motion. Of `colours` = 1 there is the first of the three alone, which is any of
+    them where they are permuted: [1, S, S] and [7, 1, S, S]. A coded aperture spreads each colour
+    in its own way: its blur may not be recoloured or made anew.
     """
 
     def __init__(
@@ -196,6 +197,7 @@ class Crops(Dataset[tuple[Tensor, Tensor, Tensor]]):
         discrete: float = 0.3,
         rest: float = 0.0,
         soft: float = 0.0,
+        colours: int = 3,
         recolour: bool = True,
     ) -> None:
         self.clips = open_clips(folder)
@@ -209,7 +211,7 @@ class Crops(Dataset[tuple[Tensor, Tensor, Tensor]]):
         self.ways: NDArray[np.float16] = open_array(folder, "ways.npy")
         self.size, self.seed = size, seed
         self.noise, self.jpeg, self.discrete, self.rest = noise, jpeg, discrete, rest
-        self.soft, self.recolour = soft, recolour
+        self.soft, self.colours, self.recolour = soft, colours, recolour
 
     def __getitem__(self, index: int) -> tuple[Tensor, Tensor, Tensor]:
         """Cut item `index`; there is no last one."""
@@ -239,4 +241,4 @@ class Crops(Dataset[tuple[Tensor, Tensor, Tensor]]):
             blurry, *frames = soften(torch.cat([blurry[None], sharp]), rng, "gamma2.2")
             sharp = torch.stack(frames)
         blurry = wear(blurry, rng, noise=self.noise, jpeg=self.jpeg)
-        return blurry, sharp, way.contiguous()
+        return blurry[: self.colours], sharp[:, : self.colours], way.contiguous()

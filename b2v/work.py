@@ -79,6 +79,7 @@ def open_crops(config: TrainConfig, bank: Path) -> Crops | SequenceCrops:
         discrete=config.discrete,
         rest=config.rest,
         soft=config.soft,
+        colours=config.colours,
         recolour=config.recolour,
     )
     check(config, crops.clips.shape[-1])

@@ -63,6 +63,6 @@ def fold_colours(x: Tensor) -> Tensor:
     return x.flatten(0, 1).unsqueeze(1)
 
 
-def unfold_colours(x: Tensor) -> Tensor:
-    """Undo `fold_colours`: [3B, 1, H, W] to [B, 3, H, W]."""
-    return x.view(-1, 3, *x.shape[-2:])
+def unfold_colours(x: Tensor, count: int = 3) -> Tensor:
+    """Undo `fold_colours`: [3B, 1, H, W] to [B, 3, H, W]; `count` = 1 colour is repeated."""
+    return x.view(-1, count, *x.shape[-2:]).expand(-1, 3, -1, -1)

@@ -13,6 +13,10 @@ so that 6 = pair26(blurry, x4, x5) and 7 = pair17(blurry, x5, x6). The outermost
 used again and again: 0 = pair17(blurry, x2, x1) and 8 = pair17(blurry, x6, x7) lie just before
 and after the exposure. The paper's networks are below, smaller and faster ones in
 `b2v.models.unet`.
+
+The paper's restore each colour by the same weights before they join all three. So they take
+pictures of one colour, [B, 1, H, W], too, at a third of the cost: as if it were all three, of whose
+restored ones they give the mean.
 """
 
 import math
@@ -89,8 +93,9 @@ class JinMiddle(nn.Module):
         for group, tap in zip(self.groups, self.taps, strict=True):
             x = group(x)
             total = total + tap(x)
-        colours = unfold_colours(F.pixel_shuffle(total, self.config.shuffle))  # [B, 3, H, W]
-        return blurry + self.head(self.colour_block(self.colour_stem(colours)))
+        pictures = F.pixel_shuffle(total, self.config.shuffle)
+        colours = unfold_colours(pictures, blurry.shape[1])  # [B, 3, H, W]
+        return _add(blurry, self.head(self.colour_block(self.colour_stem(colours))))
 
 
 class JinSide(nn.Module):
@@ -125,8 +130,9 @@ class JinSide(nn.Module):
         for group, tap in zip(self.groups, self.taps, strict=True):
             x = group(x)
             total = total + tap(x)
-        colours = unfold_colours(F.pixel_shuffle(total, self.config.shuffle))  # [B, 3, H, W]
-        return third + self.head(self.colour_block(self.colour_stem(colours)))
+        pictures = F.pixel_shuffle(total, self.config.shuffle)
+        colours = unfold_colours(pictures, blurry.shape[1])  # [B, 3, H, W]
+        return _add(third, self.head(self.colour_block(self.colour_stem(colours))))
 
 
 class JinPair(nn.Module):
@@ -146,15 +152,24 @@ class JinPair(nn.Module):
 
 
 class _Head(nn.Module):
-    """IN, ReLU, conv 3x3 to three colours: [B, C, H, W] to [B, 3, H, W]."""
+    """IN, ReLU, conv 3x3 to three colours: [B, C, H, W] to [B, 3, H, W].
+
+    It starts at zero, so that a network begins with the picture that its residual is added to.
+    """
 
     def __init__(self, *, channels: int) -> None:
         super().__init__()
         self.norm = instance_norm(channels)
         self.conv = conv(channels, 3, 3)
+        nn.init.zeros_(self.conv.weight)
 
     def forward(self, x: Tensor) -> Tensor:
         return self.conv(F.relu(self.norm(x)))
+
+
+def _add(picture: Tensor, residual: Tensor) -> Tensor:
+    """Add [B, 3, H, W] to a picture, its mean to one of a single colour."""
+    return picture + (residual.mean(1, keepdim=True) if picture.shape[1] == 1 else residual)
 
 
 class Cascade(nn.Module):
