@@ -16,7 +16,7 @@ which keeps it in (0, 1); it starts where the config says.
 """
 
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, cast
 
 import torch
 from torch import Tensor, nn
@@ -78,8 +78,8 @@ class DTB(VideoNet):
         self.up = nn.ConvTranspose2d(channels, config.stem, 4, stride=2, padding=1)
         self.head = nn.Conv2d(config.stem, 3, 3, padding=1)
         firsts = (block.conv1 for block in (*self.encoder, *self.decoder))
-        for conv in (self.stem, self.down, *firsts, self.up, self.feedback):
-            _init_for_relu(conv)
+        for conv in filter(None, (self.stem, self.down, *firsts, self.up, self.feedback)):
+            _init_for_relu(cast("nn.Conv2d", conv))
         if config.residual:
             nn.init.zeros_(self.head.weight)
             nn.init.zeros_(self.head.bias)  # type: ignore[arg-type]
@@ -113,11 +113,10 @@ class DTB(VideoNet):
         return restored, VideoState(blended, features)
 
 
-def _init_for_relu(conv: object) -> None:
+def _init_for_relu(conv: nn.Conv2d) -> None:
     """Draw the weights of a convolution so that ReLUs keep features alive (He et al., ICCV 2015).
 
     By torch's own start they come out of the decoder nine times smaller, and it learns more slowly.
     """
-    if isinstance(conv, nn.Conv2d | nn.ConvTranspose2d) and conv.bias is not None:
-        nn.init.kaiming_normal_(conv.weight, nonlinearity="relu")
-        nn.init.zeros_(conv.bias)
+    nn.init.kaiming_normal_(conv.weight, nonlinearity="relu")
+    nn.init.zeros_(conv.bias)  # type: ignore[arg-type]
