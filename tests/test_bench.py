@@ -137,6 +137,7 @@ def test_all_tasks_are_measured_in_the_order_of_the_list_at_the_sizes_of_the_pap
 
 
 def test_models_without_weights_here_are_measured_untrained(monkeypatch, tmp_path):
+    monkeypatch.setattr("b2v.weights.places.shipped_dir", lambda: tmp_path)
     assert not is_trained("jin2018")
     (case,) = list_cases(["extract"], model="jin2018", quick=True)
     assert (case.model, case.trained) == ("jin2018", False)

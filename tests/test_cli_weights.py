@@ -259,9 +259,12 @@ def test_bar_gives_way_to_the_line_of_an_error(b2v, monkeypatch):
 def test_import_goes_to_the_cache_and_says_what_is_still_missing(b2v, cache):
     write_authors_file("anything.pth")
     ran = b2v("import", "anything.pth")
-    written = [cache / "jin2018-pair26.safetensors", cache / "jin2018.json"]
+    written = [cache / "jin2018-released-pair26.safetensors", cache / "jin2018-released.json"]
     assert (ran.code, ran.out.split()) == (0, [str(path) for path in written])
-    assert ran.err == "jin2018 still lacks middle, pair35, pair17: import those files as well\n"
+    assert (
+        ran.err
+        == "jin2018-released still lacks middle, pair35, pair17: import those files as well\n"
+    )
     assert sorted(cache.iterdir()) == sorted(written)
     assert_one_line(b2v("import", "anything.pth"), 2, "exists already")
     assert b2v("import", "anything.pth", "--overwrite", "-q").err == ""
@@ -270,21 +273,22 @@ def test_import_goes_to_the_cache_and_says_what_is_still_missing(b2v, cache):
 @pytest.mark.parametrize(("output", "hint"), [((), ""), (("-o", "new/own"), " --weights new/own")])
 def test_import_says_how_to_use_what_it_wrote(b2v, monkeypatch, output, hint):
     def pretend(paths, out, *, overwrite):
-        return [*sorted(out.glob("*.safetensors")), write_tiny_cascade(out, "jin2018")]
+        return [*sorted(out.glob("*.safetensors")), write_tiny_cascade(out, "jin2018-released")]
 
     monkeypatch.setattr("b2v.weights.import_released", pretend)
     ran = b2v("import", "a.pth", *output)
-    assert ran.err == f"use it by: b2v extract PHOTO -m jin2018{hint}\n"
+    assert ran.err == f"use it by: b2v extract PHOTO -m jin2018-released{hint}\n"
 
 
 def test_what_import_advises_works(b2v, capsys, monkeypatch, tmp_path, cache):
     monkeypatch.delenv("B2V_WEIGHTS_DIR")
+    name = "jin2018-released"
     write_photo(make_picture(16, 16), tmp_path / "photo.png")
-    write_tiny_cascade(cache, "jin2018")
-    write_tiny_cascade(tmp_path / "elsewhere", "jin2018", seed=1)
+    write_tiny_cascade(cache, name)
+    write_tiny_cascade(tmp_path / "elsewhere", name, seed=1)
     used = [
         json.loads(run_main(capsys, "extract", "photo.png", "-o", f"{i}.gif", "--json", *how).out)
-        for i, how in enumerate([("-m", "jin2018"), ("-m", "jin2018", "--weights", "elsewhere")])
+        for i, how in enumerate([("-m", name), ("-m", name, "--weights", "elsewhere")])
     ]
     assert [said["ok"] for said in used] == [True, True]
     assert used[0]["model"]["sha256"] != used[1]["model"]["sha256"]

@@ -342,12 +342,12 @@ def test_card_of_part_of_a_cascade_is_completed_by_a_file(places):
     assert load_model("tiny", weights=rest).networks["pair17"].path == rest
 
 
-@pytest.mark.parametrize("name", ["nothing", "jin2018"])
+@pytest.mark.parametrize("name", ["nothing", "jin2018-released"])
 def test_unknown_model_is_answered_with_those_there_are(places, name):
     make_model(places / "shipped")
     with pytest.raises(WeightsError, match=f"no model '{name}'; known: tiny") as caught:
         load_model(name)
-    assert ("b2v weights import" in str(caught.value)) == (name == "jin2018")
+    assert ("b2v weights import" in str(caught.value)) == (name == "jin2018-released")
 
 
 @pytest.mark.parametrize(

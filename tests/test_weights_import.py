@@ -86,7 +86,7 @@ def imported(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def cascade(imported):
-    return load_model("jin2018", weights=imported[1])
+    return load_model("jin2018-released", weights=imported[1])
 
 
 @pytest.fixture(scope="module")
@@ -115,10 +115,10 @@ def test_imported_networks_have_the_papers_number_of_parameters(cascade):
 
 def test_import_writes_fp32_files_and_a_card(imported, monkeypatch):
     paths, out, written = imported
-    names = [*(f"jin2018-{role}.safetensors" for role in ROLES), "jin2018.json"]
+    names = [*(f"jin2018-released-{role}.safetensors" for role in ROLES), "jin2018-released.json"]
     assert written == [out / name for name in names]
     assert sorted(path.name for path in out.iterdir()) == sorted(names)
-    card = read_card(out / "jin2018.json")
+    card = read_card(out / "jin2018-released.json")
     assert card.licence == LICENCE
     assert list(card.networks) == list(ROLES)
     assert f"middle: converted from {paths[0].name}, sha256" in card.lineage
@@ -126,18 +126,18 @@ def test_import_writes_fp32_files_and_a_card(imported, monkeypatch):
     assert load_network(written[0]).note["licence"] == LICENCE
     monkeypatch.setenv("B2V_WEIGHTS_DIR", str(out))
     first = list_models()[0]
-    assert (first.name, first.complete, first.verified) == ("jin2018", True, True)
+    assert (first.name, first.complete, first.verified) == ("jin2018-released", True, True)
 
 
 def test_networks_of_later_imports_join_the_card(imported, tmp_path):
     paths = imported[0]
     for count, path in enumerate(paths[2:], start=1):
         import_released([path], tmp_path)
-        card = read_card(tmp_path / "jin2018.json")
+        card = read_card(tmp_path / "jin2018-released.json")
         assert list(card.networks) == list(ROLES[2 : 2 + count])
         assert len(card.lineage.split("\n")) == count
     with pytest.raises(WeightsError, match="has no middle network, only pair26, pair17"):
-        load_model("jin2018", weights=tmp_path)
+        load_model("jin2018-released", weights=tmp_path)
 
 
 def test_import_overwrites_only_when_told_to(imported, tmp_path):
@@ -146,7 +146,7 @@ def test_import_overwrites_only_when_told_to(imported, tmp_path):
     with pytest.raises(UsageError, match="exists already"):
         import_released([path], tmp_path)
     import_released([path], tmp_path, overwrite=True)
-    assert len(read_card(tmp_path / "jin2018.json").lineage.split("\n")) == 1
+    assert len(read_card(tmp_path / "jin2018-released.json").lineage.split("\n")) == 1
 
 
 def test_two_files_of_one_network_are_refused(imported, tmp_path):

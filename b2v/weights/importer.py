@@ -24,7 +24,8 @@ from b2v.models import MODELS, Blueprint
 from b2v.weights.cards import Card, CardNetwork, card_entry, file_name, read_card, write_card
 from b2v.weights.files import save_network, sha256_of
 
-MODEL = "jin2018"
+FAMILY = "jin2018"
+MODEL = f"{FAMILY}-released"
 MOST_UNPACKED = 2
 """By how many times a file may grow when it is unpacked."""
 LICENCE = "not stated by the authors"
@@ -66,7 +67,7 @@ class _Import:
 
 
 def import_released(paths: Sequence[Path], out: Path, *, overwrite: bool = False) -> list[Path]:
-    """Convert any of the authors' four files to `jin2018-<role>.safetensors`, in fp32.
+    """Convert any of the authors' four files to `jin2018-released-<role>.safetensors`, in fp32.
 
     Nothing is written before all of `paths` have been read and found to be right. A card in
     `out` that has other networks already keeps them.
@@ -110,7 +111,7 @@ def _write(imports: Mapping[str, _Import], out: Path) -> list[Path]:
     for role, new in imports.items():
         target = out / file_name(MODEL, role)
         note = {"licence": LICENCE, "made_from": new.path.name, "made_from_sha256": new.sha256}
-        save_network(new.state, MODELS[MODEL][role], role, target, half=False, note=note)
+        save_network(new.state, MODELS[FAMILY][role], role, target, half=False, note=note)
         written.append(target)
     return [*written, write_card(_card(list(imports.values()), out), out)]
 
@@ -173,7 +174,7 @@ def _recognise(state: Mapping[str, Any], path: Path) -> str:
 def _rename(state: Mapping[str, Any], role: str, path: Path) -> dict[str, Tensor]:
     """Give the weights our names; each must be there, in shape and finite, and nothing else."""
     names = _names(role)
-    shapes = _shapes(MODELS[MODEL][role])
+    shapes = _shapes(MODELS[FAMILY][role])
     hint = f"it is not the authors' {role} network, get the file again"
     if extra := sorted(set(state) - set(names.values())):
         raise WeightsError(f"{path} has {extra[0]!r}, which is not expected there; {hint}")
@@ -198,7 +199,7 @@ def _rename(state: Mapping[str, Any], role: str, path: Path) -> dict[str, Tensor
 def _names(role: str) -> dict[str, str]:
     """Our names of a network's weights, and the authors'."""
     names = {}
-    for ours in _shapes(MODELS[MODEL][role]):
+    for ours in _shapes(MODELS[FAMILY][role]):
         for own, prefix in _PREFIXES[role].items():
             if ours.startswith(own):
                 names[ours] = prefix + _their_name(ours.removeprefix(own))
