@@ -95,7 +95,7 @@ class TrainConfig:
     """Share of the other crops whose blurry picture and frames are as soft as that."""
     colours: int = 3
     """How many colours of a crop are seen; by one alone the paper's nets, which restore each by
-    the same weights, are trained at a third of the cost."""
+    the same weights, are trained at half the cost."""
     recolour: bool = True
     """Whether the colours of a crop change places at random (Jin et al., Sec. 6)."""
     seed: int = 0

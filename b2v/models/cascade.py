@@ -15,7 +15,7 @@ and after the exposure. The paper's networks are below, smaller and faster ones 
 `b2v.models.unet`.
 
 The paper's restore each colour by the same weights before they join all three. So they take
-pictures of one colour, [B, 1, H, W], too, at a third of the cost: as if it were all three, of whose
+pictures of one colour, [B, 1, H, W], too, at half the cost: as if it were all three, of whose
 restored ones they give the mean.
 """
 
