@@ -9,7 +9,7 @@ from torch import nn
 from b2v.errors import UsageError
 from b2v.frames import FRAMES
 from b2v.losses import PairLoss, PixelLoss
-from b2v.models import MODELS, ROLES, VIDEO, Blueprint
+from b2v.models import MAXIM_STAGES, MODELS, ROLES, VIDEO, Blueprint
 from b2v.models.blend import BlendConfig
 from b2v.models.dtb import DTBConfig
 from b2v.models.unet import UNetConfig
@@ -196,7 +196,7 @@ def check(config: TrainConfig, clip_size: int, clip_frames: int = FRAMES) -> Non
 
 def _check_choices(config: TrainConfig) -> None:
     choices = {
-        "model": (config.model, tuple(MODELS)),
+        "model": (config.model, _trainable()),
         "stage": (config.stage, tuple(range(1, 1 + len(MODELS.get(config.model, ROLES))))),
         "pixel": (config.pixel, get_args(PixelLoss)),
         "pair": (config.pair, get_args(PairLoss)),
@@ -210,6 +210,11 @@ def _check_choices(config: TrainConfig) -> None:
     for name, (value, known) in choices.items():
         if value not in known:
             raise UsageError(f"{name} {value!r} is unknown; choose {', '.join(map(str, known))}")
+
+
+def _trainable() -> tuple[str, ...]:
+    """List the models that there are training stages for: MAXIM comes trained."""
+    return tuple(model for model, plans in MODELS.items() if MAXIM_STAGES[0] not in plans)
 
 
 def _is_blind(config: TrainConfig, role: str) -> bool:

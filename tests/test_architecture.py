@@ -77,7 +77,7 @@ OWNERS = {
     "typer": "cli",
     "rich": "cli",
 }
-LONGEST_FILE, LONGEST_FUNCTION = 300, 60
+LONGEST_FILE, LONGEST_FUNCTION = 500, 60
 
 
 def name_of(path: Path) -> str:

@@ -8,7 +8,16 @@ from conftest import make_picture
 from torch import Tensor, nn
 
 from b2v.errors import B2VError
-from b2v.models import MODELS, ROLES, SEVEN, UNFOLDING, Blueprint, Cascade, missing_roles
+from b2v.models import (
+    MAXIM_STAGES,
+    MODELS,
+    ROLES,
+    SEVEN,
+    UNFOLDING,
+    Blueprint,
+    Cascade,
+    missing_roles,
+)
 from b2v.models.cascade import JinMiddleConfig, JinSideConfig
 from b2v.models.unet import UNet, UNetConfig
 
@@ -329,6 +338,12 @@ def test_a_parsed_blueprint_builds_the_same_network():
         ("unet", {"inputs": 1, "depth": 3}, "config of a unet network does not fit.*depth"),
         ("jin-side", {"channels": 8}, "config of a jin-side network does not fit.*channels"),
         ("unet", [1, 2], "config of a unet network does not fit"),
+        ("maxim", {"stage": 4}, "config of a maxim network does not fit: stage is 4, expected 1"),
+        ("maxim", {"stage": "1"}, "does not fit: stage is 1, expected 1 to 3"),
+        ("maxim", {"features": 4096}, "does not fit: features is 4096, expected 1 to 256"),
+        ("maxim", {"groups": 64}, "does not fit: groups is 64, expected 1 to 8"),
+        ("maxim", {"bottlenecks": 0}, "does not fit: bottlenecks is 0, expected 1 to 8"),
+        ("maxim", {"features": [32]}, "does not fit: features is"),
     ],
 )
 def test_what_is_no_blueprint_is_refused_by_name(kind, config, message):
@@ -343,3 +358,10 @@ def test_every_model_has_the_networks_it_takes():
     assert tuple(MODELS["cascade"]) == tuple(MODELS["jin2018"]) == ROLES
     assert not any(missing_roles(plans) for plans in MODELS.values())
     assert missing_roles({"middle": 1, "pair26": 2}) == ["pair35", "pair17"]
+    assert (tuple(MODELS["maxim-1"]), tuple(MODELS["maxim-3"])) == (
+        MAXIM_STAGES[:1],
+        MAXIM_STAGES,
+    )
+    assert missing_roles(["stage2"]) == ["stage1"]
+    assert missing_roles(["stage3"]) == ["stage1", "stage2"]
+    assert missing_roles(["stage2", "stage1"]) == []

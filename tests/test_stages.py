@@ -177,6 +177,11 @@ def test_a_pair_need_not_see_the_middle_frame(tiny):
         check(replace(config, model="jin2018", stage=1, crop=40), 128)
 
 
+def test_models_that_come_trained_are_not_trained():
+    with pytest.raises(UsageError, match="model 'maxim-1' is unknown; choose apart, b2v"):
+        check(replace(CONFIG, model="maxim-1"), 128)
+
+
 def test_one_colour_is_for_the_papers_nets():
     one = replace(CONFIG, model="jin2018", crop=40, colours=1)
     check(one, 128)

@@ -155,6 +155,13 @@ def test_another_licence_is_named_and_its_text_taken_from_beside_the_card(mine, 
     assert (tmp_path / "b/LICENSE").read_text() == "You may not."
 
 
+def test_the_text_of_the_licence_of_maxim_goes_with_it(mine, tmp_path):
+    change_card(mine, licence="Apache-2.0")
+    stage("tiny", REPO, tmp_path / "a")
+    assert (tmp_path / "a/README.md").read_text().startswith("---\nlicense: apache-2.0\n")
+    assert "Apache License" in (tmp_path / "a/LICENSE").read_text()
+
+
 def test_one_can_look_before_anything_is_uploaded(uploads, mine, b2v, tmp_path):
     ran = b2v("publish", "tiny", REPO, "-o", tmp_path / "look")
     assert ran.code == 0
@@ -227,6 +234,17 @@ def test_rm_deletes_one_file_by_its_address(fetched, b2v):
     ran = b2v("rm", f"{SOURCE}/tiny-middle.safetensors", "-q")
     assert (ran.code, ran.out) == (0, f"{fetched / 'tiny-middle.safetensors'}\n")
     assert (fetched / "tiny.json").is_file()
+
+
+def test_rm_leaves_the_files_that_another_model_has_as_well(fetched, b2v):
+    card = read_card(fetched / "tiny.json")
+    shared = {"middle": card.networks["middle"]}
+    twin = write_card(replace(card, name="twin", networks=shared, source=None), fetched)
+    gone = {fetched / "tiny.json", *(fetched / e.file for e in card.networks.values())}
+    gone -= {fetched / "tiny-middle.safetensors"}
+    assert {Path(line) for line in b2v("rm", "tiny", "-q").out.splitlines()} == gone
+    assert b2v("verify", twin).out == f"ok     {fetched / 'tiny-middle.safetensors'}\n"
+    assert len(b2v("rm", "twin", "-q").out.splitlines()) == 2
 
 
 @pytest.mark.parametrize("where", ["shipped", "cache", "own"])

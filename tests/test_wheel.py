@@ -12,7 +12,7 @@ from conftest import make_picture
 from test_inference import needs_shipped_weights
 
 from b2v.media import read_clip, write_photo
-from b2v.models import ROLES, UNFOLDING
+from b2v.models import MAXIM_STAGES, ROLES, UNFOLDING
 
 REPOSITORY = Path(__file__).parents[1]
 OFFLINE = """
@@ -50,14 +50,16 @@ def wheel(tmp_path_factory):
     return path
 
 
-def test_wheel_has_the_weights_the_demo_and_the_licence(wheel):
+def test_wheel_has_the_weights_the_demo_and_the_licences(wheel):
     with zipfile.ZipFile(wheel) as archive:
         names = set(archive.namelist())
     for model, roles in (("b2v", UNFOLDING), ("cascade", ROLES)):
         assert {f"b2v/_weights/{model}-{role}.safetensors" for role in roles} <= names
     assert {"b2v/_weights/b2v.json", "b2v/assets/demo.jpg", "b2v/assets/CREDITS.md"} <= names
     assert {"b2v/assets/demo_video.mp4", "b2v/show/page.css", "b2v/show/page.js"} <= names
-    assert any(name.endswith("licenses/LICENSE") for name in names)
+    assert {f"b2v/_weights/maxim-{stage}.safetensors" for stage in MAXIM_STAGES} <= names
+    for licence in ("LICENSE", "NOTICE", "weights/LICENSE-maxim.txt"):
+        assert any(name.endswith(f"licenses/{licence}") for name in names)
     assert not [name for name in names if name.startswith(("tests", "runs", "weights"))]
 
 

@@ -57,7 +57,7 @@ def path_command(
     name: Annotated[str, typer.Argument(help="Name of a model.", metavar="NAME")],
     role: Annotated[
         str | None,
-        typer.Argument(help="One network: middle, pair35, pair26 or pair17.", metavar="ROLE"),
+        typer.Argument(help="One network, such as middle, pair35 or stage1.", metavar="ROLE"),
     ] = None,
 ) -> None:
     """Print the folder of a model, or the file of one of its networks."""
@@ -130,7 +130,8 @@ def download_command(
 @app.command("import", epilog=examples("weights import"))
 def import_command(
     files: Annotated[
-        list[Path], typer.Argument(help="The authors' .pth files, one to four.", metavar="FILE")
+        list[Path],
+        typer.Argument(help="The authors' .pth files, one to four, or MAXIM.", metavar="FILE"),
     ],
     output: Annotated[
         Path | None,
@@ -139,15 +140,25 @@ def import_command(
     overwrite: options.Overwrite = False,
     quiet: options.Quiet = False,
 ) -> None:
-    """Convert the released weights of the 2018 cascade, and print what was written."""
-    from b2v.weights import cache_dir, import_released
+    """Convert the released weights of others, and print what was written.
+
+    The 2018 cascade is one to four .pth files, MAXIM-3S for deblurring a single .safetensors
+    file with the weights of all its stages under their names in the authors' code.
+    """
+    from b2v.weights import cache_dir, import_maxim, import_released, path_of
 
     folder = output or cache_dir()
-    written = import_released(files, folder, overwrite=overwrite)
+    maxim = [path for path in files if path.suffix == ".safetensors"]
+    if maxim and len(files) > 1:
+        raise UsageError(f"{maxim[0]} is imported alone: it holds all stages of MAXIM")
+    if maxim:
+        written = import_maxim(maxim[0], folder, overwrite=overwrite)
+    else:
+        written = import_released(files, folder, overwrite=overwrite)
     for path in written:
         typer.echo(path)
-    where = "" if output is None else f" --weights {folder}"
-    options.note(_next_step(written[-1], where), quiet=quiet)
+    found = output is None and path_of(written[-1].stem) == folder  # and no other of this name
+    options.note(_next_step(written[-1], "" if found else f" --weights {folder}"), quiet=quiet)
 
 
 @app.command("average", epilog=examples("weights average"))

@@ -4,12 +4,12 @@ This page lists them: which kinds of network there are, and which make up each m
 """
 
 from collections.abc import Collection, Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any, cast
 
 from torch import nn
 
-from b2v.errors import B2VError
+from b2v.errors import B2VError, WeightsError
 from b2v.models.apart import Alone, Apart, ApartConfig, Pairs
 from b2v.models.blend import BlendConfig, BlendNet
 from b2v.models.cascade import (
@@ -21,6 +21,7 @@ from b2v.models.cascade import (
     JinSideConfig,
 )
 from b2v.models.dtb import DTB, DTBConfig
+from b2v.models.maxim import Maxim, MaximConfig, MaximStage
 from b2v.models.paths import Paths, PathsConfig
 from b2v.models.unet import UNet, UNetConfig
 from b2v.models.unfold import Unfold
@@ -32,11 +33,12 @@ Config = (
     | DTBConfig
     | JinMiddleConfig
     | JinSideConfig
+    | MaximConfig
     | PathsConfig
     | UNetConfig
 )
 
-Extractor = Apart | Cascade | Unfold
+Extractor = Apart | Cascade | Maxim | Unfold
 """Whatever gives the frames of one blurry picture."""
 
 ROLES = ("middle", "pair35", "pair26", "pair17")
@@ -45,13 +47,16 @@ ROLES = ("middle", "pair35", "pair26", "pair17")
 UNFOLDING = ("middle", "paths", "sides")
 """What the networks do that move the middle frame along paths, in training order."""
 
+MAXIM_STAGES = ("stage1", "stage2", "stage3")
+"""The stages of MAXIM in order; one may stop after any of them."""
+
 SEVEN = "seven"
 """What a network does that gives all seven frames alone."""
 
 VIDEO = "video"
 """What a network does that restores a video frame by frame."""
 
-ALL_ROLES = (*ROLES, *UNFOLDING[1:], SEVEN, VIDEO)
+ALL_ROLES = (*ROLES, *UNFOLDING[1:], SEVEN, VIDEO, *MAXIM_STAGES)
 """Whatever a network can be for."""
 
 _KINDS: dict[str, tuple[type[Config], type[nn.Module]]] = {
@@ -64,12 +69,13 @@ _KINDS: dict[str, tuple[type[Config], type[nn.Module]]] = {
     "blend": (BlendConfig, BlendNet),
     "apart": (ApartConfig, Apart),
     "unet-alone": (UNetConfig, Alone),
+    "maxim": (MaximConfig, MaximStage),
 }
 
 
 MOST_BLOCKS, MOST_CHANNELS = 64, 4096
 """Numbers in a config beyond these would take hours to build, or all memory."""
-_BLOCKS = ("blocks", "outer", "encoder_blocks", "decoder_blocks")
+_BLOCKS = ("blocks", "outer", "encoder_blocks", "decoder_blocks", "groups", "bottlenecks")
 
 
 @dataclass(frozen=True)
@@ -126,6 +132,12 @@ MODELS: dict[str, dict[str, Blueprint]] = {
         "pair26": Blueprint("jin-side", JinSideConfig(outer=2)),
         "pair17": Blueprint("jin-side", JinSideConfig(outer=2)),
     },
+    "maxim-1": {"stage1": Blueprint("maxim", MaximConfig(stage=1))},
+    "maxim-3": {
+        "stage1": Blueprint("maxim", MaximConfig(stage=1)),
+        "stage2": Blueprint("maxim", MaximConfig(stage=2)),
+        "stage3": Blueprint("maxim", MaximConfig(stage=3, ends=True)),
+    },
     "pairs": {
         "middle": Blueprint("unet", UNetConfig(inputs=1)),
         "pair35": Blueprint("unet", UNetConfig(inputs=2, outputs=2)),
@@ -140,6 +152,8 @@ def needed_roles(networks: Collection[str]) -> tuple[str, ...]:
     """List the roles that a model is made of which has some networks."""
     if SEVEN in networks:
         return (SEVEN,)
+    if stages := [number for number, role in enumerate(MAXIM_STAGES, 1) if role in networks]:
+        return MAXIM_STAGES[: stages[-1]]
     if {*UNFOLDING[1:]} & {*networks}:
         return UNFOLDING
     return (VIDEO,) if set(networks) == {VIDEO} else ROLES
@@ -151,9 +165,14 @@ def missing_roles(networks: Collection[str]) -> list[str]:
 
 
 def assemble(networks: Mapping[str, nn.Module]) -> Extractor:
-    """Make of networks by role what gives the seven frames."""
+    """Make of networks by role what gives the seven frames.
+
+    Raises WeightsError where stages of MAXIM do not go together.
+    """
     if SEVEN in networks:
         return cast("Apart", networks[SEVEN])
+    if MAXIM_STAGES[0] in networks:
+        return Maxim(*_in_order(networks))
     if "paths" in networks:
         return Unfold(**{role: networks[role] for role in UNFOLDING})
     kind = Pairs if gives_pair(networks["pair26"]) else Cascade
@@ -163,6 +182,24 @@ def assemble(networks: Mapping[str, nn.Module]) -> Extractor:
 def gives_pair(net: nn.Module) -> bool:
     """Tell whether a side net gives both frames of its pair at once, from y and x4."""
     return isinstance(net, JinPair) or (isinstance(net, UNet) and net.config.outputs == 2)
+
+
+def _in_order(networks: Mapping[str, nn.Module]) -> list[MaximStage]:
+    """List the stages of MAXIM; each must be of its place, and all of one width."""
+    stages: list[MaximStage] = []
+    roles = needed_roles(networks)
+    for number, role in enumerate(roles, 1):
+        stage, ends = networks[role], number == len(roles)
+        if not isinstance(stage, MaximStage):
+            raise WeightsError(f"the network for {role} is no stage of MAXIM; use another file")
+        first = stages[0].config if stages else stage.config
+        fitting = replace(first, stage=number, ends=stage.config.ends and ends)
+        if stage.config != fitting:
+            raise WeightsError(
+                f"the network for {role} is {stage.config}, expected {fitting}; use another file"
+            )
+        stages.append(stage)
+    return stages
 
 
 def _is_buildable(key: str, value: object) -> bool:
@@ -183,6 +220,7 @@ def _tuples(value: object) -> object:
 
 __all__ = [
     "ALL_ROLES",
+    "MAXIM_STAGES",
     "MODELS",
     "ROLES",
     "SEVEN",
@@ -192,6 +230,7 @@ __all__ = [
     "Cascade",
     "Config",
     "Extractor",
+    "Maxim",
     "Unfold",
     "VideoNet",
     "assemble",

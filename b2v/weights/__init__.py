@@ -9,6 +9,7 @@ from b2v.weights.averaging import average
 from b2v.weights.cards import Card, CardNetwork, card_entry, file_name, read_card, write_card
 from b2v.weights.files import Header, Network, inspect, load_network, save_network, sha256_of
 from b2v.weights.hub import Progress
+from b2v.weights.import_maxim import import_maxim
 from b2v.weights.importer import import_released
 from b2v.weights.inventory import (
     FileCheck,
@@ -41,6 +42,7 @@ __all__ = [
     "download",
     "downloaded",
     "file_name",
+    "import_maxim",
     "import_released",
     "inspect",
     "list_models",

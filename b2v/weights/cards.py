@@ -1,7 +1,7 @@
 """Cards: what a model is made of, where it came from and what it may be used for.
 
-A model is a card `<model>.json` with one file `<model>-<role>.safetensors` per network beside
-it, or at the hub address that the card gives as its source.
+A model is a card `<model>.json` with one file per network, `<model>-<role>.safetensors` unless
+models share it, beside it, or at the hub address that the card gives as its source.
 """
 
 import json
@@ -35,7 +35,8 @@ class CardNetwork:
 class Card:
     """All there is to know about a model.
 
-    `networks` are by role: `SEVEN` or `VIDEO` alone, or those of a cascade, not always all four.
+    `networks` are by role: `SEVEN` or `VIDEO` alone, stages of MAXIM from the first on, or those of
+    a cascade, not always all four.
     """
 
     name: str

@@ -112,7 +112,7 @@ def load_network(path: Path) -> Network:
             _check_shapes({k: file.get_slice(k).get_shape() for k in keys}, header.blueprint, path)
             state = {key: _plain(file.get_tensor(key), torch.float32) for key in keys}
     except (OSError, SafetensorError) as error:
-        raise _unreadable(path, error) from error
+        raise unreadable(path, error) from error
     _check_finite(state, path)
     module = _empty(header.blueprint, path)
     module.load_state_dict(state, strict=True, assign=True)
@@ -133,7 +133,7 @@ def inspect(path: Path) -> Header:
         with safe_open(path, framework="pt") as file:
             metadata = file.metadata() or {}
     except (OSError, SafetensorError) as error:
-        raise _unreadable(path, error) from error
+        raise unreadable(path, error) from error
     if "b2v" not in metadata:
         raise WeightsError(
             f"{path} does not say which network it holds (no 'b2v' metadata);"
@@ -170,7 +170,7 @@ def sha256_of(path: Path, *, anew: bool = False) -> str:
             return _digest(path)
         return _kept_digest(path.resolve(), cache_dir() / RECORD, tuple(of))
     except OSError as error:
-        raise _unreadable(path, error) from error
+        raise unreadable(path, error) from error
 
 
 @lru_cache(maxsize=256)
@@ -257,7 +257,8 @@ def _check_finite(state: Mapping[str, Tensor], path: Path) -> None:
             )
 
 
-def _unreadable(path: Path, error: Exception) -> WeightsError:
+def unreadable(path: Path, error: Exception) -> WeightsError:
+    """Say why a file of weights cannot be read."""
     if isinstance(error, FileNotFoundError):
         return WeightsError(f"{path} does not exist; check the path or `b2v weights list`")
     if path.is_dir():

@@ -26,7 +26,7 @@ from b2v.weights.files import save_network, sha256_of
 
 FAMILY = "jin2018"
 MODEL = f"{FAMILY}-released"
-"""Name of what is imported: under that of the shipped ones, looked up first, none would find it."""
+"""Name of what is imported; `jin2018` is what one trains oneself."""
 MOST_UNPACKED = 2
 """By how many times a file may grow when it is unpacked."""
 LICENCE = "not stated by the authors"

@@ -22,10 +22,13 @@ from b2v.models import VIDEO
 from b2v.weights.cards import NOT_STATED, Card, read_card, write_card
 from b2v.weights.hub import Address, explain
 from b2v.weights.inventory import verify
+from b2v.weights.places import shipped_dir
 from b2v.weights.resolve import find_model, place_of
 
 _REPO = re.compile(r"[\w][\w.-]*/[\w][\w.-]*")
 PAGE, LICENCE = "README.md", "LICENSE"
+APACHE = "LICENSE-maxim.txt"
+"""Text of Apache-2.0, among the weights that come with b2v."""
 MB = 1e6
 
 
@@ -156,9 +159,12 @@ def page(card: Card, repo: str) -> str:
 
 
 def licence_text(card: Card, folder: Path) -> str | None:
-    """Find the text of the licence: beside the card, or b2v's own where that is the licence."""
+    """Find the text of the licence: beside the card, or one of the two that come with b2v."""
     with suppress(OSError, UnicodeDecodeError):
         return (folder / LICENCE).read_text(encoding="utf-8")
+    if card.licence == "Apache-2.0":
+        with suppress(OSError):
+            return (shipped_dir() / APACHE).read_text(encoding="utf-8")
     if card.licence != "MIT":
         return None
     with suppress(OSError):

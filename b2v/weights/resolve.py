@@ -18,6 +18,7 @@ from b2v.models import VIDEO, Extractor, VideoNet, assemble, missing_roles, need
 from b2v.weights.cards import NOT_STATED, Card, CardNetwork, card_entry, read_card
 from b2v.weights.files import SUFFIX, Network, load_network, sha256_of
 from b2v.weights.hub import Progress, fetch, parse_address
+from b2v.weights.importer import FAMILY
 from b2v.weights.importer import MODEL as IMPORTED
 from b2v.weights.places import card_folders, hub_dir
 
@@ -258,6 +259,6 @@ def _bare(folder: Path, name: str, pattern: str) -> Model | None:
 def _unknown(model: str) -> WeightsError:
     known = sorted({card.stem for _, folder in card_folders() for card in folder.glob("*.json")})
     hint = ""
-    if model == IMPORTED:
-        hint = f"; {model} is made of its authors' files by `b2v weights import`"
+    if model in (FAMILY, IMPORTED):
+        hint = f"; {IMPORTED} is made of its authors' files by `b2v weights import`"
     return WeightsError(f"there is no model {model!r}; known: {', '.join(known) or 'none'}{hint}")

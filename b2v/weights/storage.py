@@ -76,7 +76,7 @@ def remove(model: str) -> list[Path]:
 
 
 def downloaded(model: str) -> list[Path]:
-    """List the files of a model that are in the cache of downloads.
+    """List the files of a model that are in the cache of downloads, less those of another as well.
 
     Raises:
         UsageError: a hub address is malformed or names no revision.
@@ -90,7 +90,9 @@ def downloaded(model: str) -> list[Path]:
         name = parse_address(model).path.stem if is_address else model
         cards = [folder / f"{name}.json" for _, folder in card_folders()]
         cards = [parse_address(model).path] if is_address else cards
-        found = [file for card in cards if card.is_file() for file in _files_of(card)]
+        cards = [card for card in cards if card.is_file()]
+        shared = {file for card in cards for file in _files_of_others(card)}
+        found = [file for card in cards for file in _files_of(card) if file not in shared]
     inside = [path for path in found if path.is_file() and path.is_relative_to(hub_dir())]
     if not inside:
         raise WeightsError(f"nothing of {model} was downloaded{_where_else(found)}")
@@ -103,6 +105,12 @@ def _files_of(card: Path) -> list[Path]:
     except WeightsError:
         return [card]
     return [card, *(place_of(found, entry) for entry in found.card.networks.values())]
+
+
+def _files_of_others(card: Path) -> set[Path]:
+    """List what the other cards of a folder are made of: models may share files."""
+    others = (other for other in card.parent.glob("*.json") if other != card)
+    return {file for other in others for file in _files_of(other)}
 
 
 def _where_else(found: Iterable[Path]) -> str:
