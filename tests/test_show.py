@@ -13,7 +13,7 @@ from b2v.metrics import reblur
 from b2v.show import beside, explained, heat_map, strip
 from b2v.show.heat import BAD, GOOD, LEGEND, colour
 from b2v.show.layout import fit
-from b2v.show.strip import GAP, LINE
+from b2v.show.strip import CELL, GAP, LINE, WORDS
 
 
 @pytest.mark.parametrize(("way", "size"), [("side", (40, 120)), ("stack", (80, 60))])
@@ -60,6 +60,13 @@ def test_narrow_pictures_leave_room_for_their_words():
     assert sheet.shape[2] == 2 * (4 * LINE + GAP) + GAP
     assert (sheet.amin((0, 1)) == 1).sum() == 0
     assert (sheet[:, GAP : GAP + 90] == 1).all((0, 1)).sum() == 20
+
+
+def test_words_grow_with_the_pictures():
+    wide = strip([[torch.zeros(3, 60, CELL)]], [["frame 1"]])[:, GAP + 60 :]
+    small = strip([[torch.zeros(3, 60, 100)]], [["frame 1"]])[:, GAP + 60 :]
+    assert wide.shape[1] - GAP == round(WORDS * CELL) > LINE == small.shape[1] - GAP
+    assert (wide > 0.6).sum() > 3 * (small > 0.6).sum()
 
 
 def test_words_are_drawn_and_cut_at_the_border():

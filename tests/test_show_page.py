@@ -13,6 +13,7 @@ from conftest import make_picture
 from b2v.errors import ShapeError, UsageError
 from b2v.show import Scene, write_page
 from b2v.show.page import pictures, render
+from b2v.show.view import View
 
 COUNT, WIDTH, HEIGHT = 7, 120, 80
 NASTY = "<b>\"&'</title><script>alert(1)</script>.jpg"
@@ -103,7 +104,7 @@ def test_everything_has_a_name_for_those_who_do_not_see_it(page):
     labels = [a["aria-labelledby"] for a in outline.all("section")]
     assert set(labels) <= set(ids)
     buttons = outline.all("button")
-    assert len(buttons) == 6
+    assert len(buttons) == 18
     assert {a["type"] for a in buttons} == {"button"}
 
 
@@ -116,6 +117,18 @@ def test_each_scene_has_its_frames_and_size(page):
     )
     assert "#scene2{--wide:120;--high:80}" in page
     assert 'data-seconds="0.0666' in page
+
+
+def test_the_page_holds_where_it_opens():
+    sections = Outline(render("Page", [scene(view=View(30, 40, 2)), scene()])).all("section")
+    assert [section["data-view"] for section in sections] == ["30 40 2", ""]
+
+
+def test_the_page_speaks_no_decibels(page):
+    outline = Outline(page)
+    said = " ".join(part for tag, text in outline.text.items() if tag != "script" for part in text)
+    assert "Drag the line" in said
+    assert not re.search(r"\bdB\b|decibel|explain", said)
 
 
 def test_large_frames_are_scaled_down():
@@ -295,6 +308,173 @@ def test_keys_go_to_the_scene_in_use(shown):
     assert (frame_of(shown), frame_of(shown, 2)) == (4, 5)
 
 
+# Views: a picture of 600x400 that opens at 200 % around 150, 300
+
+
+@pytest.fixture
+def zoomed(browser):
+    """The browser with a page that opens zoomed; the blurry picture is a ramp from black."""
+    ramp = torch.linspace(0, 1, 600).expand(3, 400, 600)
+    before, size = pictures([ramp])
+    after, _ = pictures([ramp * 0.5])
+    page = render("Zoomed", [Scene("photo.jpg", before, after, size, view=View(150, 300, 2))])
+    (browser.folder / "zoomed.html").write_text(page, encoding="utf-8")
+    browser.errors.clear()
+    browser.resize(1000, 800)
+    browser.open(browser.folder / "zoomed.html")
+    return browser
+
+
+def view_of(browser):
+    """Zoom of the view, the pixel in its middle, and where the line is, from 0 to 1."""
+    return browser.run("(v => [v.zoom, v.x, v.y, v.cut])(scenes[0].view)")
+
+
+def box_of(browser, selector):
+    return browser.run(
+        f"(r => [r.x, r.y, r.width, r.height])"
+        f"(document.querySelector('{selector}').getBoundingClientRect())"
+    )
+
+
+def drag(browser, way, start=(0.2, 0.2), kind="mouse"):
+    """Press on a part of the stage, move by pixels, and let go."""
+    x, y, width, height = box_of(browser, ".stage")
+    x, y = x + start[0] * width, y + start[1] * height
+    steps = [(x + part * way[0], y + part * way[1]) for part in (0, 0.5, 1)]
+    if kind == "mouse":
+        names = ("mousePressed", "mouseMoved", "mouseMoved")
+        for name, (px, py) in zip(names, steps, strict=True):
+            about = {"button": "left", "buttons": 1, "clickCount": 1}
+            browser.send("Input.dispatchMouseEvent", type=name, x=px, y=py, **about)
+        about = {"x": steps[-1][0], "y": steps[-1][1], "button": "left", "clickCount": 1}
+        browser.send("Input.dispatchMouseEvent", type="mouseReleased", **about)
+        return
+    for name, (px, py) in zip(("touchStart", "touchMove", "touchMove"), steps, strict=True):
+        browser.send("Input.dispatchTouchEvent", type=name, touchPoints=[{"x": px, "y": py}])
+    browser.send("Input.dispatchTouchEvent", type="touchEnd", touchPoints=[])
+
+
+def wheel(browser, by, at=(0.25, 0.5)):
+    x, y, width, height = box_of(browser, ".stage")
+    place = {"x": x + at[0] * width, "y": y + at[1] * height}
+    browser.send("Input.dispatchMouseEvent", type="mouseWheel", deltaX=0, deltaY=by, **place)
+
+
+@needs_chromium
+def test_the_page_opens_zoomed_at_its_view(zoomed):
+    width, height = box_of(zoomed, ".stage")[2:]
+    x, y = max(150, width / 4), min(300, 400 - height / 4)  # the picture has no end on the stage
+    assert view_of(zoomed) == pytest.approx([2, x, y, 0.5], abs=0.01)
+    assert brightness(zoomed, 0.25, 0.9) == pytest.approx((x - width / 8) / 600, abs=0.02)
+    assert brightness(zoomed, 0.75, 0.9) == pytest.approx((x + width / 8) / 1200, abs=0.02)
+    pressed = "[...document.querySelectorAll('.views [aria-pressed=true]')].map(b => b.innerText)"
+    assert zoomed.run(pressed) == ["200 %"]
+    assert zoomed.run("document.querySelector('.level').textContent") == "200\u00a0%"
+    assert zoomed.run("getComputedStyle(document.querySelector('.after')).imageRendering") == (
+        "pixelated"
+    )
+    assert zoomed.errors == []
+
+
+@needs_chromium
+def test_keys_and_buttons_choose_the_zoom(zoomed):
+    opened = view_of(zoomed)
+    fit = box_of(zoomed, ".stage")[2] / 600
+    zoomed.press("f")
+    assert view_of(zoomed)[:3] == pytest.approx([fit, 300, 200], abs=0.01)
+    zoomed.press("2")
+    assert view_of(zoomed) == pytest.approx(opened)  # back to where one was
+    zoomed.press("1")
+    assert view_of(zoomed)[0] == 1
+    zoomed.press("+")
+    assert view_of(zoomed)[0] == pytest.approx(1.5)
+    zoomed.press("-")
+    zoomed.press("-")
+    assert view_of(zoomed)[0] == pytest.approx(max(1, fit))  # there is no more to see
+    for zoom, expected in ((2, 2), (1, 1), (0, fit)):
+        press(zoomed, f'.views [data-zoom="{zoom}"]')
+        assert view_of(zoomed)[0] == pytest.approx(expected)
+    press(zoomed, ".closer")
+    assert view_of(zoomed)[0] > fit
+
+
+@needs_chromium
+@pytest.mark.parametrize("kind", ["mouse", "touch"])
+def test_dragging_moves_the_picture_and_the_line_stays_of_use(zoomed, kind):
+    zoomed.resize(800, 800, touch=kind == "touch")
+    zoomed.open(zoomed.folder / "zoomed.html")
+    _, x, y, _ = view_of(zoomed)
+    drag(zoomed, (-60, 40), kind=kind)
+    assert view_of(zoomed) == pytest.approx([2, x + 30, y - 20, 0.5], abs=0.1)
+    width = box_of(zoomed, ".stage")[2]
+    drag(zoomed, (0.25 * width, 30), start=(0.5, 0.8), kind=kind)
+    assert view_of(zoomed) == pytest.approx([2, x + 30, y - 20, 0.75], abs=0.1)
+    drag(zoomed, (9000, 9000), kind=kind)  # not beyond its corner
+    assert view_of(zoomed)[1] == pytest.approx(width / 4, abs=0.1)
+    zoomed.press("f")
+    drag(zoomed, (0.1 * width, 0), kind=kind)  # all of it is seen: any place moves the line
+    assert view_of(zoomed)[3] == pytest.approx(0.3, abs=0.01)
+
+
+@needs_chromium
+def test_the_wheel_zooms_at_the_pointer_and_then_scrolls_the_page(zoomed):
+    zoomed.press("f")
+    width = box_of(zoomed, ".stage")[2]
+    under = "scenes[0].view.under(%f, 100)[0]" % (width / 4)
+    place = zoomed.run(under)
+    wheel(zoomed, -300)
+    assert view_of(zoomed)[0] > 1.5 * width / 600
+    assert zoomed.run(under) == pytest.approx(place, abs=0.5)
+    assert zoomed.run("scrollY") == 0
+    wheel(zoomed, 3000)
+    assert zoomed.run("scenes[0].view.fitted")
+    assert zoomed.run("scrollY") == 0
+    wheel(zoomed, 100)  # there is nothing more to see
+    assert zoomed.run(
+        "new Promise(done => { const wait = setInterval(() => {"
+        "if (scrollY > 0) { clearInterval(wait); done(true); } }, 10); })"
+    )
+
+
+@needs_chromium
+def test_two_fingers_zoom(zoomed):
+    zoomed.resize(390, 844, touch=True)
+    zoomed.open(zoomed.folder / "zoomed.html")
+    x, y, width, height = box_of(zoomed, ".stage")
+    middle = x + width / 2, y + height / 2
+    for name, apart in (("touchStart", 40), ("touchMove", 50), ("touchMove", 60)):
+        points = [{"x": middle[0] + side * apart, "y": middle[1], "id": side} for side in (0, 1)]
+        points[0]["x"] -= apart
+        zoomed.send("Input.dispatchTouchEvent", type=name, touchPoints=points)
+    zoomed.send("Input.dispatchTouchEvent", type="touchEnd", touchPoints=[])
+    assert view_of(zoomed)[0] == pytest.approx(3, abs=0.02)
+    assert zoomed.run("visualViewport.scale") == 1
+
+
+@needs_chromium
+def test_the_loupe_shows_blurry_and_restored_around_the_pointer(zoomed):
+    hidden = "document.querySelector('.loupe').hidden"
+    assert zoomed.run(hidden)
+    zoomed.press("f")
+    zoomed.press("l")
+    assert not zoomed.run(hidden)
+    x, y, width, height = box_of(zoomed, ".stage")
+    at = {"x": x + 0.75 * width, "y": y + 0.75 * height}
+    zoomed.send("Input.dispatchMouseEvent", type="mouseMoved", **at)
+    left, top, wide, _ = box_of(zoomed, ".loupe")
+    assert left < at["x"] < left + wide
+    assert y <= top < at["y"]
+    ink = "document.querySelector('.loupe canvas').getContext('2d').getImageData(%d, 50, 1, 1)"
+    red = [zoomed.run((ink % place) + ".data[0]") / 255 for place in (100, 300)]
+    assert red == pytest.approx([0.75, 0.375], abs=0.02)
+    zoomed.send("Input.dispatchMouseEvent", type="mouseMoved", x=2, y=2)
+    assert zoomed.run(hidden)
+    press(zoomed, ".loupe-switch")
+    zoomed.send("Input.dispatchMouseEvent", type="mouseMoved", **at)
+    assert zoomed.run(hidden)
+
+
 @needs_chromium
 @pytest.mark.parametrize("colours", ["light", "dark"])
 def test_text_stands_out_in_light_and_dark(shown, colours):
@@ -327,10 +507,13 @@ def contrast(one, other):
 
 
 @needs_chromium
-def test_a_phone_needs_no_scrolling_sideways_and_has_buttons_for_thumbs(shown):
-    shown.resize(360, 740, scale=2, touch=True)
+@pytest.mark.parametrize("width", [360, 390])
+def test_a_phone_needs_no_scrolling_sideways_and_has_buttons_for_thumbs(shown, width):
+    shown.resize(width, 740, scale=2, touch=True)
     shown.open(shown.folder / "page.html")
-    assert shown.run("document.documentElement.scrollWidth") == 360
+    assert shown.run("document.documentElement.scrollWidth") == width
+    rows = "new Set([...document.querySelectorAll('#scene1 .views button')].map(b => b.offsetTop))"
+    assert shown.run(f"{rows}.size") == 1
     heights = "[...document.querySelectorAll('button, select, .scrub')].map(b => b.offsetHeight)"
     assert min(shown.run(heights)) >= 44
     assert shown.run("getComputedStyle(document.body).fontSize") == "16px"

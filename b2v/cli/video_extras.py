@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from b2v.media.tags import Tags
     from b2v.show import Scene
     from b2v.show.video import Moment
+    from b2v.show.view import View
 
 MOMENTS, CELLS = 24, 6
 """Pairs of frames on a page, and columns of a filmstrip."""
@@ -51,20 +52,23 @@ def write_video_extras(
 def video_scene(result: "VideoResult", settings: "Settings") -> "Scene":
     """Put moments of a restored video on a page, each beside the blurry one."""
     from b2v.show import Scene
-    from b2v.show.page import pictures
+    from b2v.show.page import pictures, start
 
     before: list[str] = []
     after: list[str] = []
+    views: list[View] = []
     for moment in _moments(result, settings, MOMENTS):
         one, size = pictures([moment.blurry, moment.restored])
         before.append(one[0])
         after.append(one[1])
+        views.append(start(moment.blurry, moment.restored))
         last = moment.second
     facts = [f"{result.frames} frames of {size_of(result, settings)}"]
     if len(after) < result.frames:
-        facts.append(f"{len(after)} of them here, spread over {last:.1f} s")
+        facts.append(f"{len(after)} shown here, over {last:.1f} s")
     name = Path(result.input).name
-    return Scene(title=name, before=before, after=after, size=size, facts=facts)
+    view = views[len(views) // 2]  # the frame that the page shows first
+    return Scene(title=name, before=before, after=after, size=size, facts=facts, view=view)
 
 
 def size_of(result: "VideoResult", settings: "Settings") -> str:

@@ -5,15 +5,12 @@ differs is averaged in a small window around each pixel and shown in dB, as PSNR
 grey where it is explained, from violet to yellow where it is not.
 """
 
-import math
-
 import torch
 from torch import Tensor
-from torch.nn import functional as F
 
 from b2v.media.draw import write_words
-from b2v.metrics import mse, reblur
-from b2v.show.layout import fit
+from b2v.metrics import reblur
+from b2v.show.layout import fit, smooth
 
 LONGEST = 1600
 """Longest side of a map in pixels; larger photos are scaled down."""
@@ -44,7 +41,7 @@ def explained(frames: Tensor, photo: Tensor) -> Tensor:
     wrong = (reblur(frames) - photo).square().mean(0, keepdim=True)  # [1, H, W]
     small = fit(wrong.expand(3, -1, -1), LONGEST, LONGEST)[:1]
     sigma = max(1.0, WINDOW * max(small.shape[1:]))
-    return -10 * torch.log10(_smooth(small, sigma)[0] + 10 ** (-MAX_DB / 10))
+    return -10 * torch.log10(smooth(small, sigma)[0] + 10 ** (-MAX_DB / 10))
 
 
 def heat_map(frames: Tensor, photo: Tensor) -> Tensor:
@@ -54,12 +51,11 @@ def heat_map(frames: Tensor, photo: Tensor) -> Tensor:
     worse = ((GOOD - level) / (GOOD - BAD)).clamp(0, 1)  # 0: explained
     cover = 0.9 * worse.sqrt()
     drawn = (0.15 + 0.7 * grey) * (1 - cover) + colour(worse) * cover
-    score = min(-10 * math.log10(max(float(mse(reblur(frames), photo)), 1e-30)), MAX_DB)
     width = max(drawn.shape[2], NARROWEST)
     sheet = torch.full((3, drawn.shape[1] + LEGEND, width), 0.08)
     left = (width - drawn.shape[2]) // 2
     sheet[:, : drawn.shape[1], left : left + drawn.shape[2]] = drawn
-    _legend(sheet[:, drawn.shape[1] :], score)
+    _legend(sheet[:, drawn.shape[1] :])
     return sheet
 
 
@@ -72,26 +68,13 @@ def colour(worse: Tensor) -> Tensor:
     return ((1 - part) * table[low] + part * table[low + 1]).movedim(-1, 0)
 
 
-def _legend(sheet: Tensor, score: float) -> None:
-    """Draw the bar of colours with its ticks, and the score of the whole, onto [3, LEGEND, w]."""
+def _legend(sheet: Tensor) -> None:
+    """Draw the bar of colours, and what they mean, onto [3, LEGEND, w]."""
     width = sheet.shape[2]
     left, right = width // 2, width - 28
     ramp = torch.linspace(1, 0, right - left).expand(12, -1)
     sheet[:, 12:24, left:right] = colour(ramp)
-    for db in range(int(BAD), int(GOOD) + 1, 5):
-        x = left + round((db - BAD) / (GOOD - BAD) * (right - left - 1))
-        sheet[:, 24:28, x] = 0.9
-        words = f"{db} dB" if db == GOOD else str(db)
-        write_words(sheet, words, height=18, top=30, left=x, centred=True, ink=0.9)
-    write_words(sheet, f"explained to {score:.1f} dB", height=22, top=8, left=12)
-    write_words(sheet, "grey: explained, yellow: not", height=17, top=31, left=12, ink=0.75)
-
-
-def _smooth(maps: Tensor, sigma: float) -> Tensor:
-    """Average [1, h, w] in a Gaussian window."""
-    reach = min(math.ceil(2.5 * sigma), *(side - 1 for side in maps.shape[1:]))
-    axis = torch.arange(-reach, reach + 1, dtype=maps.dtype)
-    kernel = torch.exp(-axis.square() / (2 * sigma**2))
-    kernel = kernel / kernel.sum()
-    maps = F.pad(maps[None], (reach,) * 4, mode="replicate")
-    return F.conv2d(F.conv2d(maps, kernel.view(1, 1, 1, -1)), kernel.view(1, 1, -1, 1))[0]
+    for words, x in (("poor", left + 12), ("good", right - 12)):
+        write_words(sheet, words, height=18, top=28, left=x, centred=True, ink=0.9)
+    write_words(sheet, "match with the photo", height=22, top=8, left=12)
+    write_words(sheet, "grey: no difference", height=17, top=31, left=12, ink=0.75)

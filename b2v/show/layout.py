@@ -1,5 +1,6 @@
-"""Pictures beside each other, and as large as they should be."""
+"""Pictures beside each other, as large and as smooth as they should be."""
 
+import math
 from typing import Literal
 
 import torch
@@ -31,3 +32,13 @@ def fit(pictures: Tensor, width: int, height: int) -> Tensor:
         for one in flat
     ]
     return torch.cat(small).clamp(0, 1).reshape(*pictures.shape[:-2], *size)
+
+
+def smooth(maps: Tensor, sigma: float) -> Tensor:
+    """Average maps [1, H, W] in a Gaussian window; borders go on as they end."""
+    reach = min(math.ceil(2.5 * sigma), *(side - 1 for side in maps.shape[1:]))
+    axis = torch.arange(-reach, reach + 1, dtype=maps.dtype)
+    kernel = torch.exp(-axis.square() / (2 * sigma**2))
+    kernel = kernel / kernel.sum()
+    maps = F.pad(maps[None], (reach,) * 4, mode="replicate")
+    return F.conv2d(F.conv2d(maps, kernel.view(1, 1, 1, -1)), kernel.view(1, 1, -1, 1))[0]

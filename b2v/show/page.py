@@ -19,11 +19,28 @@ from b2v.errors import ShapeError
 from b2v.media.draw import data_uri
 from b2v.media.photo import replacing
 from b2v.show.layout import fit
+from b2v.show.view import View, opening
 
 LONGEST = 1280
 """Longest side of the pictures in a page in pixels; larger ones are scaled down."""
 SPEEDS = (2, 5, 10, 20, 30)
 """Frames a second to choose from."""
+VIEWS = """<div class="views" role="group" aria-label="View">
+<button type="button" data-zoom="0" aria-pressed="true">Fit</button>
+<button type="button" data-zoom="1" aria-pressed="false">100 %</button>
+<button type="button" data-zoom="2" aria-pressed="false">200 %</button>
+<button type="button" class="farther" aria-label="Zoom out">−</button>
+<span class="level" role="status"></span>
+<button type="button" class="closer" aria-label="Zoom in">+</button>
+<button type="button" class="loupe-switch" aria-pressed="false">Loupe</button>
+</div>"""
+TAGS = """<span class="tag left" aria-hidden="true">blurry</span>
+<span class="tag right" aria-hidden="true">restored</span>"""
+KEYS = """<p class="keys"><kbd>f</kbd> fit · <kbd>1</kbd> 100 % · <kbd>2</kbd> 200 % ·
+<kbd>+</kbd> <kbd>−</kbd> or wheel zoom · drag or <kbd>shift</kbd> + arrows move ·
+<kbd>l</kbd> loupe<br>
+<kbd>←</kbd> <kbd>→</kbd> frame · <kbd>space</kbd> play or pause ·
+<kbd>r</kbd> reverse · <kbd>b</kbd> boomerang</p>"""
 
 
 @dataclass(frozen=True)
@@ -40,6 +57,7 @@ class Scene:
         seconds: what the frames last in life, if that is known.
         fps: frames a second to play at first.
         heat: address of a map of how well they explain the photo, if there is one.
+        view: where the page opens (`start`); at all of the picture where there is none.
 
     """
 
@@ -52,6 +70,7 @@ class Scene:
     seconds: float | None = None
     fps: int = 10
     heat: str | None = None
+    view: View | None = None
 
     def __post_init__(self) -> None:
         if not self.after or len(self.before) not in (1, len(self.after)):
@@ -67,6 +86,11 @@ def pictures(frames: Tensor | Iterable[Tensor]) -> tuple[list[str], tuple[int, i
         size = small.shape[2], small.shape[1]
         found.append(data_uri(small))
     return found, size
+
+
+def start(blurry: Tensor, restored: Tensor) -> View:
+    """Choose where a page opens for two pictures [3, H, W] in [0, 1]: `opening`, as `pictures`."""
+    return opening(*(fit(one, LONGEST, LONGEST) for one in (blurry, restored)))
 
 
 def write_page(
@@ -112,7 +136,7 @@ def render(title: str, scenes: Sequence[Scene], notes: Sequence[str] = ()) -> st
 <body>
 <header>
 <h1>{escape(title)}</h1>
-<p class="lead">Drag the line to compare, and play what was inside the blur.</p>
+<p class="lead">Drag the line to compare. Zoom in for detail. Press play to see it move.</p>
 </header>
 <main>
 {body}
@@ -145,19 +169,21 @@ def _scene(number: int, scene: Scene) -> str:
         f'<option value="{speed}"{" selected" if speed == scene.fps else ""}>{speed} fps</option>'
         for speed in sorted({*SPEEDS, scene.fps})
     )
+    view = " ".join(map(str, scene.view or ()))
     newline = "\n"
     return f"""<section class="scene" id="{name}" aria-labelledby="{name}-title"\
- data-seconds="{scene.seconds or ""}">
+ data-seconds="{scene.seconds or ""}" data-view="{view}">
 <h2 id="{name}-title">{escape(scene.title)}</h2>
 <ul class="facts">{"".join(facts)}</ul>
+{VIEWS}
 <div class="stage">
 {newline.join(images)}
-<span class="tag left" aria-hidden="true">blurry</span>
-<span class="tag right" aria-hidden="true">restored</span>
+{TAGS}
 <span class="divider" aria-hidden="true"></span>
 <input class="compare" type="range" min="0" max="100" value="50" step="1"\
  aria-label="How much of the blurry picture to show">
 </div>
+<div class="loupe" aria-hidden="true" hidden><canvas></canvas>{TAGS}</div>
 <div class="controls">
 <div class="scrubber">
 <input class="scrub" id="{name}-frame" type="range" min="1" max="{count}" value="1" step="1"\
@@ -171,19 +197,18 @@ def _scene(number: int, scene: Scene) -> str:
 <label><span class="unseen">Speed</span><select class="fps">{speeds}</select></label>
 </div>
 </div>
-<p class="keys"><kbd>←</kbd> <kbd>→</kbd> frame · <kbd>space</kbd> play or pause ·
-<kbd>r</kbd> reverse · <kbd>b</kbd> boomerang</p>
+{KEYS}
 {_heat(scene)}</section>"""
 
 
 def _heat(scene: Scene) -> str:
     if scene.heat is None:
         return ""
-    alt = "Map of the photo: grey where the frames explain it, yellow where they do not"
+    alt = "Map of the photo: grey where the frames match it, yellow where they do not"
     return f"""<details>
-<summary>Where the frames explain the photo</summary>
+<summary>Where the frames match the photo</summary>
 <img src="{scene.heat}" alt="{alt}">
-<p>The frames averaged as light, as the open shutter did, against the photo.</p>
+<p>All frames together should look like the photo again. Grey: they do. Yellow: they do not.</p>
 </details>
 """
 

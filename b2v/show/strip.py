@@ -13,7 +13,10 @@ CELL = 480
 """Longest side of a frame in pixels."""
 GAP = 8
 LINE = 24
-"""Pixels between frames, and of a line of words."""
+"""Pixels between frames, and of the least line of words."""
+WORDS = 1 / 8
+"""Height of a line of words, as a part of the width of its cell: a row of eight is read when it is
+scaled down to the width of a screen."""
 PAPER, INK = 0.08, 0.92
 
 
@@ -38,15 +41,16 @@ def strip(rows: Sequence[Sequence[Tensor]], captions: Sequence[Sequence[str]]) -
     first = fit(rows[0][0], CELL, CELL)
     height, width = first.shape[1:]
     cell = max(width, 4 * LINE)
-    size = len(rows) * (GAP + height + LINE) + GAP, lengths.pop() * (GAP + cell) + GAP
+    line = max(LINE, round(WORDS * cell))
+    size = len(rows) * (GAP + height + line) + GAP, lengths.pop() * (GAP + cell) + GAP
     sheet = torch.full((3, *size), PAPER)
     for y, (row, words) in enumerate(zip(rows, captions, strict=True)):
-        top = GAP + y * (GAP + height + LINE)
+        top = GAP + y * (GAP + height + line)
         for x, (picture, said) in enumerate(zip(row, words, strict=True)):
             left = GAP + x * (GAP + cell)
             place = sheet[:, top : top + height, left + (cell - width) // 2 :][:, :, :width]
             place.copy_(fit(picture, CELL, CELL))
             middle = left + cell // 2
             below = top + height + 2
-            write_words(sheet, said, height=LINE - 4, top=below, left=middle, centred=True, ink=INK)
+            write_words(sheet, said, height=line - 4, top=below, left=middle, centred=True, ink=INK)
     return sheet
