@@ -4,7 +4,7 @@ A frame is [3, H, W], a clip [T, 3, H, W], a batch of clips [B, T, 3, H, W]:
 RGB, sRGB-encoded, [0, 1].
 """
 
-from torch import Tensor, isfinite
+from torch import Tensor, isfinite, lerp
 from torch.nn import functional as F
 
 from b2v.errors import ShapeError
@@ -40,6 +40,14 @@ def inner(frames: Tensor, count: int = FRAMES) -> Tensor:
     """Leave out frames of [T, ...] at both ends until `count`, odd as T is, are left."""
     cut = max(0, len(frames) - count) // 2
     return frames[cut : len(frames) - cut]
+
+
+def blend(frames: Tensor, blurry: Tensor, strength: float) -> Tensor:
+    """Mix frames [T, 3, H, W] with the photo [3, H, W]: they alone at `strength` 1, it alone at 0.
+
+    Code values are mixed, not light, so that a step of `strength` looks the same all the way.
+    """
+    return frames if strength == 1 else lerp(blurry.expand_as(frames), frames, strength)
 
 
 def pad_to_multiple(frames: Tensor, multiple: int) -> Tensor:

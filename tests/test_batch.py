@@ -26,7 +26,7 @@ def tree(tmp_path, monkeypatch):
         "trip/day2/deep/y.png",
     ]
     others = ["trip/notes.txt", "trip/.hidden.jpg", "trip/.thumbs/x.jpg", "trip/._b.jpg"]
-    ours = ["trip/b_b2v.png", "trip/b_deblurred.jpg", "trip/c_b2v/000001.png"]
+    ours = ["trip/b_b2v.png", "trip/b_deblurred.jpg", "trip/c_b2v/000001.png", "trip/b_sharp.png"]
     for name in [*inputs, *others, *ours]:
         Path(name).parent.mkdir(parents=True, exist_ok=True)
         Path(name).write_text(name)

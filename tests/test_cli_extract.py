@@ -399,7 +399,7 @@ def test_photo_that_may_not_be_read(b2v, monkeypatch):
         ("no/clip.mp4", 1, "does not exist"),
         ("photo.png/clip.mp4", 1, "is not a folder"),
         ("clip.avi", 2, "unknown suffix"),
-        ("clip.png", 2, "unknown suffix"),
+        ("clip.bmp", 2, "unknown suffix"),
         ("x" * 300 + ".mp4", 2, "not a name"),
         ("..", 2, "not a name"),
     ],

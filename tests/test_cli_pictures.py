@@ -58,7 +58,7 @@ def test_frames_are_tiff_where_that_is_asked_for(b2v):
     wrong = b2v("extract", "deep.png", "-f", "tiff", "-o", "out.mp4")
     assert_one_line(wrong, 2, "out.mp4: is not tiff")
     wrong = b2v("extract", "deep.png", "-o", "frames_%d.tiff")
-    assert_one_line(wrong, 2, "unknown suffix", "--format tiff")
+    assert_one_line(wrong, 2, "name a folder", "--format tiff")
 
 
 @pytest.mark.parametrize(

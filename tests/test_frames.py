@@ -6,12 +6,22 @@ import torch
 from conftest import make_picture
 
 from b2v.errors import ShapeError
-from b2v.frames import FRAMES, MIDDLE, MIN_SIDE, check_frame, crop_back, pad_to_multiple
+from b2v.frames import FRAMES, MIDDLE, MIN_SIDE, blend, check_frame, crop_back, pad_to_multiple
 
 
 def test_the_middle_frame_has_as_many_frames_before_as_after():
     assert FRAMES == 7
     assert MIDDLE == FRAMES - 1 - MIDDLE
+
+
+def test_a_blend_goes_from_the_photo_to_the_frames_exactly():
+    frames, photo = (
+        torch.stack([make_picture(16, 18, k) for k in range(7)]),
+        make_picture(16, 18, 9),
+    )
+    assert torch.equal(blend(frames, photo, 0), photo.expand(7, -1, -1, -1))
+    assert torch.equal(blend(frames, photo, 1), frames)
+    assert torch.allclose(blend(frames, photo, 0.25), 0.25 * frames + 0.75 * photo, atol=1e-6)
 
 
 @pytest.mark.parametrize("multiple", [4, 8, 20])

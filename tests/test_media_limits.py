@@ -13,6 +13,8 @@ from b2v.media.limits import check_size
         ("clip.mp4", 16, 16384),
         ("clip.webp", 16383, 16383),
         ("clip.gif", 65535, 16),
+        ("sharp.jpg", 65500, 16),
+        ("sharp.png", 99999, 16),
         ("folder/", 8333, 12000),
         ("folder", 8333, 12000),
     ],
@@ -33,6 +35,8 @@ def test_a_folder_takes_any_size_whatever_its_name(tmp_path):
         ("clip.mp4", 8333, 12000, r"12000x8333 .* takes 35\.7 megapixels; .*folder for PNG"),
         ("clip.MP4", 16, 16385, r"16384 a side"),
         ("clip.webp", 16384, 16, r"16383 a side"),
+        ("sharp.jpeg", 16, 65501, r"65500 a side; .*write \.png"),
+        ("sharp.avif", 16400, 16400, r"megapixels; .*write \.png"),
     ],
 )
 def test_what_does_not_fit_is_refused_with_what_would(name, height, width, said):

@@ -4,6 +4,7 @@ from b2v.batch.finding import Input, expand, is_pattern, is_several, parse_shard
 from b2v.batch.placing import (
     check_folders,
     is_there,
+    names_folder,
     output_folder,
     place,
     safe_name,
@@ -17,6 +18,7 @@ __all__ = [
     "is_pattern",
     "is_several",
     "is_there",
+    "names_folder",
     "output_folder",
     "parse_shard",
     "place",

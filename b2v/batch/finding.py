@@ -20,8 +20,8 @@ from b2v.errors import B2VError, MediaError, UsageError
 PIPE = "-"
 OURS = ("_b2v", "_deblurred")
 """How the names end that b2v gives."""
-MADE = (*OURS, "_slow")
-"""The same with an ending that others may use as well."""
+MADE = (*OURS, "_slow", "_sharp")
+"""The same with endings that others may use as well."""
 
 
 @dataclass(frozen=True)

@@ -88,11 +88,16 @@ def output_folder(names: Sequence[str], output: str | None, *, inside: bool) -> 
     """
     if output is None:
         return None
-    several, is_folder = is_several(names), output.endswith(FOLDER_ENDS) or is_dir(output)
+    several, is_folder = is_several(names), names_folder(output)
     if several and (output == PIPE or not (is_folder or not Path(output).suffix)):
         many = f"{len(names)} inputs" if len(names) > 1 else "what may be several inputs"
         raise UsageError(f"{output}: one file for {many}; name a folder with -o")
     return Path(output) if several or (inside and is_folder and output != PIPE) else None
+
+
+def names_folder(output: str) -> bool:
+    """Tell whether `output` is a folder that is there, or meant as one by a slash at the end."""
+    return output.endswith(FOLDER_ENDS) or is_dir(output)
 
 
 def check_folders(folder: Path, target: Path) -> Path:

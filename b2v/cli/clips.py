@@ -32,7 +32,7 @@ class Order(str, Enum):
 
 
 class Format(str, Enum):
-    """Kinds of clip; PNG and TIFF are folders of pictures."""
+    """Kinds of clip, of which PNG and TIFF are folders of pictures, and of one picture."""
 
     MP4 = "mp4"
     MOV = "mov"
@@ -42,6 +42,8 @@ class Format(str, Enum):
     WEBP = "webp"
     PNG = "png"
     TIFF = "tiff"
+    JPG = "jpg"
+    AVIF = "avif"
 
 
 @dataclass
@@ -56,7 +58,10 @@ class PhotoResult(Result):
 
 @dataclass(frozen=True)
 class Job:
-    """What is asked for, the same for every input; `folder` is to be made for the outputs."""
+    """What is asked for, the same for every input; `folder` is to be made for the outputs.
+
+    `stills` are the pictures of a folder of frames; `still` is one picture instead of a clip.
+    """
 
     fps: float
     order: Order
@@ -69,6 +74,8 @@ class Job:
     max_memory: float | None = None
     codec: str | None = None
     stills: str = "png"
+    still: bool = False
+    strength: float = 1.0
     preview: int | None = None
     quiet: bool = False
 
@@ -98,11 +105,13 @@ def show(result: PhotoResult, *, as_json: bool, quiet: bool) -> None:
     if result.error:
         options.note(f"b2v: {result.error}")
     elif not as_json and result.model:
+        one = result.frames == 1
         options.note(
-            f"{options.one_line(result.input)}: {result.frames} frames of "
+            f"{options.one_line(result.input)}: "
+            f"{'one picture' if one else f'{result.frames} frames'} of "
             f"{result.size[0]}x{result.size[1]} in {result.seconds:.1f} s "
             f"({result.device} {result.precision}, {result.model['name']}); "
-            f"they explain the photo to {result.reblur_db:.1f} dB",
+            f"{'seven frames' if one else 'they'} explain the photo to {result.reblur_db:.1f} dB",
             quiet=quiet,
         )
         for line in result.notes:

@@ -1,4 +1,4 @@
-"""`b2v extract`: blurry photos to clips of seven sharp frames."""
+"""`b2v extract`: blurry photos to clips of seven sharp frames, or to one sharp picture."""
 
 from collections.abc import Callable, Sequence
 from functools import partial
@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from b2v.cli import batches, options, showing
+from b2v.cli import batches, options, showing, still
 from b2v.cli.batches import Handling
 from b2v.cli.clips import (
     FILES,
@@ -38,8 +38,8 @@ Output = Annotated[
         "--output",
         "-o",
         metavar="OUT",
-        help=".mp4, .mov, .mkv, .webm, .gif, .webp, or a folder for PNG; of several photos, one"
-        " for their clips.",
+        help=".mp4, .mov, .mkv, .webm, .gif, .webp, or a folder for PNG; .jpg, .png, .tif, .avif"
+        " for one sharp picture; of several photos, a folder.",
     ),
 ]
 Kind = Annotated[
@@ -47,7 +47,8 @@ Kind = Annotated[
     typer.Option(
         "--format",
         "-f",
-        help="Kind of clip where -o names a folder or nothing; png and tiff are folders of frames.",
+        help="Kind of clip where -o names a folder or nothing; png and tiff are folders of frames."
+        " With --still the kind of picture; jpg and avif are always one.",
     ),
 ]
 Fps = Annotated[float, typer.Option(help="Frames a second.", min=0.1, max=240)]
@@ -73,12 +74,14 @@ def command(
     photos: Photos,
     output: Output = None,
     kind: Kind = None,
+    sharp: still.Still = False,
+    strength: still.Strength = 1.0,
     codec: options.Coding = None,
-    fps: Fps = 10.0,
+    fps: Fps = still.FPS,
     order: Annotated[Order, typer.Option(help="Direction of time.")] = Order.FORWARD,
     loop: Loop = 0,
     middle: Middle = None,
-    frames: options.Frames = 7,
+    frames: options.Frames = still.FRAMES,
     preview: Preview = None,
     compare: showing.Side = None,
     filmstrip: showing.Filmstrip = None,
@@ -102,9 +105,9 @@ def command(
 ) -> None:
     """Turn blurry photos into clips of seven sharp frames.
 
-    Without -o, photo.jpg becomes photo_b2v.mp4 beside it. Of a folder, its pictures are taken,
-    and below -o the clips lie as the pictures do below the folder; what b2v made, what is
-    hidden and what lies behind links to folders is passed over.
+    Without -o, photo.jpg becomes photo_b2v.mp4 beside it; with --still, photo_sharp.jpg. Of a
+    folder, its pictures are taken, and below -o all lies as the pictures do below the folder;
+    what b2v made, what is hidden and what lies behind links to folders is passed over.
     """
     from b2v.batch import is_several
 
@@ -119,8 +122,13 @@ def command(
     )
     handling = Handling.of(context)
     coded = None if codec is None else codec.value
-    ending = "_b2v" if preview is None else "_preview_b2v"
-    results, folder = _plan(photos, output, kind, coded, handling, ending)
+    one = still.is_wanted(sharp, output, kind)
+    ending = "_preview_b2v" if preview is not None else "_sharp" if one else "_b2v"
+    results, folder = (
+        _plan_stills(photos, output, kind, handling, ending)
+        if one
+        else _plan(photos, output, kind, coded, handling, ending)
+    )
     job = Job(
         fps,
         order,
@@ -133,6 +141,8 @@ def command(
         max_memory=options.parse_bytes(max_memory),
         codec=coded,
         stills="tiff" if kind is Format.TIFF else "png",
+        still=one,
+        strength=strength,
         preview=preview,
         quiet=quiet,
     )
@@ -209,6 +219,26 @@ def _plan(
     return results, folder
 
 
+def _plan_stills(
+    photos: Sequence[str],
+    output: str | None,
+    kind: Format | None,
+    handling: Handling,
+    ending: str,
+) -> tuple[list[PhotoResult], Path | None]:
+    """Pair every photo with the file that its sharp picture goes to; names get an `ending`."""
+    from b2v.media.suffixes import PHOTOS
+
+    still.check_kind(kind)
+    named = still.namer(kind, ending)
+    results, folder = batches.plan(
+        photos, output, PHOTOS, named, handling, PhotoResult, inside=True
+    )
+    if output is not None and folder is None:
+        still.check_suffix(kind, output)
+    return results, folder
+
+
 def _read_middle(middle: Path | None, photos: Sequence[str]) -> "Tensor | None":
     from b2v.batch import is_several
     from b2v.media import read_photo
@@ -226,27 +256,33 @@ def _refuse(results: Sequence[PhotoResult], job: Job, more: Sequence[Path]) -> N
     `more` are files that are read beside the photos.
     """
     from b2v.batch import check_folders
-    from b2v.media import check_target
 
+    if job.still:
+        still.refuse_idle(job)
     for result in results:
         if result.error or result.skipped:
             continue
         with options.noting(result):
             target, inputs = Path(result.output), [Path(result.input), *more]
             if job.folder is None or target.parent.is_dir():
-                check_target(
-                    result.output,
-                    overwrite=job.overwrite,
-                    inputs=inputs,
-                    fps=job.fps,
-                    codec=job.codec,
-                )
+                _check_output(result.output, job, overwrite=job.overwrite, inputs=inputs)
             else:
                 there = check_folders(job.folder, target)
-                check_target(there / target.name, overwrite=True, fps=job.fps, codec=job.codec)
+                _check_output(str(there / target.name), job, overwrite=True)
             if job.loop > MAX_VIDEO_LOOPS and is_video(result):
                 raise UsageError(
                     f"{result.output}: a video can be repeated {MAX_VIDEO_LOOPS} times at most;"
                     " lower --loop, or write .gif or .webp"
                 )
     job.showing.check(results, overwrite=job.overwrite)
+
+
+def _check_output(output: str, job: Job, *, overwrite: bool, inputs: Sequence[Path] = ()) -> None:
+    """Check that a clip or a picture can be written; as `check_target` and `check_still` do."""
+    from b2v.media import check_target
+    from b2v.media.picture import check_still
+
+    if job.still:
+        check_still(output, overwrite=overwrite, inputs=inputs)
+    else:
+        check_target(output, overwrite=overwrite, inputs=inputs, fps=job.fps, codec=job.codec)

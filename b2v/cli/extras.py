@@ -1,9 +1,10 @@
-"""What `b2v extract` writes: the clip, a filmstrip, a heat map, a page."""
+"""What `b2v extract` writes: the clip or one picture, a filmstrip, a heat map, a page."""
 
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from b2v.cli import options
 from b2v.cli.clips import Job, Order, PhotoResult, arrange, is_video
 
 if TYPE_CHECKING:
@@ -13,8 +14,9 @@ if TYPE_CHECKING:
     from b2v.media.tags import Tags
     from b2v.show import Scene
 
-GUESS = "A blur looks the same played backwards: which way time ran is a guess."
+GUESS = "A blurry photo does not show which way things moved: the direction of play is a guess."
 UNLIKE = "unlike the pictures that the networks were trained on; take its frames with care"
+WARNING = "b2v was not trained on pictures like this: do not trust every detail"
 
 
 def write(
@@ -24,6 +26,44 @@ def write(
 
     `blurry` is the photo on white; `tags` are what the files are to say of themselves.
     """
+    if job.folder is not None:
+        Path(result.output).parent.mkdir(parents=True, exist_ok=True)
+    made = (_write_still if job.still else _write_clip)(frames, photo, blurry, tags, job, result)
+    result.frames, result.size = len(made), [made.shape[3], made.shape[2]]
+    _write_extras(
+        frames.flip(0) if job.order is Order.REVERSE else frames, blurry, tags, job, result
+    )
+
+
+def _write_still(
+    frames: "Tensor", photo: "Photo", blurry: "Tensor", tags: "Tags", job: Job, result: PhotoResult
+) -> "Tensor":
+    """Write the middle one of `frames`, and say what the photo has and the file cannot have.
+
+    Returns:
+        It alone, [1, 3, H, W].
+
+    """
+    from b2v.media.picture import lost_in, write_still
+
+    middle, path = len(frames) // 2, result.output
+    write_still(
+        frames[middle],
+        path,
+        alpha=photo.alpha,
+        bits=photo.bits,
+        tags=tags,
+        overwrite=job.overwrite,
+    )
+    for lost in lost_in(path, photo.alpha, photo.bits):
+        options.note(options.one_line(f"{path}: {lost}"))  # a loss is told even with --quiet
+    return frames[middle : middle + 1]
+
+
+def _write_clip(
+    frames: "Tensor", photo: "Photo", blurry: "Tensor", tags: "Tags", job: Job, result: PhotoResult
+) -> "Tensor":
+    """Write the clip; return its frames as it shows them."""
     from b2v.frames import inner
     from b2v.media import Clip
     from b2v.show import beside
@@ -31,8 +71,6 @@ def write(
     played = arrange(inner(frames, job.frames), job.order)
     if is_video(result) and job.loop > 1:
         played = played.repeat(max(1, job.loop), 1, 1, 1)
-    if job.folder is not None:
-        Path(result.output).parent.mkdir(parents=True, exist_ok=True)
     if job.showing.compare is not None:
         played = beside(blurry, played, job.showing.compare.value)
     alpha = photo.alpha if job.showing.compare is None else None
@@ -44,10 +82,7 @@ def write(
         codec=job.codec,
         stills=job.stills,
     )
-    result.frames, result.size = len(played), [played.shape[3], played.shape[2]]
-    _write_extras(
-        frames.flip(0) if job.order is Order.REVERSE else frames, blurry, tags, job, result
-    )
+    return played
 
 
 def _write_extras(
@@ -60,8 +95,8 @@ def _write_extras(
 
     showing, sheets, kept = job.showing, [], inner(frames, job.frames)
     if path := showing.strip_of(result.output):
-        numbers = [str(number) for number in range(1, len(kept) + 1)]
-        sheets.append((path, strip([[blurry, *kept]], [["blurry", *numbers]])))
+        names = [f"frame {number}" for number in range(1, len(kept) + 1)]
+        sheets.append((path, strip([[blurry, *kept]], [["blurry", *names]])))
     if path := showing.heat_of(result.output):
         sheets.append((path, heat_map(inner(frames), blurry)))
     for path, sheet in sheets:
@@ -74,7 +109,7 @@ def _write_extras(
         write_page(path, name, [scene], notes_on([tags]), overwrite=job.overwrite)
 
 
-def note_on_photo(photo: "Photo", result: PhotoResult, *, played: float) -> None:
+def note_on_photo(photo: "Photo", result: PhotoResult, job: Job) -> None:
     """Note in `result` what the photo tells before it is restored: its time, what it is like."""
     from b2v.familiar import unlike
     from b2v.show import Timing
@@ -85,9 +120,10 @@ def note_on_photo(photo: "Photo", result: PhotoResult, *, played: float) -> None
     if photo.pages > 1:
         result.notes.append(f"{result.input}: has {photo.pages} pictures; the first one is taken")
     if photo.exposure_time is not None:
-        timing = Timing(photo.exposure_time, played)
+        timing = Timing(photo.exposure_time, job.fps)
         result.exposure = timing.as_dict()
-        result.notes.append(f"{result.input}: {timing}")
+        if not job.still:  # one picture is not played
+            result.notes.append(f"{result.input}: {timing}")
 
 
 def scene_of(
@@ -97,15 +133,15 @@ def scene_of(
     from b2v.frames import FRAMES, inner
     from b2v.media.draw import data_uri
     from b2v.show import Scene, Timing, heat_map
-    from b2v.show.page import pictures
+    from b2v.show.page import pictures, start
 
     kept = inner(frames, count)
     after, size = pictures(kept)
     before, _ = pictures([blurry])
     height, width = frames.shape[2:]
     facts = [f"{len(kept)} frames of {width}×{height}"]
-    if result.reblur_db is not None:
-        facts.append(f"they explain the photo to {result.reblur_db:.1f} dB")
+    if size != (width, height):
+        facts.append(f"shown here at {size[0]}×{size[1]}")
     seconds = None
     if result.exposure is not None:
         timing = Timing(result.exposure["seconds"], played)
@@ -117,10 +153,11 @@ def scene_of(
         after=after,
         size=size,
         facts=facts,
-        warning=UNLIKE if result.unlike_training else None,
+        warning=WARNING if result.unlike_training else None,
         seconds=seconds,
         fps=max(1, round(played)),
         heat=data_uri(heat_map(inner(frames), blurry)),
+        view=start(blurry, kept[len(kept) // 2]),
     )
 
 

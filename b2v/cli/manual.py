@@ -10,7 +10,10 @@ EXAMPLES: dict[str, tuple[tuple[str, str], ...]] = {
         ("b2v extract photo.jpg -o frames/", "seven PNG in a folder"),
         ("b2v extract photo.jpg -o frames/ -f tiff", "TIFF instead; 16 bits where the photo has"),
         ("b2v extract photo.jpg -o clip.mov --codec prores", "for an editor of films"),
+        ("b2v extract photo.jpg -o sharp.jpg", "one sharp picture, not a clip"),
+        ("b2v extract photo.jpg --still --strength 0.7", "photo_sharp.jpg, three tenths the photo"),
         ("b2v extract holiday -r -o clips --skip-existing", "a tree of photos; goes on"),
+        ("b2v extract holiday -r -o sharp --still", "a tree of sharp pictures"),
         ("b2v extract '*.jpg' -f webp --dry-run", "what would be written where"),
         ("b2v extract holiday -r -o clips --shard 2/8", "the second of eight jobs"),
         ("b2v extract photo.jpg --preview 512", "a square of the middle, and what all would take"),
@@ -69,6 +72,7 @@ EXAMPLES: dict[str, tuple[tuple[str, str], ...]] = {
     ),
     "weights import": (
         ("b2v weights import center_v3.pth F35_N8.pth", "two of the authors' four files"),
+        ("b2v weights import maxim.safetensors", "all stages of MAXIM-3S"),
     ),
     "weights average": (
         (

@@ -23,7 +23,7 @@ def extract_one(
     loaded: "LoadedModel", runtime: "Runtime", job: Job, result: PhotoResult
 ) -> tuple["Tensor", "Tensor"]:
     """Do one photo and note in `result` what came of it; return its frames, and the photo."""
-    from b2v.frames import FRAMES, inner
+    from b2v.frames import FRAMES, blend, inner
     from b2v.inference import restore
     from b2v.media import read_photo
     from b2v.metrics import psnr, reblur
@@ -34,9 +34,11 @@ def extract_one(
     net, count = runtime.place(loaded.net), max(job.frames, FRAMES)  # seven explain the photo
     _announce(net, photo.pixels, runtime, job, result)
     photo, middle = _part(photo, job)
-    blurry, tags = photo.on_white(), job.showing.tags_for(result.input, loaded)
-    note_on_photo(photo, result, played=job.fps)
+    blurry = photo.on_white()
+    tags = job.showing.tags_for(result.input, loaded, strength=job.strength)
+    note_on_photo(photo, result, job)
     frames = restore(net, blurry, runtime, middle=middle, frames=count, max_memory=job.max_memory)
+    frames = blend(frames, blurry, job.strength)
     result.reblur_db = round(min(float(psnr(reblur(inner(frames)), blurry)), MAX_DB), 2)
     result.provenance = tags.provenance.as_dict() if tags.provenance else None
     write(frames, photo, blurry, tags, job, result)

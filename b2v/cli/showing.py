@@ -123,13 +123,21 @@ class Showing:
         else:
             check_file(path, suffixes, overwrite=overwrite, inputs=[source])
 
-    def tags_for(self, source: str | None, loaded: "LoadedModel | LoadedVideoModel") -> "Tags":
+    def tags_for(
+        self,
+        source: str | None,
+        loaded: "LoadedModel | LoadedVideoModel",
+        *,
+        strength: float = 1.0,
+    ) -> "Tags":
         """Say what the files of one input are to say of themselves."""
         from b2v.media.tags import Tags, tags_of
         from b2v.provenance import Provenance
 
         if self.strip_metadata:
             return Tags()
-        made = Provenance(model=loaded.name, sha256=loaded.sha256, licence=loaded.licence)
+        made = Provenance(
+            model=loaded.name, sha256=loaded.sha256, licence=loaded.licence, strength=strength
+        )
         found = Tags() if source is None else tags_of(source, keep_gps=self.keep_gps)
         return found.made_by(made)

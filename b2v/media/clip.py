@@ -28,7 +28,7 @@ from b2v.media.photo import one_line, read_photo, replacing
 from b2v.media.stamp import stamp_file
 from b2v.media.stills import as_still, to_codes, to_pixels
 from b2v.media.tags import Tags
-from b2v.media.target import check_parent
+from b2v.media.target import check_name, check_parent
 from b2v.media.writer import Encoding
 
 STILLS = ("png", "tiff")
@@ -39,8 +39,6 @@ NUMBERED = re.compile(r"\d{6,}\.(png|tiff)")
 FOLDER_FPS = UNTOLD_FPS
 """Rate of a clip that is read from pictures, which do not tell any."""
 MIN_FPS, MAX_FPS = 0.01, 1000
-MAX_NAME = 240
-"""Bytes in a name: file systems take 255, and a hidden name beside it is longer."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -123,8 +121,7 @@ def check_target(
     written to.
     """
     target = Path(path)
-    if target.name in ("", "..") or len(os.fsencode(target.name)) > MAX_NAME:
-        raise UsageError(f"{target}: not a name for an output; give a file or a new folder")
+    check_name(target)
     kind = _kind(path)
     if kind not in (FOLDER, *VIDEOS, *CODINGS):
         known = ", ".join([*VIDEOS, *CODINGS])

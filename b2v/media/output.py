@@ -9,13 +9,12 @@ from pathlib import Path
 import av
 from av.container import InputContainer
 
-from b2v.errors import MediaError, UsageError
-from b2v.media.clip import MAX_NAME
+from b2v.errors import MediaError
 from b2v.media.info import StreamInfo, Turn, VideoInfo, stated_end, turn_of
 from b2v.media.photo import one_line, replacing
 from b2v.media.remux import plan_remux, remux
 from b2v.media.segments import SegmentWriter
-from b2v.media.target import check_free
+from b2v.media.target import check_free, check_name
 from b2v.media.writer import choose_codec
 
 
@@ -33,8 +32,7 @@ def check_video_target(
     is missing or cannot be written to.
     """
     target = Path(path)
-    if target.name in ("", "..") or len(os.fsencode(target.name)) > MAX_NAME:
-        raise UsageError(f"{target}: not a name for an output; give a file")
+    check_name(target)
     choose_codec(target, codec)
     check_free(target, inputs, overwrite=overwrite)
     return target

@@ -12,7 +12,7 @@ from PIL import Image
 from torch import Tensor, cat, from_numpy
 
 QUALITY = 95
-"""Of JPEG and WebP, from 0 to 100."""
+"""Of JPEG, WebP and AVIF, from 0 to 100."""
 
 
 def to_codes(pixels: Tensor, bits: int = 8) -> np.ndarray:
@@ -46,15 +46,29 @@ def as_still(frame: Tensor, alpha: Tensor | None, bits: int, kind: str) -> bytes
     return encode(to_codes(unveiled(frame, alpha), bits), kind)
 
 
-def encode(codes: np.ndarray, kind: str, quality: int = QUALITY) -> bytes:
+def encode(
+    codes: np.ndarray,
+    kind: str,
+    quality: int = QUALITY,
+    *,
+    subsampling: str = "4:2:0",
+    exif: bytes = b"",
+    xmp: bytes = b"",
+) -> bytes:
     """Encode code values [H, W, 3 or 4] as Pillow's `kind` of file; 16 bits are for PNG and TIFF.
 
-    `quality` is for JPEG and WebP.
+    `quality` is for JPEG, WebP and AVIF, `subsampling` of the colors for JPEG and AVIF. `exif` and
+    `xmp` are for AVIF; `b2v.media.stamp` puts them into the other kinds.
     """
     if codes.dtype == np.uint16:
         return _deep(codes, kind)
     file = io.BytesIO()
-    if kind in ("JPEG", "WEBP"):
+    if kind == "JPEG":
+        Image.fromarray(codes).save(file, format=kind, quality=quality, subsampling=subsampling)
+    elif kind == "AVIF":
+        look = {"quality": quality, "subsampling": subsampling}
+        Image.fromarray(codes).save(file, format=kind, exif=exif, xmp=xmp, **look)
+    elif kind == "WEBP":
         Image.fromarray(codes).save(file, format=kind, quality=quality)
     elif kind == "PNG":
         Image.fromarray(codes).save(file, format=kind, compress_level=4)

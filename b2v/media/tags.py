@@ -84,6 +84,7 @@ class Tags:
         made = self.provenance
         own = {"xmp:CreatorTool": f"b2v {made.version}", "b2v:model": made.model}
         own |= {"b2v:sha256": made.sha256, "b2v:note": made.as_dict()["note"]}
+        own |= {} if made.strength == 1 else {"b2v:strength": f"{made.strength:g}"}
         attributes = " ".join(f"{key}={quoteattr(text)}" for key, text in own.items())
         said = quoteattr(self.sentence)[1:-1]
         text = f'<rdf:Alt><rdf:li xml:lang="x-default">{said}</rdf:li></rdf:Alt>'

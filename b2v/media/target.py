@@ -6,6 +6,15 @@ from pathlib import Path
 
 from b2v.errors import MediaError, UsageError
 
+MAX_NAME = 240
+"""Bytes in a name: file systems take 255, and a hidden name beside it is longer."""
+
+
+def check_name(target: Path) -> None:
+    """Check that an output can have the name of `target`; raises UsageError."""
+    if target.name in ("", "..") or len(os.fsencode(target.name)) > MAX_NAME:
+        raise UsageError(f"{target}: not a name for an output; give another")
+
 
 def check_parent(target: Path) -> None:
     """Check that the folder of `target` can be written to; raises MediaError."""
