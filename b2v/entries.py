@@ -9,7 +9,7 @@ from typing import Literal
 from torch import nn
 
 from b2v.errors import UsageError
-from b2v.models import ROLES, VIDEO, needed_roles
+from b2v.models import MAXIM_STAGES, PRIOR, ROLES, VIDEO, needed_roles
 from b2v.weights import inspect, load_model, load_network, load_video_model
 from b2v.weights.resolve import file_of, find_model
 
@@ -87,13 +87,25 @@ def _open(model: str, place: Path | None, protocol: Protocol) -> Entry:
 
 
 def _middle_net(model: str, place: Path | None) -> Entry:
-    """Load the middle net of a cascade alone, from the model's files or from its own."""
+    """Load what gives the middle frame alone: a prior, or the middle net of a cascade.
+
+    The latter is of the model's files, or a file of its own.
+    """
     if place is not None and place.is_file() and place.suffix != ".json":
         network = load_network(place)
+        if network.role in (PRIOR, *MAXIM_STAGES):
+            return _prior(model, place)
         if network.role != MIDDLE:
             raise UsageError(f"{place} is the {network.role} network and gives no middle frame")
         return Entry(place.stem, network.module, "middle")
     found = find_model(model, weights=place)
+    if {PRIOR, MAXIM_STAGES[0]} & {*found.card.networks}:
+        return _prior(model, place)
     if MIDDLE not in found.card.networks:
         raise UsageError(f"{found.card.name} has no network for the middle frame alone")
     return Entry(found.card.name, load_network(file_of(found, MIDDLE)).module, "middle")
+
+
+def _prior(model: str, place: Path | None) -> Entry:
+    loaded = load_model(model, weights=place)
+    return Entry(loaded.name, loaded.net, "middle")

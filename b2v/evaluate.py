@@ -21,8 +21,9 @@ from torch import Tensor, nn
 from b2v.errors import WeightsError
 from b2v.frames import FRAMES, MIDDLE, check_frame, crop_back, pad_to_multiple
 from b2v.inference import restore
+from b2v.inference.pyramid import sharpen
 from b2v.metrics import Perceptual, psnr, reblur
-from b2v.models import Extractor
+from b2v.models import Extractor, Prior
 from b2v.report import Extremes, in_a_grid
 from b2v.runtime import Runtime, memory_for
 from b2v.windows import Sample, Window, find_windows
@@ -95,12 +96,15 @@ def evaluate(
 
 @torch.inference_mode()
 def restore_middle(net: nn.Module, blurry: Tensor, runtime: Runtime) -> Tensor:
-    """Estimate the middle frame alone, by a net that takes the blurry picture [3, H, W].
+    """Estimate the middle frame alone, by a prior or a net that takes the picture [3, H, W] whole.
 
     Returns [1, 3, H, W] in [0, 1] on the CPU; raises as `restore`.
     """
     check_frame(blurry, "photo")
     height, width = blurry.shape[1:]
+    if isinstance(net, Prior):
+        with memory_for(height, width, "photo"):
+            return sharpen(net, blurry, runtime)[0].clamp(0, 1)[None]
     padded = pad_to_multiple(blurry[None], cast("int", net.multiple)).to(runtime.device)
     with memory_for(height, width, "photo"), runtime.autocast():
         middle = net(padded.contiguous(memory_format=torch.channels_last)).float()

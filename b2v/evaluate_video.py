@@ -16,6 +16,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from b2v.defaults import PHOTO_MODEL
 from b2v.errors import DatasetError
 from b2v.evaluate import MAX_DB, ssim
 from b2v.media import open_video
@@ -57,9 +58,14 @@ def find_videos(path: Path) -> list[Path]:
     if not found:
         raise DatasetError(
             f"{path}: holds no videos ({', '.join(sorted(VIDEOS))}), which a model for video is"
-            " scored on; take -m b2v for windows of photos"
+            f" scored on; take -m {PHOTO_MODEL} for windows of photos"
         )
     return found
+
+
+def has_videos(path: Path) -> bool:
+    """Tell whether a path is that of a video, or of a folder that holds some."""
+    return is_video(path) or (path.is_dir() and any(map(is_video, path.iterdir())))
 
 
 def is_video(path: Path) -> bool:

@@ -9,7 +9,7 @@ from torch import nn
 from b2v.errors import UsageError
 from b2v.frames import FRAMES
 from b2v.losses import PairLoss, PixelLoss
-from b2v.models import MAXIM_STAGES, MODELS, ROLES, VIDEO, Blueprint
+from b2v.models import MAXIM_STAGES, MODELS, PRIOR, ROLES, VIDEO, Blueprint
 from b2v.models.blend import BlendConfig
 from b2v.models.dtb import DTBConfig
 from b2v.models.unet import UNetConfig
@@ -213,8 +213,10 @@ def _check_choices(config: TrainConfig) -> None:
 
 
 def _trainable() -> tuple[str, ...]:
-    """List the models that there are training stages for: MAXIM comes trained."""
-    return tuple(model for model, plans in MODELS.items() if MAXIM_STAGES[0] not in plans)
+    """List the models that there are training stages for: priors come trained."""
+    return tuple(
+        model for model, plans in MODELS.items() if not {MAXIM_STAGES[0], PRIOR} & {*plans}
+    )
 
 
 def _is_blind(config: TrainConfig, role: str) -> bool:

@@ -97,5 +97,5 @@ def test_a_model_is_wired_by_what_its_nets_give():
 
 @pytest.mark.parametrize("net", [Apart(ApartConfig(**SMALL)), Pairs(**small_pairs())])
 def test_more_than_seven_frames_are_refused_in_a_sentence(net):
-    with pytest.raises(UsageError, match="this model gives 7 frames, not 9; take -m b2v"):
+    with pytest.raises(UsageError, match="this model gives 7 frames, not 9"):
         net(torch.rand(1, 3, 8, 8), frames=9)

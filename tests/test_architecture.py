@@ -25,7 +25,6 @@ LAYERS = {
     "memory": 1,
     "strips": 3,
     "direction": 2,
-    "familiar": 2,
     "adversary": 3,
     "media": 3,
     "weights": 3,

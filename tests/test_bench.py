@@ -22,7 +22,7 @@ CEILING = Ceiling(
     conv_fp32_gflops=100.0, conv_bf16_gflops=400.0, conv_fp16_gflops=None, copy_gb_s=9.0
 )
 QUICK = {
-    "extract": Case("extract", 31, 30, "b2v", trained=False),
+    "extract": Case("extract", 31, 30, "unet", trained=False),
     "deblur": Case("deblur", 37, 25, "blend", trained=False),
     "train": Case("train", 32, 32, "b2v", trained=False, batch=2),
 }

@@ -13,7 +13,7 @@ from test_cli_extract import (
     listing,
     plain_surroundings,
     run_main,
-    write_tiny_cascade,
+    write_tiny_prior,
 )
 from video_samples import EVEN, make_video
 
@@ -25,7 +25,7 @@ PLACES = ["a", "day1/b", "day2/deep/c"]
 @pytest.fixture(scope="module")
 def weights(tmp_path_factory):
     folder = tmp_path_factory.mktemp("weights")
-    write_tiny_cascade(folder)
+    write_tiny_prior(folder)
     write_tiny_dtb(folder)
     return folder
 

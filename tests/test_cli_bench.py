@@ -4,10 +4,13 @@ import json
 import os
 
 import pytest
-from test_cli_extract import assert_one_line, plain_surroundings, run_main, write_tiny_cascade
+from test_cli_extract import assert_one_line, plain_surroundings, run_main, write_tiny_prior
 
 from b2v import bench
 from b2v.bench import Ceiling, Machine, Row
+from b2v.defaults import FAST_MODEL
+from b2v.models import PRIOR
+from b2v.weights import file_name
 
 MACHINE_KEYS = ["cpu", "cores", "threads", "torch", "device", "gpu", "precision"]
 CEILING_KEYS = ["conv_fp32_gflops", "conv_bf16_gflops", "conv_fp16_gflops", "copy_gb_s"]
@@ -36,8 +39,8 @@ class Inside:
 
 @pytest.fixture
 def b2v(capsys, monkeypatch, tmp_path):
-    """`b2v(*args)` with the tiny cascade as the default model."""
-    write_tiny_cascade(tmp_path / "weights")
+    """`b2v(*args)` with a tiny prior as the default model."""
+    write_tiny_prior(tmp_path / "weights", FAST_MODEL)
     plain_surroundings(monkeypatch, tmp_path, tmp_path / "weights")
     return lambda *args: run_main(capsys, *args)
 
@@ -69,7 +72,7 @@ def test_routes_run_in_processes_of_their_own_and_agree(b2v):
     ran = b2v("bench", "--quick", "--json", "--task", "extract", "--precision", "fp32", "-q")
     assert (ran.code, ran.err) == (0, "")
     (row,) = json.loads(ran.out)["rows"]
-    assert (row["task"], row["model"], row["size"]) == ("extract", "b2v", "70x50")
+    assert (row["task"], row["model"], row["size"]) == ("extract", FAST_MODEL, "70x50")
     assert row["agreement_db"] >= 50
     assert row["fraction_of_ceiling"] > 0
     assert 50 < row["peak_memory_mb"] < 5000
@@ -167,7 +170,7 @@ def test_what_cannot_be_done_is_one_line_before_anything_is_measured(b2v, args, 
 
 def test_damaged_weights_are_one_line(b2v, monkeypatch, tmp_path):
     monkeypatch.setattr(bench, "Worker", Inside)
-    path = tmp_path / "weights" / "b2v-middle.safetensors"
+    path = tmp_path / "weights" / file_name(FAST_MODEL, PRIOR)
     path.write_bytes(path.read_bytes()[:-8] + os.urandom(8))
     ran = b2v("bench", "--quick", "--task", "extract", "-q")
-    assert_one_line(ran, 3, "b2v-middle.safetensors", "sha256")
+    assert_one_line(ran, 3, path.name, "sha256")

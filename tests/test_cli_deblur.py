@@ -22,7 +22,7 @@ from test_cli_extract import (
     names_in,
     plain_surroundings,
     run_main,
-    write_tiny_cascade,
+    write_tiny_prior,
 )
 from video_samples import EVEN, FRAMES, TICK, UNEVEN, ffmpeg, make_video, packets
 
@@ -386,13 +386,13 @@ def test_without_weights_the_command_says_what_to_do(b2v, monkeypatch):
     ("options", "word"),
     [
         (("-m", "photo"), "is for photos"),
-        (("--weights", "photo-middle.safetensors"), "is for photos"),
+        (("--weights", "photo-prior.safetensors"), "is for photos"),
         (("--weights", "nowhere"), "nowhere"),
         (("--weights", "a.mp4"), "a.mp4"),
     ],
 )
 def test_wrong_weights(b2v, monkeypatch, options, word):
-    write_tiny_cascade(Path(), "photo")
+    write_tiny_prior(Path(), "photo")
     monkeypatch.setenv("B2V_WEIGHTS_DIR", ".")
     before = listing(".")
     assert_one_line(b2v("deblur", "a.mp4", *options), 3, word)

@@ -7,18 +7,27 @@ from types import SimpleNamespace
 
 import pytest
 from conftest import make_picture
-from test_cli_extract import assert_one_line, plain_surroundings, run_main, write_tiny_cascade
+from test_cli_extract import (
+    assert_one_line,
+    plain_surroundings,
+    run_main,
+    write_tiny_cascade,
+    write_tiny_prior,
+)
 from test_evaluate import moving, write_window
 
+from b2v.defaults import PHOTO_MODEL, PHOTO_MODELS
 from b2v.media import read_photo, write_photo
 from b2v.metrics import psnr, reblur
+from b2v.models import PRIOR
+from b2v.weights import file_name
 from b2v.windows import find_windows, read_samples
 
 
 @pytest.fixture
 def b2v(capsys, monkeypatch, tmp_path):
     """`b2v(*args)` in a folder with the set `set[1]`."""
-    write_tiny_cascade(tmp_path / "weights")
+    write_tiny_prior(tmp_path / "weights")
     plain_surroundings(monkeypatch, tmp_path, tmp_path / "weights")
     monkeypatch.setattr("b2v.metrics.find_spec", lambda _: None)  # whether lpips is there or not
     sharp = moving()
@@ -34,7 +43,7 @@ def test_json_has_the_scores_and_those_of_doing_nothing(b2v):
     keys = {"set", "samples", "model", "psnr", "psnr_p", "mean_p", "middle", "ssim_middle"}
     assert set(said) == keys | {"reblur", "motion", "nothing"}
     assert set(said["nothing"]) == {"psnr", "mean", "middle"}
-    assert (said["set"], said["samples"], said["model"]) == ("set[1]", 2, "b2v")
+    assert (said["set"], said["samples"], said["model"]) == ("set[1]", 2, PHOTO_MODEL)
     assert [len(said[key]) for key in ("psnr", "psnr_p")] == [7, 7]
     assert len(said["nothing"]["psnr"]) == 7
     assert said["mean_p"] >= sum(said["psnr"]) / 7
@@ -61,7 +70,7 @@ def test_offset_of_26_code_values_scores_what_it_must(b2v, tmp_path):
 def test_table_shows_the_model_beside_doing_nothing(b2v):
     ran = b2v("eval", "set[1]")
     assert ran.code == 0
-    for word in ("set[1]: 2 samples", "nothing", "b2v p", "SSIM", "re-blur"):
+    for word in ("set[1]: 2 samples", "nothing", f"{PHOTO_MODEL} p", "SSIM", "re-blur"):
         assert word in ran.out
     assert ran.err.startswith("1 of 2: ")
 
@@ -91,14 +100,23 @@ def test_wrong_weights_are_one_line(b2v):
     assert_one_line(b2v("eval", "set[1]", "-m", "nobody"), 3, "nobody")
 
 
+@pytest.mark.parametrize("quality", PHOTO_MODELS)
+def test_quality_chooses_the_model_and_a_name_goes_before_it(b2v, tmp_path, quality):
+    for name in (*PHOTO_MODELS.values(), "mine"):
+        write_tiny_prior(tmp_path / "weights", name)
+    args = ("eval", "set[1]", "--quality", quality, "--protocol", "middle", "--json", "-q")
+    assert json.loads(b2v(*args).out)["model"] == PHOTO_MODELS[quality]
+    assert json.loads(b2v(*args, "-m", "mine").out)["model"] == "mine"
+
+
 def test_several_weights_are_rows_named_by_their_paths(b2v, tmp_path):
-    write_tiny_cascade(tmp_path / "other", seed=1)
+    write_tiny_prior(tmp_path / "other", seed=1)
     both = ("--weights", "weights", "--weights", "other")
     said = json.loads(b2v("eval", "set[1]", *both, "--json", "-q").out)
     assert list(said) == ["set", "rows"]
     assert [row["model"] for row in said["rows"]] == ["weights", "other"]
     alone = json.loads(b2v("eval", "set[1]", "--weights", "other", "--json", "-q").out)
-    assert {**said["rows"][1], "model": "b2v"} == alone
+    assert {**said["rows"][1], "model": PHOTO_MODEL} == alone
     assert said["rows"][0]["psnr"] != said["rows"][1]["psnr"]
     table = b2v("eval", "set[1]", *both, "-q").out
     for word in ("weights p", "other p", "weights: middle", "other: middle"):
@@ -112,17 +130,19 @@ def test_the_middle_frame_alone_is_scored_as_within_the_seven(b2v):
     assert said["middle"] == pytest.approx(seven["middle"], abs=1e-4)
     assert said["ssim_middle"] == pytest.approx(seven["ssim_middle"], abs=1e-4)
     assert said["nothing"]["middle"] == seven["nothing"]["middle"]
-    file = ("--weights", "weights/b2v-middle.safetensors", "--protocol", "middle")
-    alone = json.loads(b2v("eval", "set[1]", *file, "--json", "-q").out)
-    assert {**alone, "model": "b2v"} == said
-    table = b2v("eval", "set[1]", *file, "-q").out
-    for word in ("middle frame", "nothing", "b2v-middle", "SSIM", "gain"):
+    file = file_name(PHOTO_MODEL, PRIOR)
+    args = ("eval", "set[1]", "--weights", f"weights/{file}", "--protocol", "middle", "-q")
+    alone = json.loads(b2v(*args, "--json").out)
+    assert {**alone, "model": PHOTO_MODEL} == said
+    table = b2v(*args).out
+    for word in ("middle frame", "nothing", file.removesuffix(".safetensors"), "SSIM", "gain"):
         assert word in table
 
 
 def test_a_folder_with_a_middle_net_alone_needs_no_option(b2v, tmp_path):
     (tmp_path / "own").mkdir()
-    source = tmp_path / "weights" / "b2v-middle.safetensors"
+    write_tiny_cascade(tmp_path / "cascade")
+    source = tmp_path / "cascade" / "cascade-middle.safetensors"
     (tmp_path / "own" / source.name).write_bytes(source.read_bytes())
     said = json.loads(b2v("eval", "set[1]", "--weights", "own", "--json", "-q").out)
     assert said["nothing"].keys() == {"middle", "ssim_middle"}
@@ -145,8 +165,8 @@ def test_scores_of_each_sample_are_written_as_a_table(b2v, tmp_path):
     said = json.loads(b2v("eval", "set[1]", "--csv", "out.csv", "--json", "-q").out)
     lines = list(csv.DictReader((tmp_path / "out.csv").read_text().splitlines()))
     assert [(x["set"], x["model"], x["sample"]) for x in lines] == [
-        ("set[1]", "b2v", "blur/turn/000040"),
-        ("set[1]", "b2v", "blur/walk/000004"),
+        ("set[1]", PHOTO_MODEL, "blur/turn/000040"),
+        ("set[1]", PHOTO_MODEL, "blur/walk/000004"),
     ]
     for frame in range(7):
         for key, values in (("psnr", said["psnr"]), ("p", said["psnr_p"])):
@@ -181,10 +201,11 @@ def test_a_chart_is_drawn_and_nothing_is_overwritten_unasked(b2v, tmp_path):
         (("--scale", 0), 2, ["scale"]),
         (("--scale", 0.1), 1, ["pixels"]),
         (("--protocol", "nine"), 2, ["nine"]),
-        (("--weights", "weights/b2v-pair35.safetensors", "--protocol", "middle"), 2, ["pair35"]),
+        (("--weights", "cascade-pair35.safetensors", "--protocol", "middle"), 2, ["pair35"]),
     ],
 )
-def test_what_cannot_be_done_is_said_before_the_work_begins(b2v, args, code, words):
+def test_what_cannot_be_done_is_said_before_the_work_begins(b2v, tmp_path, args, code, words):
+    write_tiny_cascade(tmp_path)
     assert_one_line(b2v("eval", "set[1]", *args, "-q"), code, *words)
 
 

@@ -15,9 +15,11 @@ from conftest import make_picture
 from PIL import Image
 
 from b2v.cli import main
+from b2v.defaults import PHOTO_MODEL, PHOTO_MODELS
+from b2v.inference.findings import SHARP
 from b2v.media import read_clip, read_photo, write_photo
-from b2v.models import ROLES, Blueprint, Cascade
-from b2v.models.unet import UNetConfig
+from b2v.models import PRIOR, ROLES, Blueprint
+from b2v.models.unet import UNet, UNetConfig
 from b2v.weights import Card, card_entry, file_name, save_network, write_card
 
 REPOSITORY = Path(__file__).parents[1]
@@ -32,7 +34,7 @@ TINY = {
 }
 JSON_KEYS = [
     *("input", "output", "ok", "skipped", "error", "frames", "size", "seconds", "device"),
-    *("precision", "model", "reblur_db", "exposure", "unlike_training", "provenance", "notes"),
+    *("precision", "model", "reblur_db", "exposure", "provenance", "notes"),
 ]
 
 
@@ -60,11 +62,20 @@ def run_process(*args, cwd, stdout=subprocess.PIPE, **environment):
     return subprocess.run(command, cwd=cwd, env=env, stdout=stdout, stderr=subprocess.PIPE)
 
 
-def write_tiny_cascade(folder, name="b2v", *, seed=0):
+def write_tiny_cascade(folder, name="cascade", *, seed=0):
     """Write four small networks that change their input, and their card."""
+    return write_tiny(folder, name, TINY, seed)
+
+
+def write_tiny_prior(folder, name=PHOTO_MODEL, *, seed=0):
+    """Write one small network that changes its input, and its card; it passes for the default."""
+    return write_tiny(folder, name, {PRIOR: TINY["middle"]}, seed)
+
+
+def write_tiny(folder, name, blueprints, seed):
     torch.manual_seed(seed)
     networks = {}
-    for role, blueprint in TINY.items():
+    for role, blueprint in blueprints.items():
         net = blueprint.build()
         with torch.no_grad():
             net.head.weight.normal_(std=0.01)
@@ -105,9 +116,9 @@ def assert_one_line(ran, code, *words):
 
 @pytest.fixture(scope="module")
 def tiny(tmp_path_factory):
-    """Folder with the tiny cascade under the name of the default model."""
+    """Folder with a tiny prior under the name of the default model."""
     folder = tmp_path_factory.mktemp("weights")
-    write_tiny_cascade(folder)
+    write_tiny_prior(folder)
     return folder
 
 
@@ -134,8 +145,8 @@ def test_photo_becomes_a_clip_beside_it(b2v, tmp_path):
     assert ran.code == 0
     assert ran.out == f"{folder / 'photo_b2v.mp4'}\n"
     assert names_in(folder) == ["photo.png", "photo_b2v.mp4"]
-    assert "7 frames of 48x32" in ran.err
-    assert "they explain the photo to" in ran.err
+    assert ran.err.startswith(f"{folder / 'photo.png'}: 7 frames of 48x32 in ")
+    assert "dB" not in ran.err
 
 
 @pytest.mark.parametrize("output", ["clip.mp4", "clip.MP4", "clip.gif", "clip.webp", "frames"])
@@ -213,9 +224,9 @@ def test_json_says_what_came_of_the_photo(b2v):
     assert said["seconds"] > 0
     assert 0 < said["reblur_db"] < 100
     model = said["model"]
-    assert (model["name"], model["licence"], len(model["sha256"])) == ("b2v", "MIT", 64)
+    assert (model["name"], model["licence"], len(model["sha256"])) == (PHOTO_MODEL, "MIT", 64)
     made = said["provenance"]
-    assert (made["model"], made["sha256"]) == ("b2v", model["sha256"])
+    assert (made["model"], made["sha256"]) == (PHOTO_MODEL, model["sha256"])
     assert made["note"] == "estimated, not evidence"
     varying = ("seconds", "reblur_db", "model", "provenance")
     told = {key: said[key] for key in JSON_KEYS if key not in varying}
@@ -230,9 +241,18 @@ def test_json_says_what_came_of_the_photo(b2v):
         "device": "cpu",
         "precision": "fp32",
         "exposure": None,
-        "unlike_training": False,
-        "notes": [],
+        "notes": [f"photo.png: {SHARP}"],
     }
+
+
+@pytest.mark.parametrize("quality", PHOTO_MODELS)
+def test_quality_chooses_the_model_and_a_name_goes_before_it(b2v, tmp_path, monkeypatch, quality):
+    monkeypatch.setenv("B2V_WEIGHTS_DIR", str(tmp_path / "own"))
+    for name in (*PHOTO_MODELS.values(), "mine"):
+        write_tiny_prior(tmp_path / "own", name)
+    args = ("extract", "photo.png", "--quality", quality, "--json", "--overwrite")
+    assert json.loads(b2v(*args).out)["model"]["name"] == PHOTO_MODELS[quality]
+    assert json.loads(b2v(*args, "-m", "mine").out)["model"]["name"] == "mine"
 
 
 def test_quiet_prints_the_path_alone(b2v):
@@ -245,12 +265,14 @@ def test_overwrite_replaces_a_clip(b2v):
     assert read_clip("clip.gif").fps == pytest.approx(10)
 
 
-def test_one_network_may_come_from_another_file(b2v, tmp_path):
+def test_one_network_may_come_from_another_file(b2v, tmp_path, monkeypatch):
+    monkeypatch.setenv("B2V_WEIGHTS_DIR", str(tmp_path / "own"))
+    write_tiny_cascade(tmp_path / "own")
     write_tiny_cascade(tmp_path / "other", "other", seed=1)
-    own = tmp_path / "other" / "other-pair17.safetensors"
-    b2v("extract", "photo.png", "-o", "a")
-    said = json.loads(b2v("extract", "photo.png", "-o", "b", "--weights", own, "--json").out)
-    assert said["model"]["name"] == "b2v with pair17 from other-pair17.safetensors"
+    own = ("-m", "cascade", "--weights", tmp_path / "other" / "other-pair17.safetensors")
+    b2v("extract", "photo.png", "-o", "a", "-m", "cascade")
+    said = json.loads(b2v("extract", "photo.png", "-o", "b", *own, "--json").out)
+    assert said["model"]["name"] == "cascade with pair17 from other-pair17.safetensors"
     equal = [bool(torch.equal(*pair)) for pair in zip(frames_of("a"), frames_of("b"), strict=True)]
     assert equal == [False, True, True, True, True, True, False]
 
@@ -424,9 +446,9 @@ def test_an_input_is_never_written_onto(b2v, name):
 
 
 def wrong_network(folder):
-    """A cascade whose middle net is not the one that the card tells of."""
-    write_tiny_cascade(folder)
-    path = folder / "b2v-middle.safetensors"
+    """A model whose network is not the one that the card tells of."""
+    write_tiny_prior(folder)
+    path = folder / file_name(PHOTO_MODEL, PRIOR)
     path.write_bytes(path.read_bytes()[:-1] + b"!")
 
 
@@ -463,6 +485,7 @@ def test_middle_of_another_size(b2v):
         ("extract", "photo.png", "--fps", "0"),
         ("extract", "photo.png", "--fps", "fast"),
         ("extract", "photo.png", "--order", "sideways"),
+        ("extract", "photo.png", "--quality", "great"),
         ("extract", "photo.png", "--loop", "-1"),
         ("extract", "photo.png", "--loop", "21"),
         ("extract", "photo.png", "--fps", "60", "-o", "clip.gif"),
@@ -500,28 +523,28 @@ def test_what_the_system_refuses_is_one_line(b2v, monkeypatch, error, code, word
         raise error
 
     before = listing(".")
-    monkeypatch.setattr("b2v.inference.restore", refuse)
+    monkeypatch.setattr("b2v.inference.restore_photo", refuse)
     assert_one_line(b2v("extract", "photo.png"), code, word)
     assert listing(".") == before
 
 
 def test_too_little_memory_for_one_photo_does_not_stop_the_others(b2v, monkeypatch):
-    forward = Cascade.forward
+    forward = UNet.forward
 
-    def small(net, blurry, middle=None):
-        if blurry.shape[-1] > 48:
+    def small(net, *pictures):
+        if pictures[0].shape[-1] > 48:
             raise RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried")
-        return forward(net, blurry, middle)
+        return forward(net, *pictures)
 
     write_photo(make_picture(32, 64), "wide.png")
-    monkeypatch.setattr(Cascade, "forward", small)
+    monkeypatch.setattr(UNet, "forward", small)
     ran = b2v("extract", "wide.png", "photo.png", "-q")
     assert (ran.code, ran.out) == (4, "photo_b2v.mp4\n")
     assert ran.err == "b2v: wide.png: not enough memory for 64x32 pixels; scale the photo down\n"
 
 
 def test_bug_keeps_its_traceback(b2v, monkeypatch):
-    monkeypatch.setattr("b2v.inference.restore", lambda *_, **__: 1 / 0)
+    monkeypatch.setattr("b2v.inference.restore_photo", lambda *_, **__: 1 / 0)
     monkeypatch.setattr(sys, "argv", ["b2v", "extract", "photo.png"])
     with pytest.raises(ZeroDivisionError):
         main()

@@ -5,8 +5,14 @@ import json
 import pytest
 import torch
 from conftest import make_picture
-from test_cli_extract import assert_one_line, names_in, plain_surroundings, run_main
-from test_cli_extract import write_tiny_cascade as write_tiny
+from test_cli_extract import (
+    assert_one_line,
+    names_in,
+    plain_surroundings,
+    run_main,
+    write_tiny_cascade,
+    write_tiny_prior,
+)
 
 from b2v.cli.options import parse_bytes
 from b2v.errors import UsageError
@@ -17,7 +23,7 @@ from b2v.media import write_photo
 @pytest.fixture
 def b2v(capsys, monkeypatch, tmp_path):
     """`b2v(*args)` in a folder with `photo.png`, 48 x 32 pixels, and tiny weights."""
-    write_tiny(tmp_path / "weights")
+    write_tiny_prior(tmp_path / "weights")
     plain_surroundings(monkeypatch, tmp_path, tmp_path / "weights")
     write_photo(make_picture(32, 48), "photo.png")
     return lambda *args: run_main(capsys, *args)
@@ -44,10 +50,12 @@ def test_a_photo_that_does_not_fit_is_one_line_that_says_what_it_takes(b2v, tmp_
     assert_one_line(b2v("extract", "photo.png", "--max-memory", "lots"), 2, "--max-memory lots")
 
 
-def test_little_memory_gives_the_same_frames_in_strips(b2v, monkeypatch):
-    assert b2v("extract", "photo.png", "-o", "whole/", "-q").code == 0
+def test_little_memory_gives_the_same_frames_in_strips(b2v, monkeypatch, tmp_path):
+    write_tiny_cascade(tmp_path / "weights")
+    assert b2v("extract", "photo.png", "-m", "cascade", "-o", "whole/", "-q").code == 0
     monkeypatch.setattr("b2v.memory.WHOLE_AT_MOST", 0)
-    assert b2v("extract", "photo.png", "-o", "strips/", "-q", "--max-memory", "9G").code == 0
+    strips = ("-m", "cascade", "-o", "strips/", "-q", "--max-memory", "9G")
+    assert b2v("extract", "photo.png", *strips).code == 0
     from b2v.media import read_clip
 
     whole, strips = read_clip("whole").frames, read_clip("strips").frames
@@ -56,19 +64,19 @@ def test_little_memory_gives_the_same_frames_in_strips(b2v, monkeypatch):
 
 
 def test_a_long_run_is_announced_with_its_time_and_memory(b2v, monkeypatch):
-    monkeypatch.setattr("b2v.inference.seconds_for", lambda *_: 83.4)
+    monkeypatch.setattr("b2v.inference.seconds_for", lambda *_, **__: 83.4)
     ran = b2v("extract", "photo.png", "--json")
     (line,) = [line for line in ran.err.splitlines() if "will take" in line]
     assert line.startswith("photo.png: 48x32 pixels will take about 83 s and ")
     assert json.loads(ran.out)["ok"]
-    monkeypatch.setattr("b2v.inference.seconds_for", lambda *_: 19.0)
+    monkeypatch.setattr("b2v.inference.seconds_for", lambda *_, **__: 19.0)
     assert "will take" not in b2v("extract", "photo.png", "--overwrite").err
 
 
 def test_a_preview_is_the_middle_of_the_photo_and_tells_what_all_of_it_takes(
     b2v, tmp_path, monkeypatch
 ):
-    monkeypatch.setattr("b2v.inference.seconds_for", lambda *_: 83.4)
+    monkeypatch.setattr("b2v.inference.seconds_for", lambda *_, **__: 83.4)
     write_photo(make_picture(32, 48, 1), "middle.png")
     ran = b2v("extract", "photo.png", "--preview", "16", "--middle", "middle.png", "-f", "png")
     assert "photo.png: 48x32 pixels would take about 83 s and " in ran.err
@@ -109,6 +117,6 @@ def test_a_preview_of_a_photo_with_alpha_keeps_its_part_of_it(tmp_path):
 
 def test_a_picture_that_no_mp4_holds_is_refused_before_the_run(b2v, monkeypatch):
     monkeypatch.setattr("b2v.media.limits.MOST", {".mp4": (40, 1000)})
-    monkeypatch.setattr("b2v.inference.restore", None)
+    monkeypatch.setattr("b2v.inference.restore_photo", None)
     ran = b2v("extract", "photo.png", "-q")
     assert_one_line(ran, 2, "photo_b2v.mp4: 48x32 pixels are too many", "folder for PNG")

@@ -8,7 +8,7 @@ import torch
 from conftest import make_picture
 from PIL import Image
 from test_cli_extract import assert_one_line, names_in, plain_surroundings, run_main
-from test_cli_extract import write_tiny_cascade as write_weights
+from test_cli_extract import write_tiny_prior as write_weights
 
 from b2v.cli.clips import FILES, VIDEOS
 from b2v.media import coding, open_video, read_photo, write_photo

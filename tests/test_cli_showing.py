@@ -16,7 +16,7 @@ from test_cli_extract import (
     names_in,
     plain_surroundings,
     run_main,
-    write_tiny_cascade,
+    write_tiny_prior,
 )
 from video_samples import HEIGHT, WIDTH, drawing, ffmpeg
 
@@ -30,7 +30,7 @@ GPS = ExifTags.GPS
 @pytest.fixture(scope="module")
 def weights(tmp_path_factory):
     folder = tmp_path_factory.mktemp("weights")
-    write_tiny_cascade(folder)
+    write_tiny_prior(folder)
     write_tiny_dtb(folder)
     return folder
 
@@ -153,15 +153,6 @@ def test_exposure_times_are_told_as_cameras_do(seconds, words):
 
 def test_frames_played_faster_than_life_are_said_to_be(b2v):
     assert str(Timing(2.0, 7)).endswith("3.5 fps, played 2x faster than life")
-
-
-def test_a_picture_unlike_a_photo_is_warned_of(b2v):
-    write_photo(torch.rand(3, 64, 80), "noise.png")
-    ran = b2v("extract", "noise.png", "--html", "page.html")
-    assert ran.code == 0
-    assert "noise.png: unlike the pictures that the networks were trained on" in ran.err
-    assert 'class="warning"' in Path("page.html").read_text()
-    assert json.loads(b2v("extract", "noise.png", "-o", "b.mp4", "--json").out)["unlike_training"]
 
 
 # Provenance

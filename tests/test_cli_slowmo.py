@@ -10,11 +10,12 @@ from test_cli_extract import (
     names_in,
     plain_surroundings,
     run_main,
-    write_tiny_cascade,
+    write_tiny_prior,
 )
 from video_samples import make_video
 
 from b2v.cli import options
+from b2v.defaults import FAST_MODEL
 from b2v.frames import COUNTS
 from b2v.media import open_video, read_clip, write_photo
 
@@ -23,7 +24,8 @@ SHOWN = [0, 20, 40, 60]
 
 @pytest.fixture
 def b2v(capsys, monkeypatch, tmp_path):
-    write_tiny_cascade(tmp_path / "weights")
+    write_tiny_prior(tmp_path / "weights")
+    write_tiny_prior(tmp_path / "weights", FAST_MODEL)
     (tmp_path / "work").mkdir()
     plain_surroundings(monkeypatch, tmp_path / "work", tmp_path / "weights")
     make_video("walk.mp4", SHOWN, audio="aac")
@@ -49,7 +51,7 @@ def test_its_frames_rate_and_part_can_be_asked_for(b2v):
     )
     said = json.loads(ran.out)
     assert (said["ok"], said["frames"], said["frames_each"]) == (True, 15, 5)
-    assert said["model"]["name"] == said["provenance"]["model"] == "b2v"
+    assert said["model"]["name"] == said["provenance"]["model"] == FAST_MODEL
     assert any("played 2 times slower" in note for note in said["notes"])
     with open_video("out.mkv") as video:
         times = [float(frame.pts * video.info.time_base) for frame in video]

@@ -7,12 +7,14 @@ from collections import namedtuple
 from pathlib import Path
 
 import pytest
-from test_cli_extract import run_main, write_tiny_cascade
+from test_cli_extract import run_main, write_tiny_prior
 
 from b2v import doctor
+from b2v.defaults import PHOTO_MODEL
 from b2v.doctor import Finding, examine
 from b2v.errors import MediaError
-from b2v.weights import shipped_dir
+from b2v.models import PRIOR
+from b2v.weights import file_name, shipped_dir
 
 Disk = namedtuple("Disk", "total used free")
 NAMES = [
@@ -23,8 +25,8 @@ NAMES = [
 
 @pytest.fixture
 def tiny(tmp_path, monkeypatch):
-    """Doctor where the shipped weights are a tiny cascade; gives their folder."""
-    write_tiny_cascade(tmp_path / "shipped")
+    """Doctor where the shipped weights are a tiny prior; gives their folder."""
+    write_tiny_prior(tmp_path / "shipped")
     monkeypatch.setattr("b2v.weights.places.shipped_dir", lambda: tmp_path / "shipped")
     monkeypatch.chdir(tmp_path)
     return tmp_path / "shipped"
@@ -67,7 +69,7 @@ def test_json_says_the_same(tiny, capsys, monkeypatch):
 
 
 def test_the_shipped_weights_are_whole_and_precise(tmp_path, monkeypatch):
-    assert (shipped_dir() / "b2v.json").is_file()
+    assert (shipped_dir() / f"{PHOTO_MODEL}.json").is_file()
     monkeypatch.chdir(tmp_path)
     assert states(found("weights"))["weights"] in ("ok", "warn")
     assert any(f.state == "ok" and "shipped" in f.said for f in found("weights"))
@@ -85,16 +87,16 @@ def test_a_precision_that_is_off_is_found(tiny, monkeypatch, error, state):
     from b2v import inference
     from b2v.runtime import Runtime, choose
 
-    restore = inference.restore
+    run_tiles = inference.run_tiles
 
-    def spoilt(net, blurry, runtime, **options):
-        frames = restore(net, blurry, Runtime(runtime.device, "fp32"), **options)
-        return frames + error if runtime.precision == "bf16" else frames
+    def spoilt(prior, picture, runtime):
+        change, share = run_tiles(prior, picture, Runtime(runtime.device, "fp32"))
+        return change + error * (runtime.precision == "bf16"), share
 
     def half(device="auto", precision="auto"):
         return choose(device, "bf16" if precision == "auto" else precision)
 
-    monkeypatch.setattr(inference, "restore", spoilt)
+    monkeypatch.setattr(inference, "run_tiles", spoilt)
     monkeypatch.setattr("b2v.runtime.choose", half)
     (finding,) = found("precision")
     assert finding.state == state
@@ -104,7 +106,7 @@ def test_a_precision_that_is_off_is_found(tiny, monkeypatch, error, state):
 
 
 def test_damaged_weights_fail_and_missing_ones_are_told(tiny):
-    path = tiny / "b2v-middle.safetensors"
+    path = tiny / file_name(PHOTO_MODEL, PRIOR)
     path.write_bytes(path.read_bytes()[:-1] + b"!")
     first = found("weights")[0]
     assert (first.state, "sha256" in first.said) == ("fail", True)

@@ -9,6 +9,7 @@ from conftest import make_picture
 from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
+from b2v.defaults import PHOTO_MODEL
 from b2v.errors import B2VError, WeightsError
 from b2v.models import MODELS, SEVEN, VIDEO, Blueprint, missing_roles
 from b2v.models.apart import ApartConfig
@@ -372,7 +373,7 @@ def shipped(tmp_path, monkeypatch):
     apart = Blueprint("apart", ApartConfig(widths=(4, 8), blocks=(1, 1)))
     for name, role, plan in (
         ("dtb", VIDEO, Blueprint("dtb", small_net().config)),
-        ("b2v", SEVEN, apart),
+        (PHOTO_MODEL, SEVEN, apart),
     ):
         state = small_net().state_dict() if role == VIDEO else plan.build().state_dict()
         path = folder / file_name(name, role)
@@ -390,8 +391,8 @@ def test_weights_for_video_are_found_by_name_folder_and_file(shipped):
     assert by_name.sha256 == by_folder.sha256 == by_file.sha256
     assert list(by_name.networks) == [VIDEO]
     assert [(model.name, model.problem) for model in list_models()] == [
-        ("b2v", None),
         ("dtb", None),
+        (PHOTO_MODEL, None),
     ]
 
 
@@ -409,17 +410,17 @@ def test_a_saved_network_restores_as_it_did(tmp_path):
 
 
 def test_each_loader_refuses_the_models_of_the_other(shipped, tmp_path):
-    video, photo = ("dtb-video.safetensors", "b2v-seven.safetensors")
-    with pytest.raises(WeightsError, match=r"^dtb deblurs video; use `b2v deblur`, or -m b2v"):
+    video, photo = ("dtb-video.safetensors", f"{PHOTO_MODEL}-seven.safetensors")
+    with pytest.raises(WeightsError, match=r"^dtb deblurs video; use `b2v deblur`, or -m maxim-1"):
         load_model("dtb")
-    with pytest.raises(WeightsError, match=r"^b2v is for photos; use `b2v extract`, or -m blend"):
-        load_video_model("b2v")
+    with pytest.raises(WeightsError, match=r"is for photos; use `b2v extract`, or -m blend"):
+        load_video_model(PHOTO_MODEL)
     with pytest.raises(WeightsError, match=f"{video} deblurs video"):
         load_model(weights=shipped / video)
     with pytest.raises(WeightsError, match=f"{photo} is for photos"):
         load_video_model(weights=shipped / photo)
-    assert load_model(weights=shipped / photo).name == "b2v-seven"
+    assert load_model(weights=shipped / photo).name == f"{PHOTO_MODEL}-seven"
     middle, path = Blueprint("unet", UNetConfig(inputs=1, widths=(4,), blocks=(1,))), tmp_path / "m"
     save_network(middle.build().state_dict(), middle, "middle", path)
-    with pytest.raises(WeightsError, match=r"b2v has no middle network that .*m could replace"):
+    with pytest.raises(WeightsError, match=r"has no middle network that .*m could replace"):
         load_model(weights=path)

@@ -1,12 +1,13 @@
 """What is scored, by names and paths."""
 
 import pytest
-from test_cli_extract import write_tiny_cascade
+from test_cli_extract import write_tiny_cascade, write_tiny_prior
 from test_evaluate_video import SMALL
 
+from b2v.defaults import PHOTO_MODEL
 from b2v.entries import open_entries
 from b2v.errors import UsageError, WeightsError
-from b2v.models import VIDEO, Blueprint, Cascade
+from b2v.models import PRIOR, VIDEO, Blueprint, Cascade, Prior
 from b2v.models.dtb import DTB, DTBConfig
 from b2v.models.unet import UNet
 from b2v.weights import file_name, save_network
@@ -26,26 +27,38 @@ def folder(tmp_path, monkeypatch):
 
 
 def test_without_weights_it_is_the_model_itself(folder):
-    (entry,) = open_entries("b2v", [])
-    assert (entry.name, entry.protocol) == ("b2v", "seven")
+    (entry,) = open_entries("cascade", [])
+    assert (entry.name, entry.protocol) == ("cascade", "seven")
     assert isinstance(entry.net, Cascade)
 
 
 def test_equal_names_become_paths_and_others_stay(folder):
-    names = [e.name for e in open_entries("b2v", [folder / "a", folder / "b"])]
+    names = [e.name for e in open_entries("cascade", [folder / "a", folder / "b"])]
     assert names == [str(folder / "a"), str(folder / "b")]
-    (named,) = open_entries("b2v", [folder / "b"])
-    assert named.name == "b2v"
+    (named,) = open_entries("cascade", [folder / "b"])
+    assert named.name == "cascade"
 
 
 def test_a_middle_net_is_taken_out_of_its_cascade(folder):
-    file = folder / "a" / "b2v-middle.safetensors"
+    file = folder / "a" / "cascade-middle.safetensors"
     for weights in ([folder / "a"], [file], []):
-        (entry,) = open_entries("b2v", weights, "middle")
+        (entry,) = open_entries("cascade", weights, "middle")
         assert entry.protocol == "middle"
         assert isinstance(entry.net, UNet)
-    (whole,) = open_entries("b2v", [file])
-    assert (whole.name, whole.protocol) == ("b2v with middle from b2v-middle.safetensors", "seven")
+    (whole,) = open_entries("cascade", [file])
+    assert whole.name == "cascade with middle from cascade-middle.safetensors"
+    assert whole.protocol == "seven"
+
+
+def test_a_prior_gives_the_middle_frame_alone_too(folder):
+    write_tiny_prior(folder / "p")
+    file = folder / "p" / file_name(PHOTO_MODEL, PRIOR)
+    for weights in ([folder / "p"], [file]):
+        for protocol in ("middle", "seven"):
+            (entry,) = open_entries("cascade", weights, protocol)
+            assert entry.protocol == protocol
+            assert isinstance(entry.net, Prior)
+    assert entry.name == file.stem
 
 
 def test_video_is_told_by_the_weights(folder):
@@ -57,10 +70,10 @@ def test_video_is_told_by_the_weights(folder):
 
 def test_what_does_not_belong_together_is_refused(folder):
     with pytest.raises(UsageError, match="cannot be compared"):
-        open_entries("b2v", [folder / "a", folder / "v" / "dtb-video.safetensors"])
+        open_entries("cascade", [folder / "a", folder / "v" / "dtb-video.safetensors"])
     with pytest.raises(UsageError, match="--protocol is for photos"):
         open_entries("dtb", [folder / "v"], "middle")
     with pytest.raises(UsageError, match="is the pair17 network"):
-        open_entries("b2v", [folder / "a" / "b2v-pair17.safetensors"], "middle")
+        open_entries("cascade", [folder / "a" / "cascade-pair17.safetensors"], "middle")
     with pytest.raises(WeightsError, match="nobody"):
         open_entries("nobody", [])

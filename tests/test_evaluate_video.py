@@ -3,16 +3,18 @@
 import csv
 import json
 from dataclasses import replace
+from pathlib import Path
 
 import av
 import numpy as np
 import pytest
 import torch
 from conftest import make_picture
-from test_cli_extract import assert_one_line, plain_surroundings, run_main, write_tiny_cascade
+from test_cli_extract import assert_one_line, plain_surroundings, run_main, write_tiny_prior
 from test_dtb import small_net
 from test_evaluate import moving, write_window
 
+from b2v.defaults import PHOTO_MODEL
 from b2v.errors import DatasetError, MediaError
 from b2v.evaluate import ssim
 from b2v.evaluate_video import (
@@ -33,6 +35,7 @@ from b2v.weights import Card, card_entry, file_name, save_network, write_card
 
 SMALL = {"stem": 8, "features": 4, "encoder_blocks": 1, "decoder_blocks": 1}
 SHUTTER = Shutter(3, 5)
+PHOTO_CARD = f"weights/{PHOTO_MODEL}.json"
 
 
 def save_video(path, frames, *, step=1, seed=0):
@@ -179,7 +182,7 @@ def test_a_set_is_the_mean_of_its_clips_however_long_they_are():
 def b2v(capsys, monkeypatch, tmp_path):
     """`b2v(*args)` in a folder with the videos `videos/{a,b}.mkv` and models for both uses."""
     weights = tmp_path / "weights"
-    write_tiny_cascade(weights)
+    write_tiny_prior(weights)
     plan = Blueprint("dtb", DTBConfig(**SMALL))
     path = weights / file_name("dtb", VIDEO)
     save_network(plan.build().state_dict(), plan, VIDEO, path)
@@ -189,6 +192,16 @@ def b2v(capsys, monkeypatch, tmp_path):
     save_video(tmp_path / "videos" / "b.mkv", 23)
     save_video(tmp_path / "videos" / "a.mkv", 18, step=2, seed=1)
     return lambda *args: run_main(capsys, *args)
+
+
+def test_of_videos_the_model_for_videos_is_taken(b2v, tmp_path):
+    for name in ("videos", "videos/a.mkv"):
+        ran = b2v("eval", name, "--weights", "weights/dtb.json", "--tau", 3, "--json", "-q")
+        assert json.loads(ran.out)["model"] == "dtb"
+    (tmp_path / "weights" / "dtb-video.safetensors").rename("weights/blend-video.safetensors")
+    Path("weights/dtb.json").unlink()
+    said = json.loads(b2v("eval", "videos", "--quality", "best", "--tau", 3, "--json", "-q").out)
+    assert said["model"] == "blend"
 
 
 def test_json_has_exactly_these_keys(b2v):
@@ -283,14 +296,14 @@ def test_psnr_over_tau_can_be_drawn_and_strips_written(b2v, tmp_path):
         (("videos", "-m", "dtb", "--tau", 21), 1, ["a.mkv", "18 frames", "21"]),
         (("weights/dtb.json", "-m", "dtb"), 1, ["dtb.json"]),
         (("nowhere.mp4", "-m", "dtb"), 1, ["nowhere.mp4: no such file"]),
-        (("windows", "-m", "dtb"), 1, ["windows: holds no videos", "-m b2v"]),
-        (("videos",), 2, ["videos: ", "-m blend"]),
-        (("videos/a.mkv",), 2, ["a.mkv", "-m blend"]),
+        (("windows", "-m", "dtb"), 1, ["windows: holds no videos", f"-m {PHOTO_MODEL}"]),
+        (("videos", "-m", PHOTO_MODEL), 2, ["videos: ", "-m blend"]),
+        (("videos/a.mkv", "-m", PHOTO_MODEL), 2, ["a.mkv", "-m blend"]),
         (("windows", "--tau", 3), 2, ["--tau and --period are for video"]),
         (("videos", "-m", "dtb", "--scale", 0.5), 2, ["--scale is for photos"]),
         (("videos", "-m", "dtb", "--protocol", "middle"), 2, ["--protocol is for photos"]),
         (
-            ("videos", "-m", "dtb", "--weights", "weights/b2v.json", "--weights", "weights"),
+            ("videos", "-m", "dtb", "--weights", PHOTO_CARD, "--weights", "weights"),
             2,
             ["cannot be compared", "seven", "video"],
         ),

@@ -13,12 +13,12 @@ from pathlib import Path
 import pytest
 import torch
 from conftest import make_picture
-from test_cli_extract import TINY, assert_one_line, names_in, run_main, write_tiny_cascade
+from test_cli_extract import TINY, assert_one_line, names_in, run_main, write_tiny_prior
 from test_cli_weights import write_authors_file
 from test_dtb import small_net
 from video_samples import make_video
 
-from b2v.defaults import VIDEO_MODEL
+from b2v.defaults import FAST_MODEL, VIDEO_MODEL
 from b2v.errors import B2VError, MediaError, UsageError, WeightsError
 from b2v.locks import alone
 from b2v.media import Clip, SegmentWriter, open_video, read_clip, read_photo, write_photo
@@ -101,7 +101,7 @@ def test_slow_motion_onto_a_disk_that_refuses_is_a_line(
     disk, tmp_path, capsys, monkeypatch, options
 ):
     make_video(tmp_path / "walk.mp4", [0, 20, 40, 60], size=(128, 96))
-    write_tiny_cascade(tmp_path / "weights")
+    write_tiny_prior(tmp_path / "weights", FAST_MODEL)
     monkeypatch.setenv("B2V_WEIGHTS_DIR", str(tmp_path / "weights"))
     place = disk(options)
     ran = run_main(
@@ -284,7 +284,8 @@ def work(tmp_path):
     """Folder with a photo, a video and weights, and a driver that works in it."""
     folder, weights = tmp_path / "work", tmp_path / "weights"
     folder.mkdir()
-    write_tiny_cascade(weights)
+    write_tiny_prior(weights)
+    write_tiny_prior(weights, FAST_MODEL)
     net = small_net(inputs=3)
     plan = Blueprint("dtb", net.config)
     path = weights / file_name(VIDEO_MODEL, VIDEO)
@@ -378,7 +379,7 @@ def test_a_folder_that_was_taken_away_by_a_kill_comes_back(tmp_path):
     ids=["lines", "escapes", "unicode", "option"],
 )
 def test_files_of_any_name_are_read_and_written(tmp_path, capsys, monkeypatch, name):
-    write_tiny_cascade(tmp_path / "weights")
+    write_tiny_prior(tmp_path / "weights")
     monkeypatch.setenv("B2V_WEIGHTS_DIR", str(tmp_path / "weights"))
     photo = tmp_path / os.fsdecode(name + b".png")
     write_photo(make_picture(32, 32), photo)

@@ -14,6 +14,7 @@ from test_cli_extract import (
     plain_surroundings,
     run_main,
     write_tiny_cascade,
+    write_tiny_prior,
 )
 
 from b2v.errors import WeightsError
@@ -152,7 +153,7 @@ def test_a_card_cannot_name_files_elsewhere(tmp_path, where):
 
 
 def test_commands_say_one_line_and_write_nothing(tmp_path, capsys, monkeypatch, picture):
-    write_tiny_cascade(tmp_path / "weights")
+    write_tiny_prior(tmp_path / "weights")
     work = tmp_path / "work"
     work.mkdir()
     plain_surroundings(monkeypatch, work, tmp_path / "weights")

@@ -6,22 +6,24 @@ from importlib.resources import files
 import pytest
 import torch
 from conftest import make_picture
-from test_cli_extract import write_tiny_cascade
+from test_cli_extract import write_tiny_cascade, write_tiny_prior
 from test_direction import LEFT, filmed, torn
 from torch.nn import functional as F
 
 import b2v
-from b2v.errors import B2VError, MediaError, ShapeError, WeightsError
+from b2v.defaults import PHOTO_MODEL, PHOTO_MODELS
+from b2v.errors import B2VError, MediaError, ShapeError, UsageError, WeightsError
 from b2v.inference import restore, seconds_for, settle
 from b2v.media import read_clip, read_photo, write_photo
 from b2v.metrics import psnr
-from b2v.models import UNFOLDING
+from b2v.models import MAXIM_STAGES, PRIOR
 from b2v.runtime import Runtime
 from b2v.weights import file_name, load_model, shipped_dir
 
 FP32, BF16 = (Runtime(torch.device("cpu"), precision) for precision in ("fp32", "bf16"))
+SHIPPED = [file_name("unet", PRIOR), *(file_name("maxim", role) for role in MAXIM_STAGES)]
 needs_shipped_weights = pytest.mark.skipif(
-    not all((shipped_dir() / file_name("b2v", role)).is_file() for role in UNFOLDING),
+    not all((shipped_dir() / name).is_file() for name in SHIPPED),
     reason=f"the shipped weights are not in {shipped_dir()}",
 )
 
@@ -103,7 +105,7 @@ def test_frames_that_are_not_finite_in_fp32_either_are_an_error(picture):
 @pytest.mark.parametrize("runtime", [FP32, BF16], ids=str)
 def test_given_middle_frame_is_passed_through_bit_for_bit(picture, runtime, tmp_path):
     write_tiny_cascade(tmp_path)
-    net = load_model("b2v", weights=tmp_path).net
+    net = load_model("cascade", weights=tmp_path).net
     middle = make_picture(40, 40, seed=7)
     frames, own = restore(net, picture, runtime, middle=middle), restore(net, picture, runtime)
     assert torch.equal(frames[3], middle)
@@ -150,7 +152,7 @@ def test_other_failures_of_a_net_are_bugs_and_keep_their_class(picture):
 
 
 def test_python_does_what_the_command_does(tmp_path):
-    write_tiny_cascade(tmp_path / "weights")
+    write_tiny_prior(tmp_path / "weights")
     write_photo(make_picture(33, 47), tmp_path / "photo.png")
     clip = b2v.extract(tmp_path / "photo.png", weights=tmp_path / "weights", fps=12)
     assert clip.frames.shape == (7, 3, 33, 47)
@@ -160,8 +162,34 @@ def test_python_does_what_the_command_does(tmp_path):
     assert clip.fps == 12
 
 
+def test_quality_chooses_the_model_and_a_name_goes_before_it(tmp_path, monkeypatch):
+    monkeypatch.setenv("B2V_WEIGHTS_DIR", str(tmp_path))
+    for seed, name in enumerate((*PHOTO_MODELS.values(), "mine")):
+        write_tiny_prior(tmp_path, name, seed=seed)
+    photo, by_name = make_picture(33, 47), {}
+    for name in (*PHOTO_MODELS.values(), "mine"):
+        by_name[name] = b2v.extract(photo, model=name, quality="best").frames
+    for quality, name in PHOTO_MODELS.items():
+        assert torch.equal(b2v.extract(photo, quality=quality).frames, by_name[name])
+        assert not torch.equal(by_name[name], by_name["mine"])
+    assert torch.equal(b2v.extract(photo).frames, by_name[PHOTO_MODEL])
+    with pytest.raises(UsageError, match="quality 'great' is unknown; choose fast, good, best"):
+        b2v.extract(photo, quality="great")
+
+
+def test_a_prior_takes_a_given_middle_frame_as_it_is_and_moves_it(picture, tmp_path):
+    write_tiny_prior(tmp_path)
+    net = load_model(weights=tmp_path).net
+    middle = make_picture(40, 40, seed=7)
+    frames, own = restore(net, picture, FP32, middle=middle), restore(net, picture, FP32)
+    assert (frames[3] - middle).abs().max() < 1e-5  # what moves the frames moves it by nothing
+    assert not torch.equal(frames[2], own[2])
+    still = restore(net, picture, FP32, middle=picture)  # nothing moved if the photo is sharp
+    assert (still - picture).abs().max() < 1e-5
+
+
 def test_a_tensor_is_as_good_as_a_file(tmp_path, monkeypatch):
-    write_tiny_cascade(tmp_path)
+    write_tiny_prior(tmp_path)
     monkeypatch.setenv("B2V_WEIGHTS_DIR", str(tmp_path))
     codes = (make_picture(33, 47) * 255).round()
     write_photo(codes / 255, tmp_path / "photo.png")
@@ -171,7 +199,7 @@ def test_a_tensor_is_as_good_as_a_file(tmp_path, monkeypatch):
 
 
 def test_extract_names_the_file_that_is_no_photo(tmp_path):
-    write_tiny_cascade(tmp_path)
+    write_tiny_prior(tmp_path)
     (tmp_path / "diary.jpg").write_text("Dear diary")
     with pytest.raises(MediaError, match=r"diary\.jpg: not a picture"):
         b2v.extract(tmp_path / "diary.jpg", weights=tmp_path)
@@ -180,7 +208,7 @@ def test_extract_names_the_file_that_is_no_photo(tmp_path):
 @needs_shipped_weights
 def test_bf16_is_as_good_as_fp32_on_the_shipped_weights():
     """45 dB is a mean error of 1.4 code values of 255, below what is seen."""
-    net = load_model("b2v").net
+    net = load_model("unet").net
     blurry = read_photo(files("b2v") / "assets" / "demo.jpg").pixels[:, 100:228, 100:260]
     half, full = restore(net, blurry, BF16), restore(net, blurry, FP32)
     assert psnr(half, full).min() >= 45
@@ -205,12 +233,12 @@ def test_time_is_estimated_for_large_pictures_alone(monkeypatch):
 
 
 def test_half_precision_that_nobody_asked_for_is_tried_once(tmp_path, monkeypatch):
-    write_tiny_cascade(tmp_path / "weights")
+    write_tiny_prior(tmp_path / "weights")
     monkeypatch.setenv("B2V_CACHE", str(tmp_path / "cache"))
-    loaded = load_model("b2v", weights=tmp_path / "weights")
+    loaded = load_model(weights=tmp_path / "weights")
     on_trial = Runtime(torch.device("cpu"), "bf16", on_trial=True)
     assert settle(on_trial, loaded) == BF16
     assert (tmp_path / "cache" / "records" / "precision.json").is_file()
-    monkeypatch.setattr("b2v.inference.restore", None)
+    monkeypatch.setattr("b2v.inference.run_tiles", None)
     assert settle(on_trial, loaded) == BF16
     assert settle(FP32, loaded) == FP32

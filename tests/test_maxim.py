@@ -32,7 +32,7 @@ def one_thread():
 
 @pytest.fixture(scope="module")
 def shipped():
-    return load_model("maxim-3").net
+    return load_model("maxim-3").net.net
 
 
 def tiny(*stages, **shape):
@@ -82,7 +82,7 @@ def test_half_precision_changes_no_photo_by_more_than_can_be_seen(shipped):
 
 @needs_maxim
 def test_one_may_stop_after_the_first_stage(shipped):
-    first, blurry = load_model("maxim-1").net, torch.rand(1, 3, 64, 128)
+    first, blurry = load_model("maxim-1").net.net, torch.rand(1, 3, 64, 128)
     with torch.inference_mode():
         assert torch.equal(first(blurry), shipped.pictures(blurry)[0])
 
@@ -126,7 +126,7 @@ def test_a_config_of_no_stage_is_refused(wrong):
 def test_stages_that_do_not_go_together_are_refused():
     one, two, three = tiny(1, 2, 3)
     (wide,) = tiny(2, features=8)
-    assert isinstance(assemble({"stage2": two, "stage1": one}), Maxim)
+    assert isinstance(assemble({"stage2": two, "stage1": one}).net, Maxim)
     for networks, said in (
         ({"stage1": two}, "the network for stage1 is MaximConfig.stage=2"),
         ({"stage1": one, "stage2": wide}, "the network for stage2 is .*features=8"),

@@ -7,15 +7,18 @@ import torch
 from conftest import make_picture
 from torch import Tensor, nn
 
-from b2v.errors import B2VError
+from b2v.errors import B2VError, WeightsError
 from b2v.models import (
     MAXIM_STAGES,
     MODELS,
+    PRIOR,
     ROLES,
     SEVEN,
     UNFOLDING,
     Blueprint,
     Cascade,
+    Prior,
+    assemble,
     missing_roles,
 )
 from b2v.models.cascade import JinMiddleConfig, JinSideConfig
@@ -362,6 +365,22 @@ def test_every_model_has_the_networks_it_takes():
         MAXIM_STAGES[:1],
         MAXIM_STAGES,
     )
+    assert tuple(MODELS["unet"]) == (PRIOR,)
+    assert missing_roles([PRIOR]) == []
     assert missing_roles(["stage2"]) == ["stage1"]
     assert missing_roles(["stage3"]) == ["stage1", "stage2"]
     assert missing_roles(["stage2", "stage1"]) == []
+
+
+def test_a_prior_is_a_network_of_one_picture_with_its_tiles():
+    net = UNet(UNetConfig(inputs=1, **SMALL))
+    prior = assemble({PRIOR: net})
+    assert isinstance(prior, Prior)
+    assert (prior.net, prior.multiple, prior.tiling.side) == (net, net.multiple, 512)
+    for wrong in (
+        UNet(UNetConfig(inputs=2, **SMALL)),
+        UNet(UNetConfig(inputs=1, outputs=2, **SMALL)),
+        nn.Identity(),
+    ):
+        with pytest.raises(WeightsError, match="prior is no U-Net of one picture"):
+            assemble({PRIOR: wrong})

@@ -60,9 +60,7 @@ class Outline(HTMLParser):
 
 @pytest.fixture(scope="module")
 def page():
-    one = scene(
-        seconds=1 / 15, facts=["105 fps"], warning="odd", heat=pictures([frames()[0]])[0][0]
-    )
+    one = scene(seconds=1 / 15, facts=["105 fps"], heat=pictures([frames()[0]])[0][0])
     return render("Inside <one> exposure", [one, scene(NASTY)], ["made by b2v", NASTY])
 
 

@@ -172,8 +172,8 @@ def test_two_models_share_the_first_stage_and_both_are_whole(imported, monkeypat
     assert row.bytes == sum(path.stat().st_size for path in imported.iterdir())
     loaded = [load_model(model) for model in ("maxim-1", "maxim-3")]
     assert [list(model.networks) for model in loaded] == [["stage1"], [*MAXIM_STAGES]]
-    assert [len(model.net.stages) for model in loaded] == [1, 3]
-    assert all(isinstance(model.net, Maxim) for model in loaded)
+    assert [len(model.net.net.stages) for model in loaded] == [1, 3]
+    assert all(isinstance(model.net.net, Maxim) for model in loaded)
     assert loaded[0].networks["stage1"].sha256 == loaded[1].networks["stage1"].sha256
 
 

@@ -12,9 +12,11 @@ from conftest import make_picture
 from test_inference import needs_shipped_weights
 
 from b2v.media import read_clip, write_photo
-from b2v.models import MAXIM_STAGES, ROLES, UNFOLDING
+from b2v.models import MAXIM_STAGES, PRIOR, ROLES
 
 REPOSITORY = Path(__file__).parents[1]
+LARGEST = 100_000_000
+"""Bytes that registries of packages take at most of one file."""
 OFFLINE = """
 import socket, sys
 
@@ -24,9 +26,9 @@ def refuse(*_):
 socket.socket.connect = socket.getaddrinfo = refuse
 import b2v
 from b2v.weights import path_of
-print(b2v.__file__, path_of("b2v"), file=sys.stderr)
+print(b2v.__file__, path_of("maxim-1"), file=sys.stderr)
 from b2v.cli import main
-sys.argv = ["b2v", "extract", "small.png", "-o", "clip.gif", "--json"]
+sys.argv = ["b2v", "extract", "small.png", "--quality", "fast", "-o", "clip.gif", "--json"]
 main()
 """
 
@@ -53,14 +55,14 @@ def wheel(tmp_path_factory):
 def test_wheel_has_the_weights_the_demo_and_the_licences(wheel):
     with zipfile.ZipFile(wheel) as archive:
         names = set(archive.namelist())
-    for model, roles in (("b2v", UNFOLDING), ("cascade", ROLES)):
+    for model, roles in (("unet", [PRIOR]), ("maxim", MAXIM_STAGES), ("cascade", ROLES)):
         assert {f"b2v/_weights/{model}-{role}.safetensors" for role in roles} <= names
-    assert {"b2v/_weights/b2v.json", "b2v/assets/demo.jpg", "b2v/assets/CREDITS.md"} <= names
+    assert {"b2v/_weights/unet.json", "b2v/assets/demo.jpg", "b2v/assets/CREDITS.md"} <= names
     assert {"b2v/assets/demo_video.mp4", "b2v/show/page.css", "b2v/show/page.js"} <= names
-    assert {f"b2v/_weights/maxim-{stage}.safetensors" for stage in MAXIM_STAGES} <= names
     for licence in ("LICENSE", "NOTICE", "weights/LICENSE-maxim.txt"):
         assert any(name.endswith(f"licenses/{licence}") for name in names)
     assert not [name for name in names if name.startswith(("tests", "runs", "weights"))]
+    assert wheel.stat().st_size < LARGEST
 
 
 def test_wheel_works_in_another_folder_without_network(wheel, tmp_path):
@@ -79,5 +81,5 @@ def test_wheel_works_in_another_folder_without_network(wheel, tmp_path):
     out, err = python("-c", OFFLINE, cwd=elsewhere, **alone)
     assert err.split() == [str(target / "b2v" / "__init__.py"), str(target / "b2v" / "_weights")]
     said = json.loads(out)
-    assert (said["ok"], said["frames"], said["model"]["name"]) == (True, 7, "b2v")
+    assert (said["ok"], said["frames"], said["model"]["name"]) == (True, 7, "unet")
     assert len(read_clip(elsewhere / "clip.gif")) == 7

@@ -13,11 +13,11 @@ from torch.nn import functional as F
 
 from b2v.bench.command import seconds_a_frame
 from b2v.bench.meter import peak_bytes, seconds_of
-from b2v.defaults import PHOTO_MODEL, VIDEO_MODEL
+from b2v.defaults import FAST_MODEL, VIDEO_MODEL
 from b2v.errors import UsageError, WeightsError
 from b2v.frames import FRAMES, MIDDLE, crop_back, pad_to_multiple
 from b2v.inference import restore
-from b2v.models import MODELS, VIDEO, Extractor, VideoNet, assemble
+from b2v.models import MODELS, VIDEO, Extractor, Prior, VideoNet, assemble
 from b2v.recipes import TrainConfig, is_for_video
 from b2v.runtime import Runtime, choose, keep_large_blocks
 from b2v.stages import new_network, stage_loss
@@ -89,7 +89,7 @@ class Setup:
 
 
 def list_cases(
-    tasks: Iterable[str] = TASKS, *, model: str = PHOTO_MODEL, quick: bool = False
+    tasks: Iterable[str] = TASKS, *, model: str = FAST_MODEL, quick: bool = False
 ) -> list[Case]:
     """List what is to be measured.
 
@@ -187,10 +187,9 @@ class Route:
 def _extract(case: Case, runtime: Runtime, ours: bool) -> Run:
     """Restore a photo, without the direction of time (`b2v.direction`): both would do the same."""
     net, blurry = cast("Extractor", _network(case)), _moving(case).mean(0)
-    if ours:
-        net = runtime.place(net)
+    net = runtime.place(net) if ours else net.to(runtime.device)
+    if ours or isinstance(net, Prior):  # whose scales and tiles are part of what it does
         return lambda: (restore(net, blurry, runtime, align=False),)
-    net = net.to(runtime.device)
 
     @torch.no_grad()
     def run() -> Sequence[Tensor]:

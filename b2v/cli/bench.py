@@ -12,7 +12,7 @@ from rich.table import Table
 from rich.text import Text
 
 from b2v.cli import options
-from b2v.defaults import PHOTO_MODEL
+from b2v.defaults import FAST_MODEL
 
 if TYPE_CHECKING:
     from b2v.bench import Case, Ceiling, Machine, Row
@@ -42,7 +42,7 @@ Threads = Annotated[
 
 def command(
     task: Tasks = None,
-    model: Model = PHOTO_MODEL,
+    model: Model = FAST_MODEL,
     repeats: Repeats = 5,
     quick: Quick = False,
     device: options.Device = "auto",

@@ -53,7 +53,6 @@ class PhotoResult(Result):
     size: list[int] = field(default_factory=list)
     reblur_db: float | None = None
     exposure: dict[str, float] | None = None
-    unlike_training: bool | None = None
 
 
 @dataclass(frozen=True)
@@ -78,6 +77,7 @@ class Job:
     strength: float = 1.0
     preview: int | None = None
     quiet: bool = False
+    verbose: bool = False
 
 
 def arrange(frames: "Tensor", order: Order) -> "Tensor":
@@ -96,8 +96,8 @@ def is_video(result: PhotoResult) -> bool:
     return result.output.lower().endswith(VIDEOS)
 
 
-def show(result: PhotoResult, *, as_json: bool, quiet: bool) -> None:
-    """Print the path, or the JSON object, of one result; say how it went."""
+def show(result: PhotoResult, *, as_json: bool, quiet: bool, verbose: bool = False) -> None:
+    """Print the path, or the JSON object, of one result; say how it went, `verbose` by what."""
     if as_json:
         typer.echo(result.as_json())
     elif result.ok:
@@ -106,13 +106,17 @@ def show(result: PhotoResult, *, as_json: bool, quiet: bool) -> None:
         options.note(f"b2v: {result.error}")
     elif not as_json and result.model:
         one = result.frames == 1
-        options.note(
+        said = (
             f"{options.one_line(result.input)}: "
             f"{'one picture' if one else f'{result.frames} frames'} of "
-            f"{result.size[0]}x{result.size[1]} in {result.seconds:.1f} s "
-            f"({result.device} {result.precision}, {result.model['name']}); "
-            f"{'seven frames' if one else 'they'} explain the photo to {result.reblur_db:.1f} dB",
-            quiet=quiet,
+            f"{result.size[0]}x{result.size[1]} in {result.seconds:.1f} s"
         )
+        if verbose:
+            said += (
+                f" ({result.device} {result.precision}, {result.model['name']}); "
+                f"{'seven frames' if one else 'they'} explain the photo to "
+                f"{result.reblur_db:.1f} dB"
+            )
+        options.note(said, quiet=quiet)
         for line in result.notes:
             options.note(options.one_line(line), quiet=quiet)

@@ -64,8 +64,7 @@ def _photo(*, overwrite: bool) -> tuple["Scene", "Tags"]:
     """Make a clip of the photo; return what the page shows of it, and what made it."""
     loaded, runtime = extract.load(PHOTO_MODEL, None, "auto", "auto")
     result, job = PhotoResult(PHOTO, CLIP), Job(FPS, Order.FORWARD, 0, None, overwrite, None)
-    with options.busy(f"{PHOTO} ..."):
-        frames, blurry = extract_one(loaded, runtime, job, result)
+    frames, blurry = extract_one(loaded, runtime, job, result)
     show(result, as_json=False, quiet=False)
     return scene_of(frames, blurry, result, played=FPS), job.showing.tags_for(None, loaded)
 

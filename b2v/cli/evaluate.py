@@ -9,7 +9,7 @@ import typer
 
 from b2v.cli import options
 from b2v.cli.score_tables import print_scores
-from b2v.defaults import PHOTO_MODEL, VIDEO_MODEL
+from b2v.defaults import PHOTO_MODELS, QUALITY, VIDEO_MODEL, VIDEO_MODELS
 
 if TYPE_CHECKING:
     from b2v.entries import Entry
@@ -43,7 +43,7 @@ WeightsOf = Annotated[
     ),
 ]
 Frames = Annotated[
-    Protocol | None, typer.Option(help="Photos: all seven frames, or the middle net alone.")
+    Protocol | None, typer.Option(help="Photos: all seven frames, or the middle one alone.")
 ]
 Scale = Annotated[
     float, typer.Option(help="Photos: size as a part of the files'; 0.45 in Jin et al.")
@@ -85,7 +85,8 @@ class Result(NamedTuple):
 
 def command(
     path: Source,
-    model: options.Model = PHOTO_MODEL,
+    quality: options.Preset = options.Quality(QUALITY),  # noqa: B008 - a member of an Enum
+    model: options.OwnModel = None,
     weights: WeightsOf = [],  # noqa: B006 - typer reads it and leaves it alone
     protocol: Frames = None,
     scale: Scale = 1.0,
@@ -104,7 +105,7 @@ def command(
     """Score restored frames against the truth, beside doing nothing.
 
     Photos: seven frames each, PSNR over RGB in dB; "p" takes the better order of time a sample.
-    Video (-m blend or dtb): sharp videos are made blurry, deblurred and compared, with SSIM.
+    Video: sharp ones are made blurry, deblurred and compared, with SSIM.
     --json prints an object; of several weights or taus, {"set", "rows"}, a row such an object.
     """
     from b2v.entries import open_entries
@@ -114,14 +115,15 @@ def command(
     keep_large_blocks()
     outputs = Outputs(csv, plot, strips, overwrite)
     _check(outputs)
-    entries = open_entries(model, weights, None if protocol is None else protocol.value)
+    name = model or _model_for(path, quality)
+    entries = open_entries(name, weights, None if protocol is None else protocol.value)
     kept = [Extremes() if strips else None for _ in entries]
     runtime = choose(device, precision)
     if entries[0].protocol == "video":
-        _refuse_photo_options(scale, model)
+        _refuse_photo_options(scale, entries[0].name)
         results = _score_videos(path, entries, (tau, period), runtime, kept, quiet)
     else:
-        _refuse_shutter(model, tau, period)
+        _refuse_shutter(entries[0].name, tau, period)
         whole = protocol is Protocol.SEVEN
         results = _score_photos(path, entries, (align, scale, whole), runtime, kept, quiet)
     _write(results, outputs, entries, kept, quiet)
@@ -131,6 +133,13 @@ def command(
         typer.echo(json.dumps(several if len(summaries) > 1 else summaries[0]))
     else:
         print_scores(summaries)
+
+
+def _model_for(path: Path, quality: options.Quality) -> str:
+    """Choose the model of a quality: the one for videos where there are any."""
+    from b2v.evaluate_video import has_videos
+
+    return (VIDEO_MODELS if has_videos(path) else PHOTO_MODELS)[quality.value]
 
 
 def _check(outputs: Outputs) -> None:
@@ -184,10 +193,10 @@ def _score_photos(
     """Score models for photos on a set of windows."""
     from b2v.errors import UsageError
     from b2v.evaluate import evaluate, records, summarize
-    from b2v.evaluate_video import is_video
+    from b2v.evaluate_video import has_videos
     from b2v.windows import find_windows, read_samples, set_name
 
-    if is_video(path) or (path.is_dir() and any(map(is_video, path.iterdir()))):
+    if has_videos(path):
         raise UsageError(
             f"{path}: video, and {entries[0].name} is for photos; take -m {VIDEO_MODEL}"
         )

@@ -20,7 +20,7 @@ from b2v.cli.clips import (
     show,
 )
 from b2v.cli.photo import extract_one
-from b2v.defaults import PHOTO_MODEL
+from b2v.defaults import PHOTO_MODELS, QUALITY
 from b2v.errors import UsageError
 
 if TYPE_CHECKING:
@@ -89,7 +89,8 @@ def command(
     heat: showing.Heat = None,
     strip_metadata: showing.Strip = False,
     keep_gps: showing.Gps = False,
-    model: options.Model = PHOTO_MODEL,
+    quality: options.Preset = options.Quality(QUALITY),  # noqa: B008 - a member of an Enum
+    model: options.OwnModel = None,
     weights: options.Weights = None,
     device: options.Device = "auto",
     precision: options.Precision = "auto",
@@ -102,6 +103,7 @@ def command(
     shard: options.Shard = None,
     as_json: options.Json = False,
     quiet: options.Quiet = False,
+    verbose: options.Verbose = False,
 ) -> None:
     """Turn blurry photos into clips of seven sharp frames.
 
@@ -145,12 +147,14 @@ def command(
         strength=strength,
         preview=preview,
         quiet=quiet,
+        verbose=verbose,
     )
     _refuse(results, job, [middle] if middle else [])
     if dry_run:
         batches.show_plan(results, as_json=as_json)
     else:
-        loading = partial(load, model, weights, device, precision)
+        name = model or PHOTO_MODELS[quality.value]
+        loading = partial(load, name, weights, device, precision)
         _run(results, handling, job, loading, as_json=as_json, quiet=quiet)
     batches.finish(results, handling, quiet=quiet)
 
@@ -181,9 +185,9 @@ def _run(
     loaded, runtime = loading() if batches.to_do(results, handling) else (None, None)
     for result in batches.in_turn(results, handling):
         if loaded and runtime and not result.error and not result.skipped:
-            with options.noting(result), options.busy(f"{result.input} ...", quiet=quiet):
+            with options.noting(result):
                 extract_one(loaded, runtime, job, result)
-        show(result, as_json=as_json, quiet=quiet)
+        show(result, as_json=as_json, quiet=quiet, verbose=job.verbose)
 
 
 def _plan(

@@ -15,8 +15,6 @@ if TYPE_CHECKING:
     from b2v.show import Scene
 
 GUESS = "A blurry photo does not show which way things moved: the direction of play is a guess."
-UNLIKE = "unlike the pictures that the networks were trained on; take its frames with care"
-WARNING = "b2v was not trained on pictures like this: do not trust every detail"
 
 
 def write(
@@ -110,13 +108,9 @@ def _write_extras(
 
 
 def note_on_photo(photo: "Photo", result: PhotoResult, job: Job) -> None:
-    """Note in `result` what the photo tells before it is restored: its time, what it is like."""
-    from b2v.familiar import unlike
+    """Note in `result` what the photo tells before it is restored: its pages, its time."""
     from b2v.show import Timing
 
-    result.unlike_training = unlike(photo.on_white())
-    if result.unlike_training:
-        result.notes.append(f"{result.input}: {UNLIKE}")
     if photo.pages > 1:
         result.notes.append(f"{result.input}: has {photo.pages} pictures; the first one is taken")
     if photo.exposure_time is not None:
@@ -153,7 +147,6 @@ def scene_of(
         after=after,
         size=size,
         facts=facts,
-        warning=WARNING if result.unlike_training else None,
         seconds=seconds,
         fps=max(1, round(played)),
         heat=data_uri(heat_map(inner(frames), blurry)),

@@ -12,6 +12,7 @@ EXAMPLES: dict[str, tuple[tuple[str, str], ...]] = {
         ("b2v extract photo.jpg -o clip.mov --codec prores", "for an editor of films"),
         ("b2v extract photo.jpg -o sharp.jpg", "one sharp picture, not a clip"),
         ("b2v extract photo.jpg --still --strength 0.7", "photo_sharp.jpg, three tenths the photo"),
+        ("b2v extract photo.jpg --quality best", "all three stages of MAXIM; takes longer"),
         ("b2v extract holiday -r -o clips --skip-existing", "a tree of photos; goes on"),
         ("b2v extract holiday -r -o sharp --still", "a tree of sharp pictures"),
         ("b2v extract '*.jpg' -f webp --dry-run", "what would be written where"),
@@ -34,7 +35,7 @@ EXAMPLES: dict[str, tuple[tuple[str, str], ...]] = {
     ),
     "demo": (("b2v demo", "writes the clip into this folder"),),
     "eval": (
-        ("b2v eval windows", "scores of the shipped weights"),
+        ("b2v eval windows", "scores of the weights that b2v extract takes"),
         ("b2v eval windows --weights runs/b2v/weights --json", "of your own, for a program"),
     ),
     "synth-dataset": (
@@ -61,14 +62,14 @@ EXAMPLES: dict[str, tuple[tuple[str, str], ...]] = {
         ("b2v doctor --json", "for a program; exit code 1 if something fails"),
     ),
     "weights list": (("b2v weights list --json", "for a program"),),
-    "weights path": (("b2v weights path b2v middle", "the file of one network"),),
+    "weights path": (("b2v weights path unet prior", "the file of one network"),),
     "weights verify": (
         ("b2v weights verify", "all that is here"),
-        ("b2v weights verify b2v", "one model"),
+        ("b2v weights verify maxim-3", "one model"),
     ),
     "weights download": (
         ("b2v weights download hf://owner/repo@v1/name.json", "a card and its networks"),
-        ("HF_ENDPOINT=https://mirror.example b2v weights download b2v", "from a mirror"),
+        ("HF_ENDPOINT=https://mirror.example b2v weights download unet", "from a mirror"),
     ),
     "weights import": (
         ("b2v weights import center_v3.pth F35_N8.pth", "two of the authors' four files"),
@@ -84,7 +85,7 @@ EXAMPLES: dict[str, tuple[tuple[str, str], ...]] = {
     "weights rm": (("b2v weights rm name --dry-run", "what would be deleted"),),
     "weights publish": (
         ("b2v weights publish runs/b2v/weights/b2v.json me/b2v -o look", "look before"),
-        ("HF_TOKEN=hf_... b2v weights publish b2v me/b2v --private", "for yourself alone"),
+        ("HF_TOKEN=hf_... b2v weights publish unet me/unet --private", "for yourself alone"),
     ),
 }
 

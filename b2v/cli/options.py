@@ -21,6 +21,27 @@ COUNTS = (5, 7, 9, 11, 13)
 Model = Annotated[
     str, typer.Option("--model", "-m", help="Name of the weights; see `b2v weights list`.")
 ]
+OwnModel = Annotated[
+    str | None,
+    typer.Option(
+        "--model",
+        "-m",
+        help="Name of the weights, instead of --quality; see `b2v weights list`.",
+    ),
+]
+
+
+class Quality(str, Enum):
+    """How good the model is that is taken, and how long it takes: names of `b2v.defaults`."""
+
+    FAST = "fast"
+    GOOD = "good"
+    BEST = "best"
+
+
+Preset = Annotated[
+    Quality, typer.Option("--quality", help="Which model is taken; a better one takes longer.")
+]
 Weights = Annotated[
     Path | None,
     typer.Option(help="Take weights from this folder, or one network from this .safetensors."),
@@ -65,6 +86,14 @@ Coding = Annotated[
 ]
 Json = Annotated[bool, typer.Option("--json", help="Print results as JSON.")]
 Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="No progress; errors still show.")]
+Verbose = Annotated[
+    bool,
+    typer.Option(
+        "--verbose",
+        "-v",
+        help="Also tell the device, the model, and how well the frames explain the photo.",
+    ),
+]
 Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace outputs that exist.")]
 Recursive = Annotated[
     bool,

@@ -1,4 +1,4 @@
-"""How a video gets on: a bar on a terminal, a line every ten seconds elsewhere."""
+"""How a video or a photo gets on: a bar on a terminal, a line every ten seconds elsewhere."""
 
 import time
 from collections.abc import Callable, Iterator
@@ -68,5 +68,73 @@ def display(name: str, *, quiet: bool) -> Iterator[Callable[[Pace], None]]:
 
         def draw(pace: Pace) -> None:
             bars.update(task, completed=pace.done, total=pace.total, pace=str(pace))
+
+        yield draw
+
+
+@dataclass
+class PhotoPace:
+    """How far the network is with a photo: the pixels that it has been run on, of a total."""
+
+    total: int
+    done: int = 0
+    started: float = field(default_factory=time.monotonic)
+    latest: float = 0.0
+
+    def take(self, pixels: int) -> None:
+        """Note that it has been run on more."""
+        self.done += pixels
+        self.latest = time.monotonic()
+
+    @property
+    def left(self) -> float | None:
+        """Seconds from now, at the pace so far; None before the first pixels."""
+        if not self.done:
+            return None
+        each = (self.latest - self.started) / self.done
+        return max(0.0, each * (self.total - self.done) - (time.monotonic() - self.latest))
+
+    def __str__(self) -> str:
+        said = f"{100 * self.done // self.total} %"
+        if self.left is not None and self.done < self.total:
+            said += f", about {_roughly(self.left)} left"
+        return said
+
+    __rich__ = __str__
+
+
+def _roughly(seconds: float) -> str:
+    return f"{seconds:.0f} s" if seconds < 100 else f"{seconds / 60:.0f} min"
+
+
+@contextmanager
+def photo(name: str, total: int, *, quiet: bool) -> Iterator[Callable[[int], None]]:
+    """Give a function that is told the pixels that are done of the photo `name`, and shows them.
+
+    Without a `total` only a terminal is shown that something goes on.
+    """
+    console, ticker, pace = Console(stderr=True), options.Ticker(), PhotoPace(total)
+    if quiet or not total or not console.is_terminal:
+        ticker.due()  # not at once
+
+        def tell(pixels: int) -> None:
+            pace.take(pixels)
+            if total and ticker.due():
+                options.note(f"{name}: {pace}", quiet=quiet)
+
+        with options.busy(f"{name} ...", quiet=quiet):
+            yield tell
+        return
+
+    from rich.markup import escape
+    from rich.progress import BarColumn, Progress, RenderableColumn, TextColumn
+
+    columns = TextColumn(escape(name)), BarColumn(), RenderableColumn(pace)
+    with Progress(*columns, console=console, transient=True) as bars:
+        task = bars.add_task("", total=total)
+
+        def draw(pixels: int) -> None:
+            pace.take(pixels)
+            bars.update(task, completed=pace.done)
 
         yield draw

@@ -1,15 +1,17 @@
 """One photo of `b2v extract`: announced, restored, and noted."""
 
 import time
+from functools import partial
 from typing import TYPE_CHECKING
 
-from b2v.cli import options
+from b2v.cli import options, pace
 from b2v.cli.clips import MAX_DB, Job, PhotoResult
 from b2v.cli.extras import note_on_photo, write
 
 if TYPE_CHECKING:
     from torch import Tensor
 
+    from b2v.inference import Restored
     from b2v.media import Photo
     from b2v.models import Extractor
     from b2v.runtime import Runtime
@@ -23,27 +25,56 @@ def extract_one(
     loaded: "LoadedModel", runtime: "Runtime", job: Job, result: PhotoResult
 ) -> tuple["Tensor", "Tensor"]:
     """Do one photo and note in `result` what came of it; return its frames, and the photo."""
-    from b2v.frames import FRAMES, blend, inner
-    from b2v.inference import restore
+    from b2v.frames import blend, inner
+    from b2v.inference import remarks
     from b2v.media import read_photo
     from b2v.metrics import psnr, reblur
 
     started = time.monotonic()
     result.made_by(loaded, runtime)
-    photo = read_photo(result.input)
-    net, count = runtime.place(loaded.net), max(job.frames, FRAMES)  # seven explain the photo
-    _announce(net, photo.pixels, runtime, job, result)
-    photo, middle = _part(photo, job)
-    blurry = photo.on_white()
-    tags = job.showing.tags_for(result.input, loaded, strength=job.strength)
-    note_on_photo(photo, result, job)
-    frames = restore(net, blurry, runtime, middle=middle, frames=count, max_memory=job.max_memory)
-    frames = blend(frames, blurry, job.strength)
-    result.reblur_db = round(min(float(psnr(reblur(inner(frames)), blurry)), MAX_DB), 2)
-    result.provenance = tags.provenance.as_dict() if tags.provenance else None
-    write(frames, photo, blurry, tags, job, result)
+    busy = partial(options.busy, f"{options.one_line(result.input)} ...", quiet=job.quiet)
+    with busy():
+        photo, net = read_photo(result.input), runtime.place(loaded.net)
+        _announce(net, photo.pixels, runtime, job, result)
+        photo, middle = _part(photo, job)
+        blurry = photo.on_white()
+        tags = job.showing.tags_for(result.input, loaded, strength=job.strength)
+        note_on_photo(photo, result, job)
+    restored = _restored(net, blurry, middle, runtime, job, result)
+    with busy():
+        frames = blend(restored.frames, blurry, job.strength)
+        again = reblur(inner(frames))
+        result.reblur_db = round(min(float(psnr(again, blurry)), MAX_DB), 2)
+        result.notes += [f"{result.input}: {said}" for said in remarks(restored, again, blurry)]
+        result.provenance = tags.provenance.as_dict() if tags.provenance else None
+        write(frames, photo, blurry, tags, job, result)
     result.ok, result.seconds = True, round(time.monotonic() - started, 3)
     return frames, blurry
+
+
+def _restored(
+    net: "Extractor",
+    blurry: "Tensor",
+    middle: "Tensor | None",
+    runtime: "Runtime",
+    job: Job,
+    result: PhotoResult,
+) -> "Restored":
+    """Restore a photo, and show how that gets on."""
+    from b2v.frames import FRAMES
+    from b2v.inference import pixels_to_run, restore_photo
+
+    total = pixels_to_run(net, *blurry.shape[1:], given=middle is not None)
+    with pace.photo(options.one_line(result.input), total, quiet=job.quiet) as done:
+        return restore_photo(
+            net,
+            blurry,
+            runtime,
+            middle=middle,
+            frames=max(job.frames, FRAMES),  # seven explain the photo
+            max_memory=job.max_memory,
+            done=done,
+        )
 
 
 def _part(photo: "Photo", job: Job) -> "tuple[Photo, Tensor | None]":
@@ -78,11 +109,12 @@ def _announce(
             raise
         options.note(f"{named}: the whole does not fit: {error}", quiet=job.quiet)
         return
-    seconds = seconds_for(net, height, width, runtime)
+    seconds = seconds_for(net, height, width, runtime, given=job.middle is not None)
     if seconds > LONG or job.preview is not None:
         will = "will" if job.preview is None else "would"
+        said = f"{max(1, seconds):.0f} s and {plan.peak / 1e9:.1f} GB"
         options.note(
-            f"{named}: {width}x{height} pixels {will} take about "
-            f"{max(1, seconds):.0f} s and {plan.peak / 1e9:.1f} GB ({runtime})",
+            f"{named}: {width}x{height} pixels {will} take about {said}"
+            f"{f' ({runtime})' if job.verbose else ''}",
             quiet=job.quiet,
         )

@@ -8,7 +8,7 @@ import typer
 from b2v.cli import extract, options, showing, videos
 from b2v.cli.batches import Handling
 from b2v.cli.videos import PIPE, VideoResult
-from b2v.defaults import PHOTO_MODEL
+from b2v.defaults import PHOTO_MODELS
 from b2v.errors import UsageError
 
 if TYPE_CHECKING:
@@ -50,7 +50,8 @@ def command(
     frames: options.Frames = 7,
     fps: Fps = None,
     duty: Duty = None,
-    model: options.Model = PHOTO_MODEL,
+    quality: options.Preset = options.Quality.FAST,
+    model: options.OwnModel = None,
     weights: options.Weights = None,
     codec: options.Coding = None,
     crf: videos.Crf = None,
@@ -89,7 +90,8 @@ def command(
     results = videos.plan(inputs, output, settings, handling, "slow")
 
     def start_up() -> videos.Work:
-        loaded, runtime = extract.load(model, weights, device, precision)
+        name = model or PHOTO_MODELS[quality.value]
+        loaded, runtime = extract.load(name, weights, device, precision)
         runtime.place(loaded.net)
         return partial(_slow_down, loaded, runtime, settings, tempo, fps, quiet=quiet)
 

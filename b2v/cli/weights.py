@@ -14,6 +14,7 @@ from rich.text import Text
 
 from b2v.cli import options
 from b2v.cli.manual import examples
+from b2v.defaults import PHOTO_MODEL
 from b2v.errors import UsageError, WeightsError
 
 if TYPE_CHECKING:
@@ -107,7 +108,7 @@ def download_command(
         typer.Argument(
             help="Name of a model, or hf://owner/repo@revision/file.", metavar="[NAME|ADDRESS]"
         ),
-    ] = "b2v",
+    ] = PHOTO_MODEL,
     quiet: options.Quiet = False,
 ) -> None:
     """Bring a model here, unless it is here already, and print its files.

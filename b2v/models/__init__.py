@@ -23,6 +23,7 @@ from b2v.models.cascade import (
 from b2v.models.dtb import DTB, DTBConfig
 from b2v.models.maxim import Maxim, MaximConfig, MaximStage
 from b2v.models.paths import Paths, PathsConfig
+from b2v.models.prior import Prior, Tiling
 from b2v.models.unet import UNet, UNetConfig
 from b2v.models.unfold import Unfold
 from b2v.models.video import VideoNet
@@ -38,7 +39,7 @@ Config = (
     | UNetConfig
 )
 
-Extractor = Apart | Cascade | Maxim | Unfold
+Extractor = Apart | Cascade | Prior | Unfold
 """Whatever gives the frames of one blurry picture."""
 
 ROLES = ("middle", "pair35", "pair26", "pair17")
@@ -50,13 +51,22 @@ UNFOLDING = ("middle", "paths", "sides")
 MAXIM_STAGES = ("stage1", "stage2", "stage3")
 """The stages of MAXIM in order; one may stop after any of them."""
 
+MAXIM_TILES = Tiling(384, 64)
+"""Tiles of MAXIM in pixels."""
+
+PRIOR = "prior"
+"""What a network does that makes one sharp picture of one blurry one, and is a model alone."""
+
+PRIOR_TILES = Tiling(512, 64)
+"""Tiles of such a network in pixels."""
+
 SEVEN = "seven"
 """What a network does that gives all seven frames alone."""
 
 VIDEO = "video"
 """What a network does that restores a video frame by frame."""
 
-ALL_ROLES = (*ROLES, *UNFOLDING[1:], SEVEN, VIDEO, *MAXIM_STAGES)
+ALL_ROLES = (*ROLES, *UNFOLDING[1:], SEVEN, VIDEO, *MAXIM_STAGES, PRIOR)
 """Whatever a network can be for."""
 
 _KINDS: dict[str, tuple[type[Config], type[nn.Module]]] = {
@@ -144,14 +154,16 @@ MODELS: dict[str, dict[str, Blueprint]] = {
         "pair26": Blueprint("unet", UNetConfig(inputs=2, outputs=2)),
         "pair17": Blueprint("unet", UNetConfig(inputs=2, outputs=2)),
     },
+    "unet": {PRIOR: Blueprint("unet", UNetConfig(inputs=1))},
 }
 """Blueprints of the networks of each model, by the model's name and the role, in training order."""
 
 
 def needed_roles(networks: Collection[str]) -> tuple[str, ...]:
     """List the roles that a model is made of which has some networks."""
-    if SEVEN in networks:
-        return (SEVEN,)
+    for role in (SEVEN, PRIOR):
+        if role in networks:
+            return (role,)
     if stages := [number for number, role in enumerate(MAXIM_STAGES, 1) if role in networks]:
         return MAXIM_STAGES[: stages[-1]]
     if {*UNFOLDING[1:]} & {*networks}:
@@ -167,12 +179,14 @@ def missing_roles(networks: Collection[str]) -> list[str]:
 def assemble(networks: Mapping[str, nn.Module]) -> Extractor:
     """Make of networks by role what gives the seven frames.
 
-    Raises WeightsError where stages of MAXIM do not go together.
+    Raises WeightsError where stages of MAXIM do not go together, or a prior is none.
     """
     if SEVEN in networks:
         return cast("Apart", networks[SEVEN])
+    if PRIOR in networks:
+        return Prior(_one_to_one(networks[PRIOR]), PRIOR_TILES)
     if MAXIM_STAGES[0] in networks:
-        return Maxim(*_in_order(networks))
+        return Prior(Maxim(*_in_order(networks)), MAXIM_TILES)
     if "paths" in networks:
         return Unfold(**{role: networks[role] for role in UNFOLDING})
     kind = Pairs if gives_pair(networks["pair26"]) else Cascade
@@ -182,6 +196,13 @@ def assemble(networks: Mapping[str, nn.Module]) -> Extractor:
 def gives_pair(net: nn.Module) -> bool:
     """Tell whether a side net gives both frames of its pair at once, from y and x4."""
     return isinstance(net, JinPair) or (isinstance(net, UNet) and net.config.outputs == 2)
+
+
+def _one_to_one(net: nn.Module) -> nn.Module:
+    """Check that a network makes one picture of one."""
+    if not (isinstance(net, UNet) and net.config.inputs == net.config.outputs == 1):
+        raise WeightsError(f"the network for {PRIOR} is no U-Net of one picture; use another file")
+    return net
 
 
 def _in_order(networks: Mapping[str, nn.Module]) -> list[MaximStage]:
@@ -222,6 +243,7 @@ __all__ = [
     "ALL_ROLES",
     "MAXIM_STAGES",
     "MODELS",
+    "PRIOR",
     "ROLES",
     "SEVEN",
     "UNFOLDING",
@@ -231,6 +253,7 @@ __all__ = [
     "Config",
     "Extractor",
     "Maxim",
+    "Prior",
     "Unfold",
     "VideoNet",
     "assemble",

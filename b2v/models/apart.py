@@ -94,4 +94,4 @@ def _in_line(outer: tuple[Tensor, Tensor], inner: tuple[Tensor, Tensor]) -> tupl
 
 def _check_count(frames: int) -> None:
     if frames != FRAMES:
-        raise UsageError(f"this model gives {FRAMES} frames, not {frames}; take -m b2v")
+        raise UsageError(f"this model gives {FRAMES} frames, not {frames}")

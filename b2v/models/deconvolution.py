@@ -7,6 +7,8 @@ Deblurring for Scenes under a Projective Motion Path (2011). It starts at the fr
 has sharpened, so few rounds do.
 """
 
+import math
+
 from torch import Tensor
 
 from b2v.color import to_encoded, to_linear
@@ -14,10 +16,11 @@ from b2v.models.moving import move_along
 
 ROUNDS = 2
 """Corrections, one after the other: more of them bring out what is wrong in the paths."""
-RELAXED = 2.0
-"""By how much each is exaggerated: two rounds do what four would at 1."""
-SIDE = 3
-"""Instants to each side of the middle of the exposure over which light is averaged."""
+RELAXED = 1.5
+"""By how much each is exaggerated: two rounds do what three would at 1."""
+INSTANTS, APART = (3, 12), 2.0
+"""Instants to each side of the middle of the exposure over which light is averaged, least and most,
+and pixels between them at most where there are not more."""
 DARK = 1e-4
 """Light below which ratios are not taken."""
 LEAST = 0.1
@@ -53,13 +56,15 @@ def looks(reach: float) -> int:
 
 
 def _averaged(picture: Tensor, paths: Tensor) -> Tensor:
-    """Average a picture along paths over the instants of the seven frames.
+    """Average a picture along paths over instants of the exposure.
 
     Paths change slowly from pixel to pixel and time runs equally far to both sides, so that this
     takes the place of its own transpose.
     """
-    total = picture
-    for instant in range(1, SIDE + 1):
-        times = paths.new_tensor([-instant / SIDE, instant / SIDE]).view(1, -1, 1, 1, 1)
-        total = total + move_along(picture, paths[:, None] * times).sum(1)
-    return total / (2 * SIDE + 1)
+    least, most = INSTANTS
+    side = min(max(least, math.ceil(float(paths.norm(dim=1).amax()) / APART)), most)
+    total = picture.clone()
+    for instant in range(1, side + 1):
+        for time in (-instant / side, instant / side):
+            total += move_along(picture, paths[:, None] * time)[:, 0]
+    return total / (2 * side + 1)

@@ -53,7 +53,6 @@ class Scene:
         after: those of the restored frames.
         size: width and height in pixels of all of them.
         facts: short lines to be shown above.
-        warning: a line of those that is to stand out, if any.
         seconds: what the frames last in life, if that is known.
         fps: frames a second to play at first.
         heat: address of a map of how well they explain the photo, if there is one.
@@ -66,7 +65,6 @@ class Scene:
     after: Sequence[str]
     size: tuple[int, int]
     facts: Sequence[str] = ()
-    warning: str | None = None
     seconds: float | None = None
     fps: int = 10
     heat: str | None = None
@@ -164,7 +162,6 @@ def _scene(number: int, scene: Scene) -> str:
         for k, address in enumerate(scene.after, 1)
     ]
     facts = [f"<li>{escape(fact)}</li>" for fact in scene.facts]
-    facts += [f'<li class="warning">{escape(scene.warning)}</li>'] if scene.warning else []
     speeds = "".join(
         f'<option value="{speed}"{" selected" if speed == scene.fps else ""}>{speed} fps</option>'
         for speed in sorted({*SPEEDS, scene.fps})

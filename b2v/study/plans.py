@@ -37,7 +37,7 @@ class Row:
     net: str
     """Name of the run that trains it; rows of one name share a network."""
     stages: tuple[TrainConfig, ...] = ()
-    """How it is trained, stage by stage; none is the model `b2v` as it comes."""
+    """How it is trained, stage by stage; none is the fast model as it comes."""
     trained_on: Aperture = "standard"
     scored_on: Aperture = "standard"
 

@@ -7,6 +7,7 @@ from typing import Any, cast
 
 from b2v.color import to_linear
 from b2v.data import Aperture, coded
+from b2v.defaults import FAST_MODEL
 from b2v.entries import Entry, Protocol, open_entries
 from b2v.errors import DatasetError
 from b2v.evaluate import evaluate, summarize
@@ -59,7 +60,7 @@ def open_row(study: Study, row: Row, folder: Path) -> Entry:
     """Load the network of a row: the one it has trained, or the one that comes with the package."""
     protocol: Protocol | None = "middle" if study.protocol == "middle" else None
     if not row.stages:
-        return open_entries("b2v", [], protocol)[0]
+        return open_entries(FAST_MODEL, [], protocol)[0]
     weights = folder / "runs" / row.net / "weights"
     return open_entries(row.stages[-1].model, [weights], protocol)[0]
 

@@ -190,7 +190,7 @@ def _check_use(name: str, networks: Collection[str], *, video: bool) -> None:
         raise WeightsError(
             f"{name} is for photos; use `b2v extract`, or -m {VIDEO_MODEL} for video"
         )
-    raise WeightsError(f"{name} deblurs video; use `b2v deblur`, or -m b2v for photos")
+    raise WeightsError(f"{name} deblurs video; use `b2v deblur`, or -m {PHOTO_MODEL} for photos")
 
 
 def _join(name: str, licence: str, networks: dict[str, Network]) -> _Loaded:

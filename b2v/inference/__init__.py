@@ -4,7 +4,8 @@
 """
 
 import time
-from functools import partial
+from collections.abc import Callable
+from functools import lru_cache, partial
 from pathlib import Path
 
 import torch
@@ -12,21 +13,27 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from b2v import strips
-from b2v.defaults import PHOTO_MODEL
+from b2v.defaults import PHOTO_MODEL, PHOTO_MODELS, QUALITY
 from b2v.direction import in_one_direction
 from b2v.errors import ShapeError, UsageError, WeightsError
 from b2v.frames import COUNTS, FRAMES, check_frame, crop_back, inner, pad_to_multiple
+from b2v.inference.findings import Restored, remarks
+from b2v.inference.pyramid import moved, planned_pixels, restored_middle
+from b2v.inference.runner import run_tiles
 from b2v.media import Clip, read_photo
 from b2v.media.tags import Tags, tags_of
-from b2v.memory import Plan, make_plan
+from b2v.memory import Appetite, Plan, make_plan
 from b2v.models import Cascade, Extractor, Unfold
 from b2v.models.apart import Apart, Pairs
+from b2v.models.prior import Prior
 from b2v.provenance import Provenance
 from b2v.runtime import Runtime, choose, is_finite, is_out_of_memory, memory_for, release, tried
 from b2v.weights import LoadedModel, cache_dir, load_model
 
 FPS = 10.0
 """Frames a second at which a clip is played when nothing else is said."""
+TILE_BYTES, PHOTO_BYTES = 6500, 120
+"""Bytes that a prior takes for each pixel of a tile, and all that goes with it of the photo."""
 PROBE, PROBED = 128, 500_000
 """Pixels a side of the picture whose time is measured, and pixels of one that is worth it."""
 
@@ -41,8 +48,34 @@ def restore(
     align: bool = True,
     frames: int = FRAMES,
     max_memory: float | None = None,
+    done: Callable[[int], None] = lambda _: None,
 ) -> Tensor:
-    """Estimate the seven frames of one exposure.
+    """Estimate the seven frames of one exposure; all as of `restore_photo`, the frames alone."""
+    return restore_photo(
+        net,
+        blurry,
+        runtime,
+        middle=middle,
+        align=align,
+        frames=frames,
+        max_memory=max_memory,
+        done=done,
+    ).frames
+
+
+@torch.inference_mode()
+def restore_photo(
+    net: Extractor,
+    blurry: Tensor,
+    runtime: Runtime,
+    *,
+    middle: Tensor | None = None,
+    align: bool = True,
+    frames: int = FRAMES,
+    max_memory: float | None = None,
+    done: Callable[[int], None] = lambda _: None,
+) -> Restored:
+    """Estimate the seven frames of one exposure, and the motion that made the photo blurry.
 
     Args:
         net: model that lies on the runtime's device (`Runtime.place`).
@@ -53,10 +86,13 @@ def restore(
         frames: one of `COUNTS`; five are the inner ones of seven, more go on at both ends, into
             the time before and after the exposure.
         max_memory: bytes that the process may hold; 60 % of what is free without.
+        done: is told the pixels of each tile that a prior has been run on.
 
     Returns:
-        [frames, 3, H, W] in [0, 1], on the CPU, fp32, or fp16 where the memory is too small for
-        that (`b2v.memory`); each a seventh of the exposure after the last.
+        The frames, [frames, 3, H, W] in [0, 1], on the CPU, fp32, or fp16 where the memory is too
+        small for that (`b2v.memory`), each a seventh of the exposure after the last; and what a
+        prior found. Of a photo that missed focus rather than motion made blurry each frame is the
+        photo, unless a middle frame is given.
 
     Raises:
         UsageError: the model cannot give so many frames.
@@ -68,17 +104,25 @@ def restore(
     check_count(net, frames)
     pictures, (height, width) = _checked(blurry, middle), blurry.shape[1:]
     count = max(frames, FRAMES)
+    if isinstance(net, Prior):
+        with memory_for(height, width, "photo"):
+            plan = plan_for(net, height, width, runtime, frames=count, max_memory=max_memory)
+            sharp, motion = restored_middle(net, blurry, runtime, middle=middle, done=done)
+            out_of_focus = middle is None and motion.is_defocus()
+            store = plan.store(count, height, width)
+            restored = store.copy_(blurry) if out_of_focus else moved(sharp, motion, store)
+            return Restored(inner(restored, frames), motion, out_of_focus)
     with memory_for(height, width, "photo"):
         plan = plan_for(net, height, width, runtime, frames=count, max_memory=max_memory)
-        restored = _run(net, pictures, runtime, plan, count)
-        if restored is not None:
+        found = _run(net, pictures, runtime, plan, count)
+        if found is not None:
             torn = align and not isinstance(net, Unfold)  # whose paths are in one direction
-            aligned = in_one_direction(restored, in_place=True) if torn else restored
-            return inner(aligned, frames).cpu()
+            aligned = in_one_direction(found, in_place=True) if torn else found
+            return Restored(inner(aligned, frames).cpu())
     if runtime.precision == "fp32":
         raise WeightsError("the networks give values that are not finite; use other weights")
     full = Runtime(runtime.device, "fp32")
-    return restore(
+    return restore_photo(
         net, blurry, full, middle=middle, align=align, frames=frames, max_memory=max_memory
     )
 
@@ -97,7 +141,10 @@ def plan_for(
     Raises B2VError where the memory is too small for it.
     """
     hunger = None
-    if strips.goes_in_strips(net):
+    if isinstance(net, Prior):
+        least = TILE_BYTES * min(net.tiling.side**2, height * width)
+        hunger = Appetite(least + PHOTO_BYTES * height * width, 0, PHOTO_BYTES)
+    elif strips.goes_in_strips(net):
         hunger = strips.appetite(net, frames, height, width)
     return make_plan(
         hunger,
@@ -116,26 +163,55 @@ def settle(runtime: Runtime, loaded: LoadedModel) -> Runtime:
     return tried(runtime, partial(trial, loaded), loaded.sha256, record)
 
 
+@torch.inference_mode()
 def trial(loaded: LoadedModel, runtime: Runtime) -> Tensor:
-    """Restore the small picture by which ways to run a model are compared."""
+    """Run a model on the small picture by which ways to run it are compared.
+
+    A prior is run alone: what is made of its picture depends on the motion that is found there.
+    """
     noise = torch.Generator().manual_seed(0)
     coarse = torch.rand(1, 3, PROBE // 8, PROBE // 8, generator=noise)
     sample = F.interpolate(coarse, scale_factor=8.0, mode="bilinear")[0]
-    return restore(runtime.place(loaded.net), sample, runtime, align=False)
+    net = runtime.place(loaded.net)
+    if isinstance(net, Prior):
+        return (sample + run_tiles(net, sample, runtime)[0]).clamp(0, 1)
+    return restore(net, sample, runtime, align=False)
 
 
-def seconds_for(net: Extractor, height: int, width: int, runtime: Runtime) -> float:
-    """Estimate how long `restore` takes, by a small picture that is restored for it.
+def pixels_to_run(net: Extractor, height: int, width: int, *, given: bool = False) -> int:
+    """Count the pixels that `restore` runs a prior on, at most: its `done` is told of no more.
 
-    Small pictures, which take no time worth telling, are given 0 at once.
+    0 of other networks, which do not tell how they get on, and where a middle frame is `given`.
     """
-    if height * width < PROBED:
-        return 0.0
+    return planned_pixels(net, height, width) if isinstance(net, Prior) and not given else 0
+
+
+def seconds_for(
+    net: Extractor, height: int, width: int, runtime: Runtime, *, given: bool = False
+) -> float:
+    """Estimate how long `restore` takes, by a small picture that the network is run on for it.
+
+    Small pictures, and those of which a prior is `given` the middle frame, take no time worth
+    telling: 0 at once.
+    """
+    pixels = pixels_to_run(net, height, width, given=given)
+    if not isinstance(net, Prior):
+        pixels = height * width
+    return pixels * _seconds_a_pixel(net, runtime) if pixels >= PROBED else 0.0
+
+
+@lru_cache(maxsize=1)
+@torch.inference_mode()
+def _seconds_a_pixel(net: Extractor, runtime: Runtime) -> float:
+    """Measure it, once for all photos that are restored one after the other."""
     sample = torch.rand(3, PROBE, PROBE)
-    restore(net, sample, runtime, align=False)
+    run: Callable[[], object] = partial(restore, net, sample, runtime, align=False)
+    if isinstance(net, Prior):
+        run = partial(run_tiles, net, sample, runtime)
+    run()
     started = time.perf_counter()
-    restore(net, sample, runtime, align=False)
-    return (time.perf_counter() - started) * height * width / PROBE**2
+    run()
+    return (time.perf_counter() - started) / PROBE**2
 
 
 def _checked(blurry: Tensor, middle: Tensor | None) -> list[Tensor]:
@@ -204,7 +280,8 @@ def extract(
     photo: str | Path | Tensor,
     *,
     middle: str | Path | Tensor | None = None,
-    model: str = PHOTO_MODEL,
+    quality: str = QUALITY,
+    model: str | None = None,
     weights: str | Path | None = None,
     device: str = "auto",
     precision: str = "auto",
@@ -217,7 +294,8 @@ def extract(
     Args:
         photo: a file, or [3, H, W] in [0, 1], RGB, sRGB-encoded.
         middle: sharp picture of the middle of the exposure from elsewhere, if there is one.
-        model: name of the weights, as `b2v weights list` shows them.
+        quality: fast, good or best, which says what model is taken; a better one takes longer.
+        model: name of the weights instead, as `b2v weights list` shows them.
         weights: folder or file to take weights from instead.
         device: auto, cpu, cuda, cuda:N or mps.
         precision: auto, fp32, bf16 or fp16.
@@ -233,7 +311,10 @@ def extract(
         B2VError: the photo, the weights or the device are not as they should be.
 
     """
-    loaded = load_model(model, weights=None if weights is None else Path(weights))
+    if quality not in PHOTO_MODELS:
+        raise UsageError(f"quality {quality!r} is unknown; choose {', '.join(PHOTO_MODELS)}")
+    name = model or PHOTO_MODELS[quality]
+    loaded = load_model(name, weights=None if weights is None else Path(weights))
     runtime = settle(choose(device, precision), loaded)
     net = runtime.place(loaded.net)
     check_count(net, frames)
@@ -251,7 +332,9 @@ def check_count(net: Extractor, frames: int) -> None:
     if frames not in COUNTS:
         raise UsageError(f"{frames} frames; expected {', '.join(map(str, COUNTS))}")
     if frames > FRAMES and isinstance(net, Apart | Pairs):
-        raise UsageError(f"this model gives {FRAMES} frames at most, not {frames}; take -m b2v")
+        raise UsageError(
+            f"this model gives {FRAMES} frames at most, not {frames}; take -m {PHOTO_MODEL}"
+        )
 
 
 def _pixels(photo: str | Path | Tensor) -> Tensor:
@@ -267,4 +350,16 @@ def _size(picture: Tensor) -> str:
     return f"{picture.shape[-1]}x{picture.shape[-2]}"
 
 
-__all__ = ["FPS", "check_count", "extract", "plan_for", "restore", "seconds_for", "settle"]
+__all__ = [
+    "FPS",
+    "Restored",
+    "check_count",
+    "extract",
+    "pixels_to_run",
+    "plan_for",
+    "remarks",
+    "restore",
+    "restore_photo",
+    "seconds_for",
+    "settle",
+]

@@ -1,0 +1,357 @@
+"""The motion that explains a blur, once a sharp picture stands beside it: a non-blind cost volume.
+
+The sharp middle frame, blurred as light along each of 16 directions and many lengths, is compared
+with the photo; what explains a place best is its motion, straight and even over the exposure. Costs
+are averaged within what has one color, so that objects keep motions of their own. A blur
+does not tell its sign: all motion takes one that goes together. Discs
+stand among the candidates, too: what they explain better than any motion is missed focus.
+
+Pictures are [3, H, W], RGB, sRGB-encoded in [0, 1]; motion is held by cells of 8 x 8 pixels.
+"""
+
+import heapq
+import math
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from b2v.color import to_linear
+from b2v.models.camera import camera_motion, motion_at
+
+CELL = 8
+"""Pixels a side of what has one motion."""
+ANGLES = 16
+"""Directions, over half a turn."""
+HALF_LENGTHS = (0, 0.75, 1.5, 2.25, 3, 4, 5, 6.25, 7.5, 9, 10.5, 12.5, 15, 18, 21.5, 26, 31)
+"""Half lengths of motion in pixels, from the middle of the exposure to its end."""
+DARK = 0.02
+"""Light below which code values are not told apart so finely."""
+AROUND = 4
+"""Cells to each side over which costs are averaged."""
+COLOR = 0.1
+"""Difference in code value, in [0, 1], at which two cells count for each other by half."""
+NEAR = 2
+"""Cells to each side over which cells persuade each other."""
+UNSURE = 0.02
+"""What a cell counts that explains nothing."""
+DRAWN = 0.5
+"""How far paths are drawn to the motion of the camera where they agree."""
+DISTANCES = (1, 2, 4, 8, 16)
+"""Of paths that are bound to each other, in squares of four cells."""
+RADII = (1.5, 2.5, 3.5, 5.0, 7.0)
+"""Radii in pixels of the discs of missed focus."""
+SURE = 2.0
+"""How much better than none a motion explains a place that says no more of the camera."""
+BLURRED, SEEN = 0.7, 0.05
+"""Log of costs from which a cell counts as blurred, and the share of such cells from which a
+picture may be called out of focus."""
+OUT_OF_FOCUS, MOVING, FAR = 0.15, 0.1, 0.6
+"""Shares of the blurred cells of a picture out of focus: those that a disc explains better than any
+motion are more than the first, those that motion explains better by `FAR`, a log of costs, fewer
+than the second. A network that knows motion alone makes discs look like it, so that a few cells of
+discs tell: in crops that one had restored, lines of 6 to 20 pixels made 0.07 of them at most.
+"""
+FLAT = 3
+"""Cells a side over which the mean difference is taken off: shading is no motion."""
+NOISE = 3e-6
+"""Mean squared difference that no picture is free of."""
+
+
+@dataclass(frozen=True)
+class Motion:
+    """How the parts of a picture moved.
+
+    Attributes:
+        path: [2, h, w] of cells, x and y in pixels from the middle of the exposure to its end.
+        explained: [h, w], log of the cost without motion over the least with any: how much
+            better some motion explains a place than none.
+        defocused: [h, w], log of the least cost of any motion over that of the best disc: how
+            much better missed focus explains a place than motion.
+
+    """
+
+    path: Tensor
+    explained: Tensor
+    defocused: Tensor
+
+    @property
+    def lengths(self) -> Tensor:
+        """Length of the motion over the whole exposure in pixels, [h, w]."""
+        return 2 * self.path.norm(dim=0)
+
+    @property
+    def trust(self) -> Tensor:
+        """Share of a correction that is to be made, [h, w] in [0, 1]."""
+        return self.explained.clamp(0, 1)
+
+    def at(self, height: int, width: int, scale: int = 1) -> tuple[Tensor, Tensor]:
+        """Path [2, H, W] and trust [1, H, W] of the pixels of a picture `scale` times as large."""
+        cells = torch.cat([self.path * scale, self.trust[None]])
+        pixels = F.interpolate(cells[None], scale_factor=float(CELL * scale), mode="bilinear")[0]
+        pixels = pixels[:, :height, :width]
+        return pixels[:2], pixels[2:]
+
+    def where(self, chosen: Tensor, other: "Motion") -> "Motion":
+        """Take another motion in the cells that are chosen, [h, w]."""
+        return Motion(
+            torch.where(chosen, other.path, self.path),
+            torch.where(chosen, other.explained, self.explained),
+            torch.where(chosen, other.defocused, self.defocused),
+        )
+
+    def is_defocus(self) -> bool:
+        """Tell whether missed focus rather than motion made blurry what is, as far as can be told.
+
+        Best asked before light is taken back along the motion, which only motion explains.
+        """
+        blurred = self.explained + self.defocused.clamp(min=0) > BLURRED
+        if blurred.float().mean() <= SEEN:
+            return False
+        better = self.defocused[blurred]
+        discs, moving = (better > 0).float().mean(), (better < -FAR).float().mean()
+        return bool(discs > OUT_OF_FOCUS and moving < MOVING)
+
+    def scaled(self, factor: float) -> "Motion":
+        """Give the motion of the picture at `factor` times the size, by cells as large."""
+        h, w = (max(1, round(factor * side)) for side in self.explained.shape)
+        stack = torch.cat([self.path * factor, self.explained[None], self.defocused[None]])
+        cells = F.interpolate(stack[None], (h, w), mode="bilinear", antialias=factor < 1)[0]
+        return Motion(cells[:2], cells[2], cells[3])
+
+
+def cost_volume(blurry: Tensor, sharp: Tensor) -> Tensor:
+    """Mean squared difference of each cell for each motion: [ANGLES, lengths, h, w].
+
+    Differences are in code values, linearized at the photo, less their mean around.
+    """
+    seen, light, slope = _signals(blurry, sharp)
+    still = _mismatch(light, seen, slope)
+    costs = torch.empty(ANGLES, len(HALF_LENGTHS), *still.shape, device=still.device)
+    costs[:, 0] = still
+    for a in range(ANGLES):
+        for k, smeared in enumerate(smears(light, math.pi * a / ANGLES, HALF_LENGTHS[1:]), 1):
+            costs[a, k] = _mismatch(smeared, seen, slope)
+    return costs
+
+
+def smears(light: Tensor, angle: float, halves: Sequence[float]) -> Iterator[Tensor]:
+    """Smear light [H, W] evenly along a direction, by each of ever greater half lengths.
+
+    It is added up from one column, or row, to the next: one sum serves all lengths.
+    """
+    across, down = math.cos(angle), math.sin(angle)
+    steep = abs(down) > abs(across)
+    major, slant = (down, across / down) if steep else (across, down / across)
+    reach = math.ceil(halves[-1] * abs(major)) + 2
+    around = F.pad(light[None, None], (reach,) * 4, "replicate")[0, 0]
+
+    def both(step: int) -> Tensor:
+        total = torch.zeros_like(light)
+        for at in (step, -step):
+            below = math.floor(at * slant)
+            share = at * slant - below
+            for minor, weight in ((below, 1 - share), (below + 1, share)):
+                if weight > 1e-6:
+                    top, left = (at, minor) if steep else (minor, at)
+                    total.add_(_window(around, reach, top, left, light.shape), alpha=weight)
+        return total
+
+    step, total, here, after = 0, torch.zeros_like(light), 2 * light, both(1)
+    for half in halves:
+        end = half * abs(major)
+        while step + 1 <= end:  # the trapezoidal rule
+            total.add_(here, alpha=0.5).add_(after, alpha=0.5)
+            step, here, after = step + 1, after, both(step + 2)
+        part = end - step
+        integral = total.add(here, alpha=part - part * part / 2).add_(after, alpha=part * part / 2)
+        yield integral.div_(2 * end)
+
+
+def _window(around: Tensor, reach: int, top: int, left: int, shape: tuple[int, ...]) -> Tensor:
+    top, left = reach + top, reach + left
+    return around[top : top + shape[0], left : left + shape[1]]
+
+
+def _mismatch(light: Tensor, seen: Tensor, slope: Tensor) -> Tensor:
+    """Mean square of a difference in cells, less its mean around: [h, w]."""
+    difference = (light - seen).mul_(slope)[None]
+    mean = F.avg_pool2d(difference, CELL)[0]
+    square = F.avg_pool2d(difference.square_(), CELL)[0]
+    local = _box(mean[None], FLAT)[0]
+    return (square - 2 * mean * local + local.square()).clamp(min=0)
+
+
+def _box(cells: Tensor, side: int) -> Tensor:
+    return F.avg_pool2d(cells[None], side, 1, side // 2, count_include_pad=False)[0]
+
+
+def disc_costs(blurry: Tensor, sharp: Tensor) -> Tensor:
+    """Compare as `cost_volume` does with what a lens out of focus makes of it: [discs, h, w]."""
+    seen, light, slope = _signals(blurry, sharp)
+    costs = []
+    for radius in RADII:
+        reach = math.ceil(radius)
+        at = torch.arange(-reach, reach + 1, device=light.device).float()
+        disc = (radius + 0.5 - (at[:, None].square() + at.square()).sqrt()).clamp(0, 1)
+        around = F.pad(light[None, None], (reach,) * 4, "replicate")
+        smeared = F.conv2d(around, (disc / disc.sum())[None, None])[0, 0]
+        costs.append(_mismatch(smeared, seen, slope))
+    return torch.stack(costs)
+
+
+def estimate(blurry: Tensor, sharp: Tensor) -> Motion:
+    """Find the motion that explains best how `sharp` became `blurry`, both [3, H, W] in [0, 1].
+
+    Sides are `CELL` pixels at least; what is left of a last cell has the motion of its neighbor.
+    """
+    blurry, sharp = _whole_cells(blurry), _whole_cells(sharp)
+    volume = torch.cat([cost_volume(blurry, sharp).flatten(0, 1), disc_costs(blurry, sharp)])
+    logs = (within_colors(volume, sharp) + NOISE).log()
+    logs, discs = logs[: -len(RADII)], logs[-len(RADII) :]
+    least, best = logs.min(0)
+    half = logs.new_tensor(HALF_LENGTHS)[best % len(HALF_LENGTHS)]
+    angle = (best // len(HALF_LENGTHS)) * (math.pi / ANGLES)
+    own = torch.stack([half * angle.cos(), half * angle.sin()])
+    explained = logs[0] - least
+    weights, (height, width) = explained.clamp(0, SURE) * (half > 0), half.shape
+    camera = motion_at(camera_motion(own, weights), height, width, 0, height)
+    own = signed(own, weights + UNSURE, sharp)
+    path = persuaded(drawn(own, camera), explained, sharp)
+    return Motion(path, explained, least - discs.amin(0))
+
+
+def drawn(own: Tensor, camera: Tensor) -> Tensor:
+    """Draw paths [2, h, w] to the motion of the camera where they agree.
+
+    The mean of both is nearer the truth than either; the less a path agrees, the more it keeps:
+    objects have motions of their own.
+    """
+    camera = torch.where((own * camera).sum(0) < 0, -camera, camera)
+    apart = (camera - own).norm(dim=0) / (1 + own.norm(dim=0))
+    return own + DRAWN * (camera - own) / (1 + apart.square())
+
+
+def persuaded(path: Tensor, explained: Tensor, picture: Tensor) -> Tensor:
+    """Let cells that explain much persuade those of their color nearby that explain little."""
+    weights = (explained.clamp(0, SURE) + UNSURE)[None]
+    total = within_colors(torch.cat([path * weights, weights]), picture, NEAR)
+    return total[:2] / total[2:]
+
+
+def signed(path: Tensor, weights: Tensor, picture: Tensor) -> Tensor:
+    """Turn paths [2, h, w], each right up to its sign, so that those go together that are alike.
+
+    Regions grow by the strongest bond first (greedy additive edge contraction, Keuper et al.,
+    Efficient Decomposition of Image and Mesh Graphs by Lifted Multicuts, ICCV 2015), each time
+    turned so that all bonds between both agree. Bonds reach further than to the next cell, so that
+    what lies behind an object, or beyond what has no texture, is one.
+
+    Args:
+        path: of cells.
+        weights: [h, w], how sure each is.
+        picture: [3, H, W] of whole cells; what is of one color belongs together.
+
+    """
+    doubled = _doubled(path) * weights
+    pooled = _pooled(torch.cat([doubled, weights[None], path.norm(dim=0)[None] * weights]))
+    sure, length = pooled[2], pooled[3] / pooled[2]
+    coarse = _doubled(pooled[:2], 0.5)
+    coarse = coarse / coarse.norm(dim=0).clamp(min=1e-6) * length
+    color = _pooled(F.avg_pool2d(picture[None], CELL)[0])
+    bonds: list[dict[int, float]] = [{} for _ in range(sure.numel())]
+    number = torch.arange(sure.numel()).view(sure.shape)
+    for distance in DISTANCES:
+        for dim in (0, 1):
+            if distance < sure.shape[dim]:
+                strength = _bonds(coarse, sure, color, distance, dim)
+                ends = (number.narrow(dim, k, strength.shape[dim]) for k in (0, distance))
+                pairs = (x.flatten().tolist() for x in (*ends, strength))
+                for i, j, bond in zip(*pairs, strict=True):
+                    bonds[i][j] = bonds[j][i] = bond
+    coarse = coarse * torch.tensor(_contracted(bonds)).view(sure.shape).to(path)
+    around = F.interpolate(coarse[None], scale_factor=2.0, mode="bilinear")[0]
+    around = around[:, : path.shape[1], : path.shape[2]]
+    return torch.where((path * around).sum(0) < 0, -path, path)
+
+
+def _doubled(path: Tensor, times: float = 2.0) -> Tensor:
+    """Multiply the angle of vectors [2, h, w]: at twice the angle a sign is no matter."""
+    length, angle = path.norm(dim=0), torch.atan2(path[1], path[0]) * times
+    return torch.stack([length * angle.cos(), length * angle.sin()])
+
+
+def _pooled(cells: Tensor) -> Tensor:
+    """Average cells [C, h, w] in squares of four; those at the border in what is there."""
+    return F.avg_pool2d(cells[None], 2, ceil_mode=True, count_include_pad=False)[0]
+
+
+def _bonds(path: Tensor, sure: Tensor, color: Tensor, distance: int, dim: int) -> Tensor:
+    """Tell how firmly paths at a distance go together, less than 0 where one has to be turned."""
+    cells = torch.cat([path, sure[None], color])
+    one, other = (cells.narrow(dim + 1, k, sure.shape[dim] - distance) for k in (0, distance))
+    near = 1 / (1 + (one[3:] - other[3:]).square().sum(0) / COLOR**2)
+    lengths = one[:2].norm(dim=0), other[:2].norm(dim=0)
+    product = lengths[0] * lengths[1]
+    cosine = (one[:2] * other[:2]).sum(0) / product.clamp(min=1e-6)
+    alike = product / (1 + torch.maximum(*lengths).square())
+    return cosine * cosine.abs() * alike * near * torch.minimum(one[2], other[2]) / distance
+
+
+def _contracted(bonds: list[dict[int, float]]) -> list[float]:
+    """Choose signs of cells by their bonds to others."""
+    heap = [(-abs(bond), i, j) for i, near in enumerate(bonds) for j, bond in near.items() if i < j]
+    heapq.heapify(heap)
+    members = [[cell] for cell in range(len(bonds))]
+    signs = [1.0] * len(bonds)
+    while heap:
+        strength, i, j = heapq.heappop(heap)
+        if abs(bonds[i].get(j, math.inf)) != -strength:
+            continue  # one of both has been joined to another, or the bond is not what it was
+        if len(bonds[i]) < len(bonds[j]):
+            i, j = j, i
+        turn = -1.0 if bonds[i].pop(j) < 0 else 1.0
+        for cell in members[j]:
+            signs[cell] *= turn
+        members[i] += members[j]
+        for near, bond in bonds[j].items():
+            if near != i:
+                del bonds[near][j]
+                bonds[i][near] = bonds[near][i] = bonds[i].get(near, 0.0) + turn * bond
+                heapq.heappush(heap, (-abs(bonds[i][near]), i, near))
+        bonds[j] = {}
+    return signs
+
+
+def _whole_cells(picture: Tensor) -> Tensor:
+    """Repeat the border of a picture up to whole cells."""
+    height, width = picture.shape[1:]
+    return F.pad(picture[None], (0, -width % CELL, 0, -height % CELL), "replicate")[0].float()
+
+
+def _signals(blurry: Tensor, sharp: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """Light of both pictures, [H, W] each, and the code values that a unit of light is worth."""
+    gray = blurry.new_tensor([0.3, 0.4, 0.3])
+    seen = torch.einsum("chw,c->hw", to_linear(blurry, "gamma2.2"), gray)
+    light = torch.einsum("chw,c->hw", to_linear(sharp, "gamma2.2"), gray)
+    return seen, light, (seen + DARK) ** (1 / 2.2 - 1) / 2.2
+
+
+def within_colors(costs: Tensor, picture: Tensor, around: int = AROUND) -> Tensor:
+    """Average costs [..., h, w] over the cells around that have the color of a cell."""
+    color = F.avg_pool2d(picture[None], CELL)[0]
+    h, w = color.shape[1:]
+    flat = costs.flatten(0, -3)
+    pad = (around,) * 4
+    colors, costs_around = (F.pad(x[None], pad, "replicate")[0] for x in (color, flat))
+    total, weights = torch.zeros_like(flat), torch.zeros_like(color[0])
+    for dy in range(2 * around + 1):
+        for dx in range(2 * around + 1):
+            apart = (colors[:, dy : dy + h, dx : dx + w] - color).square().sum(0)
+            near = math.exp(-((dy - around) ** 2 + (dx - around) ** 2) / (around**2))
+            weight = near / (1 + apart / COLOR**2)
+            total.addcmul_(costs_around[:, dy : dy + h, dx : dx + w], weight)
+            weights += weight
+    return (total / weights).view_as(costs)

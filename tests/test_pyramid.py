@@ -1,0 +1,168 @@
+"""A prior run in tiles and at several scales, and what comes of a photo by it."""
+
+import pytest
+import torch
+from test_motion import blurred, texture
+from torch import Tensor, nn
+
+from b2v.errors import WeightsError
+from b2v.inference import restore
+from b2v.inference.pyramid import first_level, moved, sharpen, shrunk, take_light_back
+from b2v.inference.runner import run_tiles
+from b2v.metrics import psnr
+from b2v.models.motion import Motion, estimate
+from b2v.models.prior import Prior, Tiling
+from b2v.runtime import Runtime
+
+CPU = Runtime(torch.device("cpu"), "fp32")
+
+
+class Fixed(nn.Module):
+    """A network that knows the answer at full size, and notes what it was given."""
+
+    multiple = 8
+
+    def __init__(self, answer: Tensor | None = None) -> None:
+        super().__init__()
+        self.answer, self.seen = answer, []
+
+    def forward(self, picture: Tensor) -> Tensor:
+        self.seen.append(tuple(picture.shape[2:]))
+        if self.answer is None or picture.shape[2:] != self.answer.shape[1:]:
+            return picture
+        return self.answer[None]
+
+
+class Spoilt(nn.Module):
+    multiple = 8
+
+    def forward(self, picture: Tensor) -> Tensor:
+        return picture * float("nan")
+
+
+def one_tile(net: nn.Module) -> Prior:
+    return Prior(net, Tiling(1024, 64))
+
+
+@pytest.mark.parametrize(("height", "width"), [(100, 100), (101, 230), (64, 999), (300, 65)])
+def test_tiles_cover_every_pixel_and_never_leave_the_picture(height: int, width: int) -> None:
+    tiling, total = Tiling(96, 32), torch.zeros(height, width)
+    for tile in tiling.tiles(height, width):
+        assert tile.of(total).shape == (tile.height, tile.width)
+        tile.of(total).add_(tiling.weights(tile, height, width))
+    assert total.min() > 0
+
+
+def test_tiles_blend_into_what_each_pixel_would_be_alone() -> None:
+    class Brighter(nn.Module):
+        multiple = 8
+
+        def forward(self, picture: Tensor) -> Tensor:
+            return picture + 0.1
+
+    picture = texture(150, 210)
+    change, share = run_tiles(Prior(Brighter(), Tiling(96, 32)), picture, CPU)
+    assert (change - 0.1).abs().max() < 1e-6
+    assert share.min() > 0
+
+
+def test_tiles_that_are_not_wanted_change_nothing() -> None:
+    net = Fixed()
+    change, share = run_tiles(one_tile(net), texture(), CPU, wanted=lambda _: False)
+    assert net.seen == []
+    assert change.abs().max() == share.max() == 0
+
+
+def test_values_that_are_not_finite_are_an_error() -> None:
+    with pytest.raises(WeightsError, match="not finite"):
+        run_tiles(one_tile(Spoilt()), texture(), CPU)
+
+
+@pytest.mark.parametrize(
+    ("height", "width", "level"),
+    [(360, 640, 1), (640, 960, 1), (3000, 4000, 3), (16, 16, 0), (64, 4000, 0), (8000, 12000, 3)],
+)
+def test_photos_start_at_a_level_of_about_500_pixels(height: int, width: int, level: int) -> None:
+    assert first_level(height, width) == level
+
+
+def test_sharp_photo_comes_back_and_nothing_moves() -> None:
+    photo = texture(160, 224)
+    frames = restore(one_tile(Fixed()), photo, CPU)
+    assert psnr(frames, photo.expand_as(frames)).min() > 60
+
+
+def test_all_frames_of_a_moving_camera_are_sharp() -> None:
+    sharp, path = texture(160, 224), torch.tensor([6.0, 2.0])
+    photo = blurred(sharp, path)
+    frames = restore(one_tile(Fixed(sharp)), photo, CPU)
+    ends = torch.stack([k * path / 3 for k in (-3, 0, 3)])
+    inside = (..., slice(16, -16), slice(16, -16))
+    for order in (frames, frames.flip(0)):
+        gains = [
+            psnr(order[k][inside], shifted(sharp, end)[inside])
+            - psnr(photo[inside], shifted(sharp, end)[inside])
+            for k, end in zip((0, 3, 6), ends, strict=True)
+        ]
+        if min(gains) > 6:
+            return
+    raise AssertionError(gains)
+
+
+def shifted(picture: Tensor, by: Tensor) -> Tensor:
+    from b2v.models.moving import move_along
+
+    shift = by.view(1, 1, 2, 1, 1).expand(1, 1, 2, *picture.shape[1:])
+    return move_along(picture[None], shift)[0, 0]
+
+
+def test_light_is_taken_back_along_the_motion() -> None:
+    sharp = texture(160, 224)
+    photo = blurred(sharp, torch.tensor([5.0, 0.0]))
+    half_way = blurred(sharp, torch.tensor([2.0, 0.0]))
+    restored, motion = take_light_back(photo, half_way, estimate(photo, half_way))
+    inside = (..., slice(16, -16), slice(16, -16))
+    assert psnr(restored[inside], sharp[inside]) > psnr(half_way[inside], sharp[inside]) + 0.3
+    assert motion.lengths.median() == pytest.approx(10, abs=2)
+
+
+def test_finer_level_is_not_run_where_motion_is_long() -> None:
+    net = Fixed()
+    photo = blurred(texture(256, 1024), torch.tensor([26.0, 0.0]), instants=61)
+    half = shrunk(photo, 1)
+
+    class Sharp(Fixed):
+        def forward(self, picture: Tensor) -> Tensor:
+            self.seen.append(tuple(picture.shape[2:]))
+            return shrunk(texture(256, 1024), 1)[None] if picture.shape[3] == 512 else picture
+
+    net = Sharp()
+    sharpen(one_tile(net), photo, CPU)
+    assert half.shape[1:] == (128, 512)
+    assert net.seen == [(128, 512)]
+
+
+def test_frames_in_bands_are_those_of_the_whole(monkeypatch: pytest.MonkeyPatch) -> None:
+    sharp, cells = texture(160, 224), torch.ones(20, 28)
+    motion = Motion(torch.stack([3 * cells, 9 * cells]), cells, cells)
+    whole = moved(sharp, motion, torch.empty(7, *sharp.shape))
+    monkeypatch.setattr("b2v.inference.pyramid.BAND", 32)
+    banded = moved(sharp, motion, torch.empty(7, *sharp.shape))
+    assert (whole - banded).abs().max() < 1e-5
+
+
+def test_more_than_seven_frames_lie_beyond_the_exposure() -> None:
+    sharp, cells = texture(160, 224), torch.ones(20, 28)
+    motion = Motion(torch.stack([3 * cells, 0 * cells]), cells, cells)
+    nine = moved(sharp, motion, torch.empty(9, *sharp.shape))
+    seven = moved(sharp, motion, torch.empty(7, *sharp.shape))
+    assert torch.equal(nine[1:-1], seven)
+
+
+def test_given_middle_frame_is_used_as_it_is() -> None:
+    sharp = texture(160, 224)
+    photo = blurred(sharp, torch.tensor([5.0, 0.0]))
+    net = Fixed()
+    frames = restore(one_tile(net), photo, CPU, middle=sharp)
+    assert net.seen == []
+    assert (frames[3] - sharp).abs().max() < 1e-5
