@@ -119,7 +119,7 @@ def photo(name: str, total: int, *, quiet: bool) -> Iterator[Callable[[int], Non
 
         def tell(pixels: int) -> None:
             pace.take(pixels)
-            if total and ticker.due():
+            if pace.done < total and ticker.due():
                 options.note(f"{name}: {pace}", quiet=quiet)
 
         with options.busy(f"{name} ...", quiet=quiet):

@@ -142,7 +142,7 @@ def plan_for(
     """
     hunger = None
     if isinstance(net, Prior):
-        least = TILE_BYTES * min(net.tiling.side**2, height * width)
+        least = TILE_BYTES * min(net.tiling.most**2, height * width)
         hunger = Appetite(least + PHOTO_BYTES * height * width, 0, PHOTO_BYTES)
     elif strips.goes_in_strips(net):
         hunger = strips.appetite(net, frames, height, width)

@@ -37,8 +37,8 @@ CHEAP = 1_000_000
 """Pixels of a level up to which tiles in which nothing moves are run all the same."""
 MOTION_PIXELS = 1_200_000
 """Pixels of a picture up to which its motion is sought in it, and not in one of half the size."""
-MARGIN, SLOPE = 0.3, 6.0
-"""By how much better, as a log of costs, motion must explain a coarser level, and how firmly."""
+SLOPE = 6.0
+"""How firmly the level is taken with which motion explains more, as a log of costs."""
 LONG, SOFT = 20.0, 3.0
 """Pixels of motion from which a coarser level is taken where motion is not sought, how firmly."""
 ROUNDS = 2
@@ -180,7 +180,7 @@ def _level(
         coarser = ((motion.lengths - LONG) / SOFT).sigmoid()
         return torch.lerp(fine, coarse, _spread(coarser, height, width)), motion
     found, other = (estimate(photo, one.clamp(0, 1)) for one in (fine, coarse))
-    coarser = (SLOPE * (other.explained - found.explained - MARGIN)).sigmoid()
+    coarser = (SLOPE * (other.explained - found.explained)).sigmoid()
     coarser = F.avg_pool2d(coarser[None], 5, 1, 2, count_include_pad=False)[0]
     sharp = torch.lerp(fine, coarse, _spread(coarser, height, width))
     return sharp, found.where(coarser > 0.5, other)

@@ -48,11 +48,11 @@ SURE = 2.0
 BLURRED, SEEN = 0.7, 0.05
 """Log of costs from which a cell counts as blurred, and the share of such cells from which a
 picture may be called out of focus."""
-OUT_OF_FOCUS, MOVING, FAR = 0.15, 0.1, 0.6
-"""Shares of the blurred cells of a picture out of focus: those that a disc explains better than any
-motion are more than the first, those that motion explains better by `FAR`, a log of costs, fewer
-than the second. A network that knows motion alone makes discs look like it, so that a few cells of
-discs tell: in crops that one had restored, lines of 6 to 20 pixels made 0.07 of them at most.
+OUT_OF_FOCUS, MOVING, FAR = 0.15, 0.7, 0.6
+"""Share of the blurred cells of a picture out of focus that a disc explains better than any motion,
+at least; to each of them, cells that motion explains better by `FAR`, a log of costs, at most. A
+network that knows motion alone makes discs look like it, so that a few cells of discs tell: in
+crops that one had restored, lines of 6 to 20 pixels made 0.07 of them at most.
 """
 FLAT = 3
 """Cells a side over which the mean difference is taken off: shading is no motion."""
@@ -112,7 +112,7 @@ class Motion:
             return False
         better = self.defocused[blurred]
         discs, moving = (better > 0).float().mean(), (better < -FAR).float().mean()
-        return bool(discs > OUT_OF_FOCUS and moving < MOVING)
+        return bool(discs > OUT_OF_FOCUS and moving < MOVING * discs)
 
     def scaled(self, factor: float) -> "Motion":
         """Give the motion of the picture at `factor` times the size, by cells as large."""

@@ -29,22 +29,29 @@ class Tile(NamedTuple):
 
 @dataclass(frozen=True)
 class Tiling:
-    """Tiles of `side` pixels that overlap by `overlap`; smaller pictures are one tile."""
+    """Tiles of `side` pixels that overlap by `overlap`; what is little longer is not cut."""
 
     side: int
     overlap: int
 
     def tiles(self, height: int, width: int) -> Iterator[Tile]:
         """Cover a picture, evenly."""
-        for top in self._starts(height):
-            for left in self._starts(width):
-                yield Tile(top, left, min(height, self.side), min(width, self.side))
+        for top, rows in self._spans(height):
+            for left, columns in self._spans(width):
+                yield Tile(top, left, rows, columns)
 
-    def _starts(self, length: int) -> list[int]:
-        if length <= self.side:
-            return [0]
+    @property
+    def most(self) -> int:
+        """Pixels of the longest side that is not cut into tiles."""
+        return self.side + self.overlap
+
+    def _spans(self, length: int) -> list[tuple[int, int]]:
+        """First pixel and length of each tile along one side."""
+        if length <= self.most:
+            return [(0, length)]
         count = -(-(length - self.overlap) // (self.side - self.overlap))
-        return [round(k * (length - self.side) / (count - 1)) for k in range(count)]
+        step = (length - self.side) / (count - 1)
+        return [(round(k * step), self.side) for k in range(count)]
 
     def weights(self, tile: Tile, height: int, width: int) -> Tensor:
         """How much a tile counts at each of its pixels, less towards tiles beside it: [h, w]."""
