@@ -214,10 +214,11 @@ def _deconvolved(blurry: Tensor, sharp: Tensor, motion: Motion, scale: int) -> T
     """Correct a frame in bands of rows."""
     height, width = blurry.shape[1:]
     path, trust = motion.at(height, width, scale)
-    look = looks(float(path[1].abs().amax()))
+    reach = float(path.norm(dim=0).amax())
+    look = looks(reach)
     restored = torch.empty_like(sharp)
     for top in range(0, height, BAND):
         bottom, first, last = min(top + BAND, height), max(0, top - look), top + BAND + look
         parts = (x[None, :, first:last] for x in (blurry, sharp, path, trust))
-        restored[:, top:bottom] = deconvolve(*parts)[0, :, top - first : bottom - first]
+        restored[:, top:bottom] = deconvolve(*parts, reach)[0, :, top - first : bottom - first]
     return restored

@@ -27,7 +27,9 @@ LEAST = 0.1
 """Factor by which a round darkens a pixel at most: exaggerated changes could pass zero."""
 
 
-def deconvolve(blurry: Tensor, x4: Tensor, paths: Tensor, trust: Tensor) -> Tensor:
+def deconvolve(
+    blurry: Tensor, x4: Tensor, paths: Tensor, trust: Tensor, reach: float | None = None
+) -> Tensor:
     """Correct a frame so that, moved along its paths and averaged as light, it gives the blur.
 
     A row depends on those that are up to `looks` of the longest path away.
@@ -37,15 +39,19 @@ def deconvolve(blurry: Tensor, x4: Tensor, paths: Tensor, trust: Tensor) -> Tens
         x4: the frame, as `blurry`.
         paths: [B, 2, H, W], to the end of the exposure, in pixels.
         trust: [B, 1, H, W] in [0, 1], the share of each correction that is made.
+        reach: pixels of the longest path of the picture that this is a part of; of this without.
 
     Returns:
         [B, 3, H, W] in [0, 1].
 
     """
     seen, light = (to_linear(p.float(), "gamma2.2") for p in (blurry, x4))
+    reach = float(paths.norm(dim=1).amax()) if reach is None else reach
+    least, most = INSTANTS
+    side = min(max(least, math.ceil(reach / APART)), most)
     for _ in range(ROUNDS):
-        ratio = seen.clamp(min=DARK) / _averaged(light, paths).clamp(min=DARK)
-        change = RELAXED * trust * (_averaged(ratio, paths) - 1)
+        ratio = seen.clamp(min=DARK) / _averaged(light, paths, side).clamp(min=DARK)
+        change = RELAXED * trust * (_averaged(ratio, paths, side) - 1)
         light = (light * (1 + change).clamp(min=LEAST)).clamp(0, 1)
     return to_encoded(light, "gamma2.2")
 
@@ -55,14 +61,12 @@ def looks(reach: float) -> int:
     return 2 * ROUNDS * (int(reach) + 2)
 
 
-def _averaged(picture: Tensor, paths: Tensor) -> Tensor:
-    """Average a picture along paths over instants of the exposure.
+def _averaged(picture: Tensor, paths: Tensor, side: int) -> Tensor:
+    """Average a picture along paths over `side` instants to each side of the middle.
 
     Paths change slowly from pixel to pixel and time runs equally far to both sides, so that this
     takes the place of its own transpose.
     """
-    least, most = INSTANTS
-    side = min(max(least, math.ceil(float(paths.norm(dim=1).amax()) / APART)), most)
     total = picture.clone()
     for instant in range(1, side + 1):
         for time in (-instant / side, instant / side):

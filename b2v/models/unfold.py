@@ -118,7 +118,7 @@ class Motion:
             trust = spread(_trust(self.cells), first, last).square()
             seen, frame = self._fetch(blurry[:, :, first:last], x4[:, :, first:last])
             with torch.autocast(trust.device.type, enabled=False):
-                found = deconvolve(seen, frame, self.paths(first, last), trust)
+                found = deconvolve(seen, frame, self.paths(first, last), trust, self.reach)
             sharper[:, :, top:bottom] = found[:, :, top - first : bottom - first]
         return sharper
 
