@@ -41,8 +41,12 @@ SLOPE = 6.0
 """How firmly the level is taken with which motion explains more, as a log of costs."""
 LONG, SOFT = 20.0, 3.0
 """Pixels of motion from which a coarser level is taken where motion is not sought, how firmly."""
-ROUNDS = 2
-"""Times that motion is estimated and light taken back along it."""
+ROUNDS, RELAXED = 1, 1.5
+"""Times that motion is estimated and light taken back along it, and by how much it is exaggerated.
+
+On held-out scenes a second time gains 0.05 dB at the middle of photographs set in motion, and loses
+0.03 to 0.12 at the mean of seven of all kinds; 2.0 instead of 1.5 loses 0.02 to 0.1.
+"""
 BAND = 512
 """Rows that light is taken back in at once."""
 
@@ -219,6 +223,7 @@ def _deconvolved(blurry: Tensor, sharp: Tensor, motion: Motion, scale: int) -> T
     restored = torch.empty_like(sharp)
     for top in range(0, height, BAND):
         bottom, first, last = min(top + BAND, height), max(0, top - look), top + BAND + look
-        parts = (x[None, :, first:last] for x in (blurry, sharp, path, trust))
-        restored[:, top:bottom] = deconvolve(*parts, reach)[0, :, top - first : bottom - first]
+        seen, frame, paths, share = (x[None, :, first:last] for x in (blurry, sharp, path, trust))
+        found = deconvolve(seen, frame, paths, share, reach, RELAXED)
+        restored[:, top:bottom] = found[0, :, top - first : bottom - first]
     return restored

@@ -16,8 +16,8 @@ from b2v.models.moving import move_along
 
 ROUNDS = 2
 """Corrections, one after the other: more of them bring out what is wrong in the paths."""
-RELAXED = 1.5
-"""By how much each is exaggerated: two rounds do what three would at 1."""
+RELAXED = 2.0
+"""By how much each is exaggerated: two rounds do what four would at 1."""
 INSTANTS, APART = (3, 12), 2.0
 """Instants to each side of the middle of the exposure over which light is averaged, least and most,
 and pixels between them at most where there are not more."""
@@ -28,7 +28,12 @@ LEAST = 0.1
 
 
 def deconvolve(
-    blurry: Tensor, x4: Tensor, paths: Tensor, trust: Tensor, reach: float | None = None
+    blurry: Tensor,
+    x4: Tensor,
+    paths: Tensor,
+    trust: Tensor,
+    reach: float | None = None,
+    relaxed: float = RELAXED,
 ) -> Tensor:
     """Correct a frame so that, moved along its paths and averaged as light, it gives the blur.
 
@@ -40,6 +45,7 @@ def deconvolve(
         paths: [B, 2, H, W], to the end of the exposure, in pixels.
         trust: [B, 1, H, W] in [0, 1], the share of each correction that is made.
         reach: pixels of the longest path of the picture that this is a part of; of this without.
+        relaxed: by how much each correction is exaggerated.
 
     Returns:
         [B, 3, H, W] in [0, 1].
@@ -51,7 +57,7 @@ def deconvolve(
     side = min(max(least, math.ceil(reach / APART)), most)
     for _ in range(ROUNDS):
         ratio = seen.clamp(min=DARK) / _averaged(light, paths, side).clamp(min=DARK)
-        change = RELAXED * trust * (_averaged(ratio, paths, side) - 1)
+        change = relaxed * trust * (_averaged(ratio, paths, side) - 1)
         light = (light * (1 + change).clamp(min=LEAST)).clamp(0, 1)
     return to_encoded(light, "gamma2.2")
 
