@@ -10,7 +10,7 @@ from b2v.inference import restore
 from b2v.inference.pyramid import first_level, moved, sharpen, shrunk, take_light_back
 from b2v.inference.runner import run_tiles
 from b2v.metrics import psnr
-from b2v.models.motion import Motion, estimate
+from b2v.models.motion import Motion
 from b2v.models.prior import Prior, Tiling
 from b2v.runtime import Runtime
 
@@ -120,7 +120,7 @@ def test_light_is_taken_back_along_the_motion() -> None:
     sharp = texture(160, 224)
     photo = blurred(sharp, torch.tensor([5.0, 0.0]))
     half_way = blurred(sharp, torch.tensor([2.0, 0.0]))
-    restored, motion = take_light_back(photo, half_way, estimate(photo, half_way))
+    restored, motion = take_light_back(photo, half_way)
     inside = (..., slice(16, -16), slice(16, -16))
     assert psnr(restored[inside], sharp[inside]) > psnr(half_way[inside], sharp[inside]) + 0.3
     assert motion.lengths.median() == pytest.approx(10, abs=2)

@@ -113,12 +113,12 @@ def sharpen(
     for level in reversed(range(first + 1)):
         below, photo = photo, shrunk(blurry, level)
         coarse = photo if motion is None else photo + grown(sharp - below, photo)
-        moved = None if motion is None else motion.scaled(2.0)
-        sharp, motion = _level(prior, photo, coarse, moved, runtime, done)
+        known = None if motion is None else motion.scaled(2.0)
+        sharp, motion = _level(prior, photo, coarse, known, runtime, done)
     assert motion is not None
     if motion.is_defocus():
         return blurry, motion
-    return take_light_back(blurry, sharp.clamp(0, 1), motion)
+    return take_light_back(blurry, sharp.clamp(0, 1))
 
 
 def first_level(height: int, width: int) -> int:
@@ -205,8 +205,11 @@ def _spread(cells: Tensor, height: int, width: int) -> Tensor:
     return F.interpolate(cells[None, None], (height, width), mode="bilinear")[0]
 
 
-def take_light_back(blurry: Tensor, sharp: Tensor, motion: Motion) -> tuple[Tensor, Motion]:
-    """Take back what blur is left in a frame; motion is found anew from each sharper one."""
+def take_light_back(blurry: Tensor, sharp: Tensor) -> tuple[Tensor, Motion]:
+    """Take back what blur is left in a frame; the motion is found anew from each sharper one.
+
+    Both are [3, H, W] in [0, 1]. Returns the frame, and the motion that explains the photo with it.
+    """
     level = motion_level(blurry)
     photo = shrunk(blurry, level)
     for _ in range(ROUNDS):
