@@ -23,9 +23,12 @@ SOON = 30
 MEMORY = 2 * 2**30
 """Bytes that the process may have held at most, the libraries included."""
 READER = """
-import faulthandler, resource, sys
+import faulthandler, sys
 from pathlib import Path
 
+import torch
+
+from b2v.bench.meter import peak_bytes
 from b2v.errors import B2VError
 from b2v.media import open_video, read_photo
 
@@ -48,7 +51,7 @@ for path in sorted(Path(sys.argv[1]).iterdir()):
         said = "refused" if str(error).count("\\n") == 0 and path.name in str(error) else "BAD"
     print(path.name, said, flush=True)
     faulthandler.cancel_dump_traceback_later()
-print("peak", resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024)
+print("peak", peak_bytes(torch.device("cpu")))
 """
 
 
