@@ -2,10 +2,9 @@
 
 import pytest
 import torch
-from test_motion import blurred, of_disc, texture
+from test_motion import blurred, of_disc, sharpened, texture
 from test_pyramid import CPU, Fixed, one_tile
 from torch import Tensor
-from torch.nn import functional as F
 
 from b2v.inference import restore, restore_photo
 from b2v.inference.findings import (
@@ -25,12 +24,6 @@ from b2v.models.motion import HALF_LENGTHS, Motion, estimate
 
 LINE = torch.tensor([4.0, 2.0])
 """To the end of the exposure: a line of nine pixels."""
-
-
-def sharpened(picture: Tensor, amount: float = 0.5) -> Tensor:
-    """Sharpen a picture as image editors do, by what is finer than two pixels or so."""
-    soft = F.avg_pool2d(picture[None], 3, 1, 1, count_include_pad=False)[0]
-    return (picture + amount * (picture - soft)).clamp(0, 1)
 
 
 def straight(length: float, explained: float = 1.0) -> Motion:

@@ -22,6 +22,12 @@ def texture(height: int = 128, width: int = 160, seed: int = 0) -> Tensor:
     return (total[0] / 3).clamp(0.02, 0.98)
 
 
+def sharpened(picture: Tensor, amount: float = 0.5) -> Tensor:
+    """Sharpen a picture as image editors do, by what is finer than two pixels or so."""
+    soft = F.avg_pool2d(picture[None], 3, 1, 1, count_include_pad=False)[0]
+    return (picture + amount * (picture - soft)).clamp(0, 1)
+
+
 def blurred(sharp: Tensor, path: Tensor, instants: int = 31) -> Tensor:
     """Average a picture as light along one path, [2] in pixels to the end of the exposure."""
     times = torch.linspace(-1, 1, instants).view(1, -1, 1, 1, 1)

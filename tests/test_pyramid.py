@@ -2,7 +2,7 @@
 
 import pytest
 import torch
-from test_motion import blurred, texture
+from test_motion import blurred, sharpened, texture
 from torch import Tensor, nn
 
 from b2v.errors import WeightsError
@@ -90,6 +90,24 @@ def test_sharp_photo_comes_back_and_nothing_moves() -> None:
     photo = texture(160, 224)
     frames = restore(one_tile(Fixed()), photo, CPU)
     assert psnr(frames, photo.expand_as(frames)).min() > 60
+
+
+def test_sharp_photo_comes_back_that_the_network_makes_crisper() -> None:
+    photo = texture(160, 224)
+    crisper = sharpened(photo)
+    assert psnr(crisper, photo) < 42
+    frames = restore(one_tile(Fixed(crisper)), photo, CPU)
+    assert psnr(frames, photo.expand_as(frames)).min() > 60
+
+
+def test_still_ground_beside_a_moving_object_comes_back() -> None:
+    sharp, path = texture(160, 320), torch.tensor([6.0, 2.0])
+    photo = torch.where(torch.arange(320) < 160, blurred(sharp, path), sharp)
+    crisper = sharpened(sharp)
+    frames = restore(one_tile(Fixed(crisper)), photo, CPU)
+    ground = (..., slice(256, 320))
+    assert psnr(crisper[ground], photo[ground]) < 42
+    assert psnr(frames[ground], photo[ground].expand_as(frames[ground])).min() > 42
 
 
 def test_all_frames_of_a_moving_camera_are_sharp() -> None:

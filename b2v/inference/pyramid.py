@@ -209,13 +209,16 @@ def take_light_back(blurry: Tensor, sharp: Tensor) -> tuple[Tensor, Motion]:
     """Take back what blur is left in a frame; the motion is found anew from each sharper one.
 
     Both are [3, H, W] in [0, 1]. Returns the frame, and the motion that explains the photo with it.
+    Where nothing moved the frame is the photo.
     """
     level = motion_level(blurry)
     photo = shrunk(blurry, level)
     for _ in range(ROUNDS):
         motion = estimate(photo, shrunk(sharp, level))
         sharp = _deconvolved(blurry, sharp, motion, 2**level)
-    return sharp, estimate(photo, shrunk(sharp, level)).scaled(2.0**level)
+    motion = estimate(photo, shrunk(sharp, level))
+    blurs = _spread(motion.blurs, *blurry.shape[1:])
+    return torch.lerp(blurry, sharp, blurs), motion.without_doubt().scaled(2.0**level)
 
 
 def _deconvolved(blurry: Tensor, sharp: Tensor, motion: Motion, scale: int) -> Tensor:
