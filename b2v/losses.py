@@ -12,7 +12,6 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from b2v.metrics import mse
-from b2v.models.paths import double, spread
 
 PixelLoss = Literal["mse", "charbonnier", "log-mse"]
 PairLoss = Literal["best-order", "pair", "global", "independent"]
@@ -107,19 +106,6 @@ def moves_against(pair: tuple[Tensor, Tensor]) -> Tensor:
     tx, ty = -(gx * change).sum(1), -(gy * change).sum(1)
     # Motion (x, y) solves [[xx, xy], [xy, yy]] (x, y) = (tx, ty); its determinant is positive.
     return (yy * tx - xy * ty) + (xx * ty - xy * tx) < 0
-
-
-def paths_loss(cells: Tensor, way: Tensor) -> Tensor:
-    """Compare paths [B, 3, H/8, W/8] of `b2v.models.paths` with true ways [B, 2, H, W]: [B].
-
-    The distance is taken relative to the way and a pixel, so that slow counts as much as fast,
-    and not squared, so that a net in doubt takes the likelier direction instead of standing
-    still. Where the way is not a number nothing is asked for.
-    """
-    known = way.isfinite().all(1)
-    truth = double(way.nan_to_num())
-    error = (spread(cells) - truth).abs().sum(1) / (1 + truth[:, 0])
-    return (error * known).mean((1, 2))
 
 
 def runs_backwards(restored: Frames, sharp: Frames) -> Tensor:

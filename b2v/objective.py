@@ -11,7 +11,6 @@ from torch import Tensor, nn
 from b2v.adversary import Critic, critic_loss, deceit_loss
 from b2v.frames import MIDDLE
 from b2v.losses import Frames
-from b2v.models import UNFOLDING
 from b2v.perceptual import Features, perceptual_loss
 from b2v.recipes import TrainConfig
 from b2v.stages import FRAMES_OF, Nets, compare
@@ -36,9 +35,7 @@ def wants_critic(config: TrainConfig) -> bool:
 
 
 def _judged(config: TrainConfig) -> tuple[int, ...]:
-    """List the frames that a stage gives one by one; of video and paths there are none."""
-    if config.role in UNFOLDING[1:]:
-        return ()
+    """List the frames that a stage gives; of video there are none."""
     return FRAMES_OF.get(config.role, ())
 
 

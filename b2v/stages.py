@@ -2,9 +2,8 @@
 
 The cascade is trained in four stages (Jin et al., CVPR 2018, Sec. 5-6): stage 1 the middle net,
 stage 2 frames 3 and 5, stage 3 frames 2 and 6, stage 4 frames 1 and 7; each stands on the frozen
-networks of the stages before it. `b2v` has three: the middle net, the paths, and what mends
-the moved frames. A model of one network has one stage; that of networks for video is in
-`b2v.video_stage`.
+networks of the stages before it. A model of one network has one stage; that of networks for video
+is in `b2v.video_stage`.
 """
 
 import math
@@ -23,15 +22,13 @@ from b2v.losses import (
     frames_loss,
     in_order,
     moves_against,
-    paths_loss,
     pixel_loss,
     runs_backwards,
 )
 from b2v.metrics import psnr
-from b2v.models import ROLES, SEVEN, UNFOLDING, VIDEO, VideoNet, gives_pair
+from b2v.models import ROLES, SEVEN, VIDEO, VideoNet, gives_pair
 from b2v.models.apart import Apart
 from b2v.models.unet import Hourglass, UNet
-from b2v.models.unfold import Motion, Unfold, unfold
 from b2v.recipes import TrainConfig, multiple_of
 from b2v.runtime import Runtime
 from b2v.video_stage import validate_video, video_loss
@@ -43,7 +40,7 @@ Nets = dict[str, nn.Module]
 class Outcome(NamedTuple):
     """What came of a batch: a loss a sample, [B], and the frames that were compared.
 
-    The latter are for terms that judge single frames; of video and paths there are none.
+    The latter are for terms that judge single frames; of video there are none.
     """
 
     loss: Tensor
@@ -52,7 +49,7 @@ class Outcome(NamedTuple):
 
 
 FRAMES_OF: dict[str, tuple[int, ...]] = {
-    **dict.fromkeys((*UNFOLDING[1:], SEVEN), tuple(range(FRAMES))),
+    SEVEN: tuple(range(FRAMES)),
     **{role: tuple(sorted({MIDDLE - k, MIDDLE + k})) for k, role in enumerate(ROLES)},
 }
 """Indices of the frames that the network of a role gives, in order of time."""
@@ -87,9 +84,6 @@ def new_network(config: TrainConfig, earlier: Nets, start: nn.Module | None = No
                 f"{config.start}: only a network of the same shape, or a U-Net for a U-Net"
             )
         net.adopt(start)
-    if config.role == "sides" and isinstance(net, UNet):
-        nn.init.zeros_(net.head.weight)  # frames begin as they were moved
-        nn.init.zeros_(net.head.bias)  # type: ignore[arg-type]
     return net
 
 
@@ -118,9 +112,6 @@ def restore_frames(
     """
     if role == SEVEN:
         return nets[SEVEN](blurry).unbind(1), ()
-    if role in UNFOLDING[1:]:
-        net = Unfold(middle=nets["middle"], paths=nets["paths"], sides=nets.get("sides"))
-        return net(blurry).unbind(1), ()
     if role == "middle":
         return (nets["middle"](blurry),), ()
     with torch.no_grad():
@@ -139,20 +130,6 @@ def restore_frames(
             far = nets["pair26"](twice, x4, near)
         outer = nets["pair17"](twice, near, far)
     return tuple(outer.chunk(2)), inner
-
-
-def sides_loss(config: TrainConfig, nets: Nets, blurry: Tensor, sharp: Tensor, step: int) -> Tensor:
-    """Loss [B] of the net that mends moved frames; each sample has one of the seven, in turn."""
-    with torch.no_grad():
-        x4 = nets["middle"](blurry)
-        motion = Motion.read(nets["paths"], blurry).tested(blurry, x4)
-        moved = unfold(motion.sharpened(blurry, x4), motion.paths())
-        backwards = runs_backwards(moved.unbind(1), sharp.unbind(1))
-    turned = torch.where(backwards[:, None, None, None, None], sharp.flip(1), sharp)
-    samples = list(range(len(blurry)))
-    chosen = [(step + sample) % FRAMES for sample in samples]
-    mended = nets["sides"](blurry, x4, moved[samples, chosen])
-    return pixel_loss(mended, turned[samples, chosen], config.pixel)
 
 
 def stage_loss(
@@ -192,10 +169,6 @@ def compare(
         )
     if role == SEVEN and isinstance(nets[SEVEN], Apart):
         return _compare_apart(config, nets, blurry, sharp)
-    if role == "paths" and way is not None:
-        return Outcome(paths_loss(nets["paths"](blurry), way), (), ())
-    if role == "sides":
-        return Outcome(sides_loss(config, nets, blurry, sharp, step), (), ())
     x4 = sharp[:, MIDDLE] if is_forced(config, step) else None
     restored, inner = restore_frames(role, nets, blurry, x4)
     truth = frames_of(role, sharp)
@@ -279,7 +252,6 @@ __all__ = [
     "is_forced",
     "new_network",
     "restore_frames",
-    "sides_loss",
     "stage_loss",
     "validate",
 ]

@@ -24,7 +24,7 @@ CEILING = Ceiling(
 QUICK = {
     "extract": Case("extract", 31, 30, "unet", trained=False),
     "deblur": Case("deblur", 37, 25, "blend", trained=False),
-    "train": Case("train", 32, 32, "b2v", trained=False, batch=2),
+    "train": Case("train", 32, 32, "cascade", trained=False, batch=2),
 }
 
 

@@ -14,12 +14,10 @@ from b2v.losses import (
     in_order,
     moves_against,
     pair_loss,
-    paths_loss,
     pixel_loss,
     runs_backwards,
     sum_loss,
 )
-from b2v.models.paths import double
 
 KINDS = ["mse", "charbonnier", "log-mse"]
 
@@ -198,27 +196,3 @@ def test_gradients_are_finite_where_the_frame_is_already_right(kind):
     frame = flat(0.5).clone().requires_grad_()
     pixel_loss(frame, flat(0.5), kind).sum().backward()
     assert frame.grad.abs().max() == 0
-
-
-def test_a_path_that_stands_still_loses_nearly_the_same_at_every_speed():
-    ways = torch.tensor([0.0, 1.0, 3.0, 9.0])[:, None, None, None] * torch.tensor([0.6, 0.8]).view(
-        1, 2, 1, 1
-    )
-    cells, ways = ways.expand(4, 2, 2, 3), ways.expand(4, 2, 16, 24)
-    still = paths_loss(torch.zeros(4, 3, 2, 3), ways)  # length, and both parts of the vector
-    weight = 1 + 0.28 + 0.96
-    expected = [0, weight / 2, 3 * weight / 4, 9 * weight / 10]
-    assert still.tolist() == pytest.approx(expected, abs=1e-4)
-    assert paths_loss(double(cells), ways).max() < 1e-6
-    assert paths_loss(double(-cells), ways).max() < 1e-6
-
-
-def test_nothing_is_asked_of_paths_whose_way_is_not_known():
-    way = torch.full((1, 2, 16, 16), torch.nan)
-    path = torch.randn(1, 3, 2, 2, requires_grad=True)
-    loss = paths_loss(path, way)
-    loss.sum().backward()
-    assert loss.item() == 0
-    assert path.grad.abs().max() == 0
-    way[..., :8] = 0  # half of the picture is known
-    assert paths_loss(torch.ones(1, 3, 2, 2), way).item() == pytest.approx(3 / 2, abs=1e-4)

@@ -14,7 +14,6 @@ from b2v.models import (
     PRIOR,
     ROLES,
     SEVEN,
-    UNFOLDING,
     Blueprint,
     Cascade,
     Prior,
@@ -334,12 +333,12 @@ def test_a_parsed_blueprint_builds_the_same_network():
         (
             "vgg",
             {},
-            "unknown kind of network 'vgg'; known: "
-            "jin-middle, jin-pair, jin-side, unet, paths, dtb",
+            "unknown kind of network 'vgg'; known: jin-middle, jin-pair, jin-side, unet, dtb",
         ),
         ("unet", {}, "config of a unet network does not fit.*inputs"),
         ("unet", {"inputs": 1, "depth": 3}, "config of a unet network does not fit.*depth"),
         ("jin-side", {"channels": 8}, "config of a jin-side network does not fit.*channels"),
+        ("paths", {}, "networks for 'paths' are no longer supported; use another model"),
         ("unet", [1, 2], "config of a unet network does not fit"),
         ("maxim", {"stage": 4}, "config of a maxim network does not fit: stage is 4, expected 1"),
         ("maxim", {"stage": "1"}, "does not fit: stage is 1, expected 1 to 3"),
@@ -356,8 +355,6 @@ def test_what_is_no_blueprint_is_refused_by_name(kind, config, message):
 
 def test_every_model_has_the_networks_it_takes():
     assert tuple(MODELS["apart"]) == (SEVEN,)
-    assert tuple(MODELS["b2v"]) == UNFOLDING
-    assert missing_roles({"paths": 1}) == ["middle", "sides"]
     assert tuple(MODELS["cascade"]) == tuple(MODELS["jin2018"]) == ROLES
     assert not any(missing_roles(plans) for plans in MODELS.values())
     assert missing_roles({"middle": 1, "pair26": 2}) == ["pair35", "pair17"]

@@ -11,7 +11,6 @@ from torch import Tensor, nn
 from b2v.errors import UsageError
 from b2v.models import MODELS, ROLES, SEVEN, Blueprint
 from b2v.models.apart import ApartConfig
-from b2v.models.paths import CELL, double
 from b2v.models.unet import UNet, UNetConfig
 from b2v.recipes import ABLATION, TrainConfig, check, recipe
 from b2v.stages import frames_of, new_network, restore_frames, stage_loss
@@ -178,7 +177,7 @@ def test_a_pair_need_not_see_the_middle_frame(tiny):
 
 
 def test_models_that_come_trained_are_not_trained():
-    with pytest.raises(UsageError, match="model 'maxim-1' is unknown; choose apart, b2v"):
+    with pytest.raises(UsageError, match="model 'maxim-1' is unknown; choose apart, blend"):
         check(replace(CONFIG, model="maxim-1"), 128)
 
 
@@ -290,71 +289,14 @@ class Saying(nn.Module):
         return pictures[-1] if self.answer is None else self.answer
 
 
-def unfolding(step: int, truth: Tensor, way: Tensor) -> tuple[Tensor, Saying]:
-    """Loss of the third stage for a scene that pans by `way` [2], and the net that mends."""
-    blurry = truth.mean(1)
-    cells = [-(-side // CELL) for side in truth.shape[3:]]
-    nets: dict[str, nn.Module] = {
-        "middle": Saying(truth[:, 3]),
-        "paths": Saying(double(way.view(1, 2, 1, 1).expand(len(truth), 2, *cells))),
-        "sides": Saying(),
-    }
-    config = replace(CONFIG, model="b2v", stage=3)
-    return stage_loss(config, nets, blurry, truth, None, step), nets["sides"]
-
-
-@pytest.mark.parametrize("backwards", [False, True])
-def test_each_sample_has_one_moved_frame_mended_in_the_order_it_moves_in(backwards, monkeypatch):
-    # So small a picture, most of it border, does not bear its paths out.
-    monkeypatch.setattr(
-        "b2v.models.unfold.lengths", lambda misfits: torch.ones_like(misfits[:, :1])
-    )
-    monkeypatch.setattr("b2v.models.unfold.deconvolve", lambda blurry, x4, *_: x4)
-    sharp = torch.stack([moving(2, 1, seed) for seed in range(2)])
-    way = torch.tensor([6.0, 3.0])
-    for step in range(7):
-        loss, sides = unfolding(step, sharp.flip(1) if backwards else sharp, way)
-        assert loss.max() < 8e-3  # of the border alone
-        chosen = [(step + sample) % 7 for sample in range(2)]
-        for sample, k in enumerate(chosen):
-            off = [
-                float((sides.given[2][sample] - frame)[..., 12:-12, 12:-12].abs().max())
-                for frame in sharp[sample]
-            ]
-            assert min(off[k], off[6 - k]) < 1e-4
-
-
-def test_paths_are_learned_from_known_ways(sharp):
-    cells = torch.randn(2, 2, 1, 1).expand(2, 2, 3, 3)
-    way = cells[..., :1, :1].expand(2, 2, 24, 24)
-    config = replace(CONFIG, model="b2v", stage=2)
-
-    def loss(doubled: Tensor) -> Tensor:
-        return stage_loss(config, {"paths": Saying(doubled)}, sharp.mean(1), sharp, way, LATE)
-
-    assert loss(double(-cells)).max() < 1e-5
-    assert (loss(torch.zeros(2, 3, 3, 3)) > 0.3).all()
-
-
-def test_the_net_that_mends_begins_with_what_it_is_given(tiny):
-    config = replace(CONFIG, model="b2v", stage=3, start="middle.safetensors")
-    start = UNet(UNetConfig(inputs=1, widths=(48, 96, 160), blocks=(2, 2, 4)))
-    nn.init.normal_(start.head.weight)
-    nn.init.normal_(start.encoders[0][0].conv2.weight)
-    net = new_network(config, {"middle": start, "paths": nn.Identity()}, start)
-    pictures = torch.rand(3, 1, 3, 16, 16).unbind(0)
-    assert torch.equal(net(*pictures), pictures[2])
-    assert torch.equal(net.encoders[0][0].conv2.weight, start.encoders[0][0].conv2.weight)
-
-
 def test_any_network_goes_on_from_one_of_its_own_shape():
-    plans = MODELS["b2v"]
-    for stage, role in ((2, "paths"), (3, "sides")):
+    plans = MODELS["cascade"]
+    for stage, role in ((2, "pair35"), (3, "pair26")):
         start = plans[role].build()
         for weight in start.parameters():
             nn.init.normal_(weight)
-        config = replace(CONFIG, model="b2v", stage=stage, start="mine.safetensors")
-        earlier = {"middle": plans["middle"].build(), "paths": nn.Identity()}
+        config = replace(CONFIG, model="cascade", stage=stage, start="mine.safetensors")
+        earlier = {role: plans[role].build() for role in ROLES[: stage - 1]}
         net = new_network(config, earlier, start)
         for name, weight in start.state_dict().items():
             assert torch.equal(net.state_dict()[name], weight)

@@ -10,12 +10,11 @@ from torch import nn
 from b2v.inference import restore
 from b2v.memory import Plan
 from b2v.metrics import psnr
-from b2v.models import MODELS, Blueprint, Unfold, assemble
+from b2v.models import MODELS, Blueprint, assemble
 from b2v.models.cascade import JinMiddleConfig, JinSideConfig
-from b2v.models.paths import Paths, PathsConfig
 from b2v.models.unet import UNetConfig
 from b2v.runtime import Runtime
-from b2v.strips import LOOK, appetite, goes_in_strips, in_strips
+from b2v.strips import appetite, goes_in_strips, in_strips
 from b2v.strips.unet import Convolution, Rows
 
 FP32 = Runtime(torch.device("cpu"), "fp32")
@@ -38,16 +37,6 @@ def small_cascade(shuffle=2, widths=(6, 8, 10), blocks=(2, 1, 2)):
             else:
                 nn.init.normal_(weight, std=0.1)
     return assemble(nets)
-
-
-def small_unfold(*, mending=True):
-    """A model that unfolds, with random weights and paths of several pixels."""
-    cascade = small_cascade()
-    shape = PathsConfig(directions=4, lengths=(2, 9), colours=4, widths=(6, 8), blocks=(1, 1))
-    paths = Paths(shape).eval().requires_grad_(False)
-    nn.init.normal_(paths.head.weight, std=0.3)
-    nn.init.constant_(paths.head.bias, 0.6)
-    return Unfold(middle=cascade.middle, paths=paths, sides=cascade.pair26 if mending else None)
 
 
 def small_jin():
@@ -83,16 +72,6 @@ def test_strips_give_what_the_whole_picture_gives(rows, frames):
     assert torch.allclose(joined(net, blurry, rows, frames=frames), whole, atol=2e-5)
 
 
-@pytest.mark.parametrize("mending", [True, False])
-@pytest.mark.parametrize(("rows", "frames"), [(16, 7), (16, 11), (48, 7), (400, 7)])
-@torch.inference_mode()
-def test_a_picture_unfolds_in_strips_as_it_does_as_a_whole(rows, frames, mending):
-    net, blurry = small_unfold(mending=mending), make_picture(192, 48)[None]
-    whole = net(blurry, frames=frames)
-    assert (whole - whole[:, :1]).std() > 0.05
-    assert torch.allclose(joined(net, blurry, rows, frames=frames), whole, atol=5e-4)
-
-
 @pytest.mark.parametrize(("shuffle", "levels"), [(1, 2), (3, 3), (4, 1)])
 @torch.inference_mode()
 def test_other_shapes_of_networks_go_in_strips_too(shuffle, levels):
@@ -102,9 +81,7 @@ def test_other_shapes_of_networks_go_in_strips_too(shuffle, levels):
     assert torch.allclose(found, net(blurry), atol=2e-5)
 
 
-@pytest.mark.parametrize(
-    ("make", "rows"), [(small_cascade, 16), (small_unfold, 16), (small_jin, 20)]
-)
+@pytest.mark.parametrize(("make", "rows"), [(small_cascade, 16), (small_jin, 20)])
 @torch.inference_mode()
 def test_a_given_middle_frame_goes_through(make, rows):
     net, blurry, middle = make(), make_picture(160, 80)[None], make_picture(160, 80, 1)[None]
@@ -163,7 +140,7 @@ def test_what_waits_does_not_grow_with_the_height(monkeypatch):
     assert most(1600) <= 1.02 * most(800)
 
 
-@pytest.mark.parametrize("model", ["b2v", "cascade", "jin2018"])
+@pytest.mark.parametrize("model", ["cascade", "jin2018"])
 def test_all_models_for_photos_go_in_strips(model):
     with torch.device("meta"):
         net = assemble({role: plan.build() for role, plan in MODELS[model].items()})
@@ -183,15 +160,6 @@ def test_the_appetite_grows_with_the_width_and_with_more_frames():
     assert wide.fixed == 2 * narrow.fixed
     assert wide.row == 2 * narrow.row == 2 * more.row
     assert more.fixed == 2 * narrow.fixed
-    tall, low = (appetite(small_unfold(), 7, height, 100) for height in (90_000, 50_000))
-    assert tall.fixed - low.fixed == LOOK * 40_000 * 100
-
-
-def test_the_appetite_is_what_100_megapixels_took():
-    with torch.device("meta"):
-        net = assemble({role: plan.build() for role, plan in MODELS["b2v"].items()})
-    needs = appetite(net, 7, 8170, 12240)
-    assert 9.5e9 < needs.fixed + 32 * needs.row < 12e9  # measured: 9.5e9
 
 
 @pytest.fixture

@@ -86,7 +86,7 @@ def test_the_recipe_of_video_networks_is_the_paper_s():
         assert (given.optimizer, given.lr, given.betas) == ("adam", 1e-4, (0.9, 0.999))
         assert (given.schedule, given.steps, given.pixel) == ("steps", 300_000, "mse")
         assert given.weight_decay == 1e-5
-    assert recipe("b2v") == TrainConfig(model="b2v")
+    assert recipe("cascade") == TrainConfig(model="cascade")
 
 
 @pytest.mark.parametrize(
@@ -258,12 +258,12 @@ def test_a_unet_with_blending_is_trained_on_from_a_net_for_photos(begin, tmp_pat
 
 
 def test_models_for_video_are_known():
-    assert [is_for_video(m) for m in ("dtb-cnn", "b2v", "nobody")] == [True, False, False]
+    assert [is_for_video(m) for m in ("dtb-cnn", "cascade", "nobody")] == [True, False, False]
 
 
 def test_a_photo_run_begun_before_there_was_video_can_be_gone_on_with(tmp_path, tiny_bank):
     """Its checkpoint does not know the settings that came later."""
-    config = TrainConfig(model="b2v", steps=1, batch=1, crop=16)
+    config = TrainConfig(model="cascade", steps=1, batch=1, crop=16)
     run, later = tmp_path / "run", ("frames", "inputs", "schedule", "optimizer")
     list(train(config, run, tiny_bank, tiny_bank, CPU, workers=0))
     saved = checkpoint(run)
@@ -315,11 +315,11 @@ def test_a_program_gets_an_object_of_json_for_each_report_and_the_weights(b2v_tr
         (("-m", "dtb", "--set", "pair=pair"), "pair is for training on photos"),
         (("-m", "dtb", "--stage", 2), "stage 2 is unknown; choose 1"),
         (("-m", "dtb", "--set", "inputs=4"), "inputs 4 is unknown; choose 3, 5, 7"),
-        (("-m", "b2v", "--set", "inputs=5"), "inputs is for training on video"),
-        (("-m", "b2v", "--set", "frames=3"), "frames is for training on video"),
-        (("-m", "b2v", "--stage", 5), "stage is '5', expected 1 to 4 or all"),
-        (("-m", "b2v", "--set", "ema=2"), "ema 2 does not suit; take 0 to 1"),
-        (("-m", "b2v", "--set", "lrr=2"), "did you mean lr?"),
+        (("-m", "cascade", "--set", "inputs=5"), "inputs is for training on video"),
+        (("-m", "cascade", "--set", "frames=3"), "frames is for training on video"),
+        (("-m", "cascade", "--stage", 5), "stage is '5', expected 1 to 4 or all"),
+        (("-m", "cascade", "--set", "ema=2"), "ema 2 does not suit; take 0 to 1"),
+        (("-m", "cascade", "--set", "lrr=2"), "did you mean lr?"),
         (("nowhere.toml",), "nowhere.toml: No such file"),
         (("-m", "nobody"), "model 'nobody' is unknown"),
     ],

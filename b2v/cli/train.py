@@ -30,9 +30,7 @@ Config = Annotated[
 ]
 Stage = Annotated[
     str | None,
-    typer.Option(
-        help="Of a cascade 1 middle, 2: 3/5, 3: 2/6, 4: 1/7; of b2v 2 paths, 3 sides; all."
-    ),
+    typer.Option(help="Of a cascade 1 middle, 2: 3/5, 3: 2/6, 4: 1/7; or all."),
 ]
 Data = Annotated[
     list[Path] | None,
@@ -50,7 +48,7 @@ Clips = Annotated[
 ]
 Model = Annotated[
     str | None,
-    typer.Option("--model", "-m", help="cascade, b2v, jin2018; of video blend, dtb."),
+    typer.Option("--model", "-m", help="cascade, jin2018; of video blend, dtb."),
 ]
 Steps = Annotated[int | None, typer.Option(help="Length of a stage, 10000; of dtb 300000.")]
 Batch = Annotated[int | None, typer.Option(help="Crops a step, 8.")]

@@ -23,7 +23,7 @@ from b2v.inference.runner import run_tiles
 from b2v.media import Clip, read_photo
 from b2v.media.tags import Tags, tags_of
 from b2v.memory import Appetite, Plan, make_plan
-from b2v.models import Cascade, Extractor, Unfold
+from b2v.models import Cascade, Extractor
 from b2v.models.apart import Apart, Pairs
 from b2v.models.prior import Prior
 from b2v.provenance import Provenance
@@ -116,8 +116,7 @@ def restore_photo(
         plan = plan_for(net, height, width, runtime, frames=count, max_memory=max_memory)
         found = _run(net, pictures, runtime, plan, count)
         if found is not None:
-            torn = align and not isinstance(net, Unfold)  # whose paths are in one direction
-            aligned = in_one_direction(found, in_place=True) if torn else found
+            aligned = in_one_direction(found, in_place=True) if align else found
             return Restored(inner(aligned, frames).cpu())
     if runtime.precision == "fp32":
         raise WeightsError("the networks give values that are not finite; use other weights")
@@ -255,7 +254,7 @@ def _run(
 
 
 def _run_in_strips(
-    net: Cascade | Unfold, pictures: list[Tensor], runtime: Runtime, plan: Plan, frames: int
+    net: Cascade, pictures: list[Tensor], runtime: Runtime, plan: Plan, frames: int
 ) -> Tensor | None:
     height, width = pictures[0].shape[1:]
     padded = [pad_to_multiple(picture[None], net.multiple) for picture in pictures]

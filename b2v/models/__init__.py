@@ -22,10 +22,8 @@ from b2v.models.cascade import (
 )
 from b2v.models.dtb import DTB, DTBConfig
 from b2v.models.maxim import Maxim, MaximConfig, MaximStage
-from b2v.models.paths import Paths, PathsConfig
 from b2v.models.prior import Prior, Tiling
 from b2v.models.unet import UNet, UNetConfig
-from b2v.models.unfold import Unfold
 from b2v.models.video import VideoNet
 
 Config = (
@@ -35,18 +33,14 @@ Config = (
     | JinMiddleConfig
     | JinSideConfig
     | MaximConfig
-    | PathsConfig
     | UNetConfig
 )
 
-Extractor = Apart | Cascade | Prior | Unfold
+Extractor = Apart | Cascade | Prior
 """Whatever gives the frames of one blurry picture."""
 
 ROLES = ("middle", "pair35", "pair26", "pair17")
 """What the four networks of a cascade do, in the order of the training stages 1 to 4."""
-
-UNFOLDING = ("middle", "paths", "sides")
-"""What the networks do that move the middle frame along paths, in training order."""
 
 MAXIM_STAGES = ("stage1", "stage2", "stage3")
 """The stages of MAXIM in order; one may stop after any of them."""
@@ -66,7 +60,7 @@ SEVEN = "seven"
 VIDEO = "video"
 """What a network does that restores a video frame by frame."""
 
-ALL_ROLES = (*ROLES, *UNFOLDING[1:], SEVEN, VIDEO, *MAXIM_STAGES, PRIOR)
+ALL_ROLES = (*ROLES, SEVEN, VIDEO, *MAXIM_STAGES, PRIOR)
 """Whatever a network can be for."""
 
 _KINDS: dict[str, tuple[type[Config], type[nn.Module]]] = {
@@ -74,7 +68,6 @@ _KINDS: dict[str, tuple[type[Config], type[nn.Module]]] = {
     "jin-pair": (JinSideConfig, JinPair),
     "jin-side": (JinSideConfig, JinSide),
     "unet": (UNetConfig, UNet),
-    "paths": (PathsConfig, Paths),
     "dtb": (DTBConfig, DTB),
     "blend": (BlendConfig, BlendNet),
     "apart": (ApartConfig, Apart),
@@ -82,6 +75,8 @@ _KINDS: dict[str, tuple[type[Config], type[nn.Module]]] = {
     "maxim": (MaximConfig, MaximStage),
 }
 
+_GONE = "paths", "sides"
+"""Kinds and roles of networks that earlier versions had."""
 
 MOST_BLOCKS, MOST_CHANNELS = 64, 4096
 """Numbers in a config beyond these would take hours to build, or all memory."""
@@ -98,6 +93,7 @@ class Blueprint:
     @classmethod
     def parse(cls, kind: str, config: dict[str, Any]) -> "Blueprint":
         """Rebuild a blueprint from what `describe` gave; raises B2VError when it is not one."""
+        refuse_gone(kind)
         if kind not in _KINDS:
             raise B2VError(f"unknown kind of network {kind!r}; known: {', '.join(_KINDS)}")
         try:
@@ -121,11 +117,6 @@ class Blueprint:
 
 MODELS: dict[str, dict[str, Blueprint]] = {
     "apart": {SEVEN: Blueprint("apart", ApartConfig())},
-    "b2v": {
-        "middle": Blueprint("unet", UNetConfig(inputs=1)),
-        "paths": Blueprint("paths", PathsConfig()),
-        "sides": Blueprint("unet", UNetConfig(inputs=3)),
-    },
     "blend": {VIDEO: Blueprint("blend", BlendConfig())},
     "cascade": {
         "middle": Blueprint("unet", UNetConfig(inputs=1)),
@@ -159,6 +150,12 @@ MODELS: dict[str, dict[str, Blueprint]] = {
 """Blueprints of the networks of each model, by the model's name and the role, in training order."""
 
 
+def refuse_gone(name: str) -> None:
+    """Raise B2VError for the kind or role of a network that there is no longer."""
+    if name in _GONE:
+        raise B2VError(f"networks for {name!r} are no longer supported; use another model")
+
+
 def needed_roles(networks: Collection[str]) -> tuple[str, ...]:
     """List the roles that a model is made of which has some networks."""
     for role in (SEVEN, PRIOR):
@@ -166,8 +163,6 @@ def needed_roles(networks: Collection[str]) -> tuple[str, ...]:
             return (role,)
     if stages := [number for number, role in enumerate(MAXIM_STAGES, 1) if role in networks]:
         return MAXIM_STAGES[: stages[-1]]
-    if {*UNFOLDING[1:]} & {*networks}:
-        return UNFOLDING
     return (VIDEO,) if set(networks) == {VIDEO} else ROLES
 
 
@@ -187,8 +182,6 @@ def assemble(networks: Mapping[str, nn.Module]) -> Extractor:
         return Prior(_one_to_one(networks[PRIOR]), PRIOR_TILES)
     if MAXIM_STAGES[0] in networks:
         return Prior(Maxim(*_in_order(networks)), MAXIM_TILES)
-    if "paths" in networks:
-        return Unfold(**{role: networks[role] for role in UNFOLDING})
     kind = Pairs if gives_pair(networks["pair26"]) else Cascade
     return kind(**{role: networks[role] for role in ROLES})
 
@@ -246,7 +239,6 @@ __all__ = [
     "PRIOR",
     "ROLES",
     "SEVEN",
-    "UNFOLDING",
     "VIDEO",
     "Blueprint",
     "Cascade",
@@ -254,10 +246,10 @@ __all__ = [
     "Extractor",
     "Maxim",
     "Prior",
-    "Unfold",
     "VideoNet",
     "assemble",
     "gives_pair",
     "missing_roles",
     "needed_roles",
+    "refuse_gone",
 ]

@@ -19,42 +19,34 @@ from torch import Tensor
 
 from b2v.frames import FRAMES
 from b2v.memory import Appetite
-from b2v.models import Cascade, Extractor, Unfold
+from b2v.models import Cascade, Extractor
 from b2v.models.unet import UNet
 from b2v.strips.cascade import cascade_in_strips
 from b2v.strips.jin import appetite as jin_appetite
 from b2v.strips.jin import is_jin, jin_in_strips
-from b2v.strips.unfold import unfold_in_strips
 
 WAITING_ROWS = 770.0
 """Rows that a pass holds at most, in whatever maps, counted in rows of its finest one."""
 MAPS = 28.0
 """Maps as large as the finest that lie beside each other while a strip is worked on."""
-LOOK = 100.0
-"""Bytes a pixel of the whole picture that reading its paths takes, before the strips."""
-HELD = 28.0
-"""Bytes a pixel of the whole picture that lie beside the strips: two frames, and the paths."""
 
 
-def goes_in_strips(net: Extractor) -> TypeGuard[Cascade | Unfold]:
+def goes_in_strips(net: Extractor) -> TypeGuard[Cascade]:
     """Tell whether a model is one for `in_strips`."""
-    return is_jin(net) or (type(net) in (Cascade, Unfold) and bool(_unets(net)))
+    return is_jin(net) or (type(net) is Cascade and bool(_unets(net)))
 
 
-def appetite(net: Cascade | Unfold, frames: int, height: int, width: int) -> Appetite:
+def appetite(net: Cascade, frames: int, height: int, width: int) -> Appetite:
     """Estimate what `in_strips` takes for a picture of a size, from what was measured."""
-    if isinstance(net, Cascade) and is_jin(net):
+    if is_jin(net):
         return jin_appetite(net, height, width)
     finest = max(part.config.widths[0] / part.config.shuffle**2 for part in _unets(net))
-    row, pixels = 4 * finest * width, height * width
-    if isinstance(net, Unfold):
-        strips = frames * WAITING_ROWS * row + HELD * pixels
-        return Appetite(max(LOOK * pixels, strips), MAPS * row)
+    row = 4 * finest * width
     return Appetite((frames - 1) * WAITING_ROWS * row, MAPS * row)
 
 
 def in_strips(
-    net: Cascade | Unfold,
+    net: Cascade,
     blurry: Tensor,
     rows: int,
     *,
@@ -81,16 +73,14 @@ def in_strips(
     yield from _way(net)(net, blurry, rows, middle=middle, frames=frames, device=device)
 
 
-def _way(net: Cascade | Unfold) -> Callable[..., Iterator[tuple[int, int, Tensor]]]:
+def _way(net: Cascade) -> Callable[..., Iterator[tuple[int, int, Tensor]]]:
     """Choose how a model runs in strips."""
-    if isinstance(net, Unfold):
-        return unfold_in_strips
     return jin_in_strips if is_jin(net) else cascade_in_strips
 
 
 def _unets(net: Extractor) -> list[UNet]:
     """List the U-Nets that a model runs in strips; none where another network is among them."""
-    parts = [part for name, part in net.named_children() if name != "paths"]
+    parts = list(net.children())
     unets = [part for part in parts if type(part) is UNet]
     return unets if len(unets) == len(parts) else []
 

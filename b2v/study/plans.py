@@ -113,8 +113,8 @@ def with_settings(study: Study, changes: dict[str, Any]) -> Study:
 def _coded_rows() -> tuple[Row, ...]:
     stages = all_stages("cascade", **PHOTO, **PLAIN)[:1]
     return (
-        Row("b2v as it comes, standard blur", "b2v"),
-        Row("b2v as it comes, coded blur", "b2v", scored_on="coded"),
+        Row("as it comes, standard blur", "shipped"),
+        Row("as it comes, coded blur", "shipped", scored_on="coded"),
         Row("trained on standard, standard blur", "standard", stages),
         Row("trained on standard, coded blur", "standard", stages, scored_on="coded"),
         Row("trained on coded, coded blur", "coded", stages, "coded", "coded"),

@@ -12,7 +12,7 @@ from typing import Any
 
 from b2v.errors import B2VError, WeightsError
 from b2v.locks import alone, gone
-from b2v.models import ALL_ROLES, Blueprint
+from b2v.models import ALL_ROLES, Blueprint, refuse_gone
 from b2v.weights.files import SUFFIX, Header, inspect, sha256_of
 
 NOT_STATED = "not stated"
@@ -154,6 +154,7 @@ def _parse(plain: object) -> Card:
 
 def _parse_network(role: str, entry: object) -> CardNetwork:
     wanted = {"file": str, "sha256": str, "bytes": int, "kind": str, "config": dict}
+    refuse_gone(role)
     if role not in ALL_ROLES:
         raise B2VError(f"unknown role {role!r}; roles: {', '.join(ALL_ROLES)}")
     if not isinstance(entry, dict):

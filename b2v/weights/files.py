@@ -23,7 +23,7 @@ from torch import Tensor, nn
 
 from b2v.errors import B2VError, WeightsError
 from b2v.locks import alone, gone
-from b2v.models import ALL_ROLES, Blueprint
+from b2v.models import ALL_ROLES, Blueprint, refuse_gone
 from b2v.weights.places import cache_dir
 
 FORMAT = 1
@@ -145,6 +145,7 @@ def inspect(path: Path) -> Header:
         kind, config = about["kind"], about["config"]
         if isinstance(version, int) and version > FORMAT:
             raise B2VError(f"format {version}, this b2v knows {FORMAT}: update b2v")
+        refuse_gone(role)
         if role not in ALL_ROLES:
             raise B2VError(f"role {role!r}, expected one of {', '.join(ALL_ROLES)}")
         blueprint = Blueprint.parse(kind, config)
