@@ -29,7 +29,6 @@ from b2v.metrics import psnr
 from b2v.sources import Sources, at_size, cut_square, pick, read_codes, to_codes
 from b2v.synth.aperture import FRAME_STEPS, Optics, by_frame, optical_psfs, through_psfs
 from b2v.synth.exposure import expose
-from b2v.synth.flow import window_way
 from b2v.synth.motion import MotionConfig, render
 
 Aperture = Literal["standard", "coded"]
@@ -58,21 +57,14 @@ class BankConfig:
     """What the blur is seen through; the same index has the same frames either way."""
 
 
-def draw(sources: Sources, config: BankConfig, index: int) -> tuple[Tensor, Tensor]:
-    """Draw clip `index`.
-
-    Returns:
-        The blurry picture and its seven frames, [8, 3, S, S] uint8, and the way of each pixel
-        (`Scene.way`, `window_way`), [2, S, S] float16, not a number where it is not known.
-
-    """
+def draw(sources: Sources, config: BankConfig, index: int) -> Tensor:
+    """Draw clip `index`: the blurry picture and its seven frames, [8, 3, S, S] uint8."""
     rng = default_rng((config.seed, index))
     kind = rng.random()
     for _ in range(TRIES):
         if (kind < config.real and sources.taken) or not sources.pictures:
             blurry, sharp = real_window(sources, rng, config)
             light_lin = to_linear(sharp, config.curve)
-            way = None
         else:
             still = (kind < config.real + config.stills and sources.videos) or not sources.photos
             photo = sources.random_still(rng) if still else sources.random_photo(rng)
@@ -84,15 +76,13 @@ def draw(sources: Sources, config: BankConfig, index: int) -> tuple[Tensor, Tens
                 config=config.motion,
                 curve=config.curve,
             )
-            light_lin, sharp, way = scene.light_lin, scene.sharp(config.curve), scene.way
+            light_lin, sharp = scene.light_lin, scene.sharp(config.curve)
             blurry = expose(light_lin, config.curve)
         if config.blur_psnr[0] <= psnr(blurry, sharp[MIDDLE]) <= config.blur_psnr[1]:
             break
-    if way is None:
-        way = window_way(sharp)
     if config.aperture == "coded":
         blurry = coded(light_lin, config.curve)
-    return to_codes(torch.cat([blurry[None], sharp])), way.half()
+    return to_codes(torch.cat([blurry[None], sharp]))
 
 
 def coded(light_lin: Tensor, curve: Curve = "gamma2.2") -> Tensor:
@@ -140,27 +130,20 @@ def real_window(sources: Sources, rng: Generator, config: BankConfig) -> tuple[T
 def build_bank(sources: Sources, config: BankConfig, folder: Path) -> Iterator[int]:
     """Draw all clips of a bank into `folder`, going on where an earlier run stopped.
 
-    The clips lie in `clips.npy`, [clips, 8, 3, S, S] uint8, blurry picture first, the ways of
-    their pixels in `ways.npy`, [clips, 2, S, S] float16. Yields the number of clips done.
+    The clips lie in `clips.npy`, [clips, 8, 3, S, S] uint8, blurry picture first. Yields the number
+    of clips done.
 
     Raises:
         DatasetError: `folder` holds a bank of another config, or there is nothing to draw from.
 
     """
     sources.check(folder)
-    sides = (config.size, config.size)
-    parts = (
-        Part("clips.npy", np.uint8, (1 + FRAMES, 3, *sides)),
-        Part("ways.npy", np.float16, (2, *sides)),
-    )
-    yield from fill(folder, config, parts, partial(_draw, sources, config))
+    part = Part("clips.npy", np.uint8, (1 + FRAMES, 3, config.size, config.size))
+    yield from fill(folder, config, (part,), partial(_draw, sources, config))
 
 
-def _draw(
-    sources: Sources, config: BankConfig, index: int
-) -> tuple[NDArray[np.uint8], NDArray[np.float16]]:
-    clip, way = draw(sources, config, index)
-    return clip.numpy(), way.numpy()
+def _draw(sources: Sources, config: BankConfig, index: int) -> tuple[NDArray[np.uint8]]:
+    return (draw(sources, config, index).numpy(),)
 
 
 def open_clips(folder: Path) -> NDArray[np.uint8]:
@@ -171,19 +154,18 @@ def open_clips(folder: Path) -> NDArray[np.uint8]:
     return open_array(folder, "clips.npy")
 
 
-class Crops(Dataset[tuple[Tensor, Tensor, Tensor]]):
+class Crops(Dataset[tuple[Tensor, Tensor]]):
     """Random crops of a bank: item i is a pure function of the seed and i.
 
-    An item is (blurry [3, S, S], sharp [7, 3, S, S]) in [0, 1], and the way [2, S, S] of each
-    pixel as `draw` gives it. Crops are flipped, transposed,
-    played backwards and their colours permuted; half of the blurry ones get noise of up to 1 %
-    (Jin et al., Sec. 6), and a share of `jpeg` of them are compressed as a camera does. The blur
-    of a share of `discrete` is the light of the seven frames alone, as when a video is averaged.
-    A share of `rest`, of clips that were set in motion, stand still after all, seen by a lens a
-    little out of focus, and a share of `soft` of the others move behind such a lens: softness
-    alone is no motion. Of `colours` = 1 there is the first of the three alone, which is any of
-    them where they are permuted: [1, S, S] and [7, 1, S, S]. A coded aperture spreads each colour
-    in its own way: its blur may not be recoloured or made anew.
+    An item is (blurry [3, S, S], sharp [7, 3, S, S]) in [0, 1]. Crops are flipped, transposed,
+    played backwards and their colours permuted; half of the blurry ones get noise of up to 1 % (Jin
+    et al., Sec. 6), and a share of `jpeg` of them are compressed as a camera does. The blur of a
+    share of `discrete` is the light of the seven frames alone, as when a video is averaged. A share
+    of `rest` stands still after all, seen by a lens a little out of focus, and a share of `soft` of
+    the others move behind such a lens: softness alone is no motion. Of `colours` = 1 there is the
+    first of the three alone, which is any of them where they are permuted: [1, S, S] and [7, 1, S,
+    S]. A coded aperture spreads each colour in its own way: its blur may not be recoloured or made
+    anew.
     """
 
     def __init__(
@@ -208,12 +190,11 @@ class Crops(Dataset[tuple[Tensor, Tensor, Tensor]]):
                 f"{folder}: is seen through a coded aperture; set recolour=false, and"
                 " discrete, rest and soft to 0"
             )
-        self.ways: NDArray[np.float16] = open_array(folder, "ways.npy")
         self.size, self.seed = size, seed
         self.noise, self.jpeg, self.discrete, self.rest = noise, jpeg, discrete, rest
         self.soft, self.colours, self.recolour = soft, colours, recolour
 
-    def __getitem__(self, index: int) -> tuple[Tensor, Tensor, Tensor]:
+    def __getitem__(self, index: int) -> tuple[Tensor, Tensor]:
         """Cut item `index`; there is no last one."""
         rng = default_rng((self.seed, index))
         number = rng.integers(len(self.clips))
@@ -221,24 +202,23 @@ class Crops(Dataset[tuple[Tensor, Tensor, Tensor]]):
         place = (..., slice(y, y + self.size), slice(x, x + self.size))
         colours = rng.permutation(3) if self.recolour else np.arange(3)
         crop = torch.from_numpy(self.clips[number][:, colours][place])
-        way = torch.from_numpy(self.ways[number][place].astype(np.float32))
         if rng.random() < 0.5:
-            crop, way = crop.flip(-1), way.flip(-1) * torch.tensor([-1, 1]).view(2, 1, 1)
+            crop = crop.flip(-1)
         if rng.random() < 0.5:
-            crop, way = crop.flip(-2), way.flip(-2) * torch.tensor([1, -1]).view(2, 1, 1)
+            crop = crop.flip(-2)
         if rng.random() < 0.5:
-            crop, way = crop.mT, way.flip(0).mT
+            crop = crop.mT
         pictures = crop.contiguous().float() / 255
         blurry, sharp = pictures[0], pictures[1:]
         if rng.random() < self.discrete:
             blurry = expose(to_linear(sharp, "gamma2.2"), "gamma2.2")
         if rng.random() < 0.5:
-            sharp, way = sharp.flip(0), -way
-        if self.rest and rng.random() < self.rest and bool(way.isfinite().all()):
-            blurry, way = soften(sharp[MIDDLE, None], rng, "gamma2.2")[0], torch.zeros_like(way)
+            sharp = sharp.flip(0)
+        if self.rest and rng.random() < self.rest:
+            blurry = soften(sharp[MIDDLE, None], rng, "gamma2.2")[0]
             sharp = blurry.expand_as(sharp)
         elif self.soft and rng.random() < self.soft:
             blurry, *frames = soften(torch.cat([blurry[None], sharp]), rng, "gamma2.2")
             sharp = torch.stack(frames)
         blurry = wear(blurry, rng, noise=self.noise, jpeg=self.jpeg)
-        return blurry[: self.colours], sharp[:, : self.colours], way.contiguous()
+        return blurry[: self.colours], sharp[:, : self.colours]

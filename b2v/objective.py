@@ -51,9 +51,7 @@ class Objective(nn.Module):
         # In a tuple, so that they do not become parts: they are frozen, or others train them.
         self._others = (earlier, judges or Judges())
 
-    def forward(
-        self, step: int, blurry: Tensor, sharp: Tensor, way: Tensor | None = None
-    ) -> tuple[Tensor, Frames, Frames]:
+    def forward(self, step: int, blurry: Tensor, sharp: Tensor) -> tuple[Tensor, Frames, Frames]:
         """Compute the loss [B]; arguments as of `b2v.stages.stage_loss`.
 
         Returns:
@@ -62,7 +60,7 @@ class Objective(nn.Module):
         """
         config, (earlier, judges) = self.config, self._others
         nets = {**earlier, config.role: self.net}
-        loss, restored, truth = compare(config, nets, blurry, sharp, way, step)
+        loss, restored, truth = compare(config, nets, blurry, sharp, step)
         indices = FRAMES_OF.get(config.role, ())
         frames = list(zip(indices, restored, truth, strict=False))
         if judges.features is not None:

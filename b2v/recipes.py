@@ -90,7 +90,7 @@ class TrainConfig:
     discrete: float = 0.3
     """Share of crops whose blur is the light of the seven frames alone, as of averaged videos."""
     rest: float = 0.0
-    """Share of crops, of clips that were set in motion, that stand still instead, a little soft."""
+    """Share of crops that stand still instead, a little soft."""
     soft: float = 0.0
     """Share of the other crops whose blurry picture and frames are as soft as that."""
     colours: int = 3

@@ -137,7 +137,6 @@ def stage_loss(
     nets: Nets,
     blurry: Tensor,
     sharp: Tensor,
-    way: Tensor | None,
     step: int,
 ) -> Tensor:
     """Loss of a stage on a batch.
@@ -147,20 +146,16 @@ def stage_loss(
         nets: networks by role, up to and with that of the stage.
         blurry: [B, 3, H, W]; of video, [B, N, 3, H, W].
         sharp: [B, 7, 3, H, W]; of video, [B, N, 3, H, W].
-        way: [B, 2, H, W] true paths in pixels, not a number where unknown (`b2v.data.draw`);
-            None for networks that do not estimate any.
         step: steps taken so far, on which teacher forcing and the direction of time depend.
 
     Returns:
         [B].
 
     """
-    return compare(config, nets, blurry, sharp, way, step).loss
+    return compare(config, nets, blurry, sharp, step).loss
 
 
-def compare(
-    config: TrainConfig, nets: Nets, blurry: Tensor, sharp: Tensor, way: Tensor | None, step: int
-) -> Outcome:
+def compare(config: TrainConfig, nets: Nets, blurry: Tensor, sharp: Tensor, step: int) -> Outcome:
     """Restore the frames of a stage and compare them; arguments as of `stage_loss`."""
     role = config.role
     if role == VIDEO:

@@ -92,16 +92,14 @@ def tiny_bank(tmp_path: Path) -> Path:
     """Folder with a bank of three small clips, moving photographs of 24 x 24 pixels."""
     from b2v.synth.motion import MotionConfig, move
 
-    clips, ways = [], []
+    clips = []
     for seed in range(3):
         photo = (make_picture(90, 90, seed) * 255).byte()
         rng = np.random.default_rng(seed)
         config = MotionConfig(speed=(1.0, 2.0), shrink=(1.0, 1.0))
-        blurry, sharp, way = move(photo, [], rng, size=24, config=config)
+        blurry, sharp = move(photo, [], rng, size=24, config=config)
         clips.append(torch.cat([blurry[None], sharp]))
-        ways.append(way.half())
     folder = tmp_path / "bank"
     folder.mkdir()
     np.save(folder / "clips.npy", (torch.stack(clips) * 255).round().byte().numpy())
-    np.save(folder / "ways.npy", torch.stack(ways).numpy())
     return folder

@@ -28,10 +28,9 @@ def test_a_coded_bank_has_the_same_frames_behind_another_blur(tmp_path):
     video = torch.stack([(make_picture(40, 40, n) * 255).byte() for n in range(9)])
     sources = Sources([photo], [], [video])
     for index in range(6):
-        plain, way = draw(sources, replace(CONFIG, real=0.5), index)
-        seen, same_way = draw(sources, replace(CONFIG, real=0.5, aperture="coded"), index)
+        plain = draw(sources, replace(CONFIG, real=0.5), index)
+        seen = draw(sources, replace(CONFIG, real=0.5, aperture="coded"), index)
         assert torch.equal(plain[1:], seen[1:])
-        assert torch.equal(way.nan_to_num(), same_way.nan_to_num())
         assert 0.5 < (plain[0].float() - seen[0].float()).abs().mean() < 60
 
 
@@ -55,7 +54,7 @@ def test_crops_of_a_coded_bank_keep_their_colours_and_their_blur(tmp_path, tiny_
     crops = Crops(tiny_bank, size=24, seed=0, noise=0, jpeg=0, recolour=False, discrete=0)
     known = {tuple(clip[4].mean((1, 2)).round(3)) for clip in crops.clips.astype(float) / 255}
     for index in range(8):
-        _, sharp, _ = crops[index]
+        _, sharp = crops[index]
         assert tuple(sharp[3].mean((1, 2)).double().numpy().round(3)) in known
 
 

@@ -16,7 +16,6 @@ from b2v.bank import is_complete
 from b2v.data import BankConfig, Crops, build_bank, draw, real_window
 from b2v.errors import B2VError, DatasetError
 from b2v.metrics import psnr, reblur
-from b2v.models.moving import move_along
 from b2v.sources import Sources, find_files, load_sources
 from b2v.synth.motion import MotionConfig
 
@@ -66,11 +65,9 @@ def sources() -> Sources:
     return Sources([green], [], [red.expand(8, -1, -1, -1)])
 
 
-def save_bank(folder: Path, clips: Tensor, ways: Tensor | None = None) -> None:
-    """Write clips [N, 8, 3, S, S] uint8 as a bank, by default with ways that are not known."""
-    unknown = torch.full((len(clips), 2, *clips.shape[-2:]), torch.nan)
+def save_bank(folder: Path, clips: Tensor) -> None:
+    """Write clips [N, 8, 3, S, S] uint8 as a bank."""
     np.save(folder / "clips.npy", clips.numpy())
-    np.save(folder / "ways.npy", (unknown if ways is None else ways).half().numpy())
 
 
 @pytest.fixture
@@ -129,18 +126,18 @@ def test_a_split_by_scene_is_disjoint_and_complete():
 
 def test_a_clip_is_a_function_of_seed_and_index(media):
     sources = load_sources([media])
-    clip = draw(sources, CONFIG, 3)[0]
+    clip = draw(sources, CONFIG, 3)
     assert clip.shape == (8, 3, 16, 16)
     assert clip.dtype is torch.uint8
-    assert torch.equal(clip, draw(sources, CONFIG, 3)[0])
-    assert not torch.equal(clip, draw(sources, CONFIG, 4)[0])
-    assert not torch.equal(clip, draw(sources, replace(CONFIG, seed=1), 3)[0])
+    assert torch.equal(clip, draw(sources, CONFIG, 3))
+    assert not torch.equal(clip, draw(sources, CONFIG, 4))
+    assert not torch.equal(clip, draw(sources, replace(CONFIG, seed=1), 3))
 
 
 def test_the_frames_of_a_clip_explain_its_blur(media):
     sources = load_sources([media])
     for index in range(12):
-        blurry, *sharp = draw(sources, CONFIG, index)[0] / 255
+        blurry, *sharp = draw(sources, CONFIG, index) / 255
         assert psnr(reblur(torch.stack(sharp)), blurry) > 30
 
 
@@ -150,17 +147,17 @@ def test_the_frames_of_a_clip_explain_its_blur(media):
 def test_shares_decide_what_clips_are_made_of(sources, real, stills, colour):
     config = replace(CONFIG, real=real, stills=stills)
     for index in range(6):
-        light = draw(sources, config, index)[0].float().mean((0, 2, 3))
+        light = draw(sources, config, index).float().mean((0, 2, 3))
         assert light[colour] > 50
         assert light.sum() == light[colour]
 
 
 def test_without_videos_photos_are_used_and_the_other_way_round(sources):
     config = replace(CONFIG, real=1.0)
-    only_photos = draw(Sources(sources.photos, [], []), config, 0)[0].float().mean((0, 2, 3))
+    only_photos = draw(Sources(sources.photos, [], []), config, 0).float().mean((0, 2, 3))
     assert only_photos[1] == only_photos.sum() > 50
     config = replace(CONFIG, real=0.0, stills=0.0)
-    only_videos = draw(Sources([], [], sources.videos), config, 0)[0].float().mean((0, 2, 3))
+    only_videos = draw(Sources([], [], sources.videos), config, 0).float().mean((0, 2, 3))
     assert only_videos[0] == only_videos.sum() > 50
 
 
@@ -169,7 +166,7 @@ def test_blur_outside_the_accepted_range_is_drawn_anew(media):
 
     def strengths(accepted: tuple[float, float]) -> Tensor:
         config = replace(CONFIG, real=0.0, blur_psnr=accepted)
-        clips = [draw(sources, config, index)[0] / 255 for index in range(24)]
+        clips = [draw(sources, config, index) / 255 for index in range(24)]
         return torch.stack([psnr(clip[0], clip[4]) for clip in clips])
 
     loose = strengths(ANY)
@@ -200,7 +197,7 @@ def test_a_video_too_short_for_a_window_is_left_out_or_refused(sources):
     short = Sources(sources.photos, [], [sources.videos[0][:5]])
     config = replace(CONFIG, real=1.0)
     try:
-        clip = draw(short, config, 0)[0]
+        clip = draw(short, config, 0)
     except DatasetError:
         return
     assert clip.shape == (8, 3, 16, 16)
@@ -220,7 +217,7 @@ def test_a_bank_holds_the_clips_that_are_drawn_one_by_one(media, tmp_path):
     clips = np.load(folder / "clips.npy")
     assert clips.shape == (6, 8, 3, 16, 16)
     for index in range(6):
-        assert np.array_equal(clips[index], draw(sources, CONFIG, index)[0].numpy())
+        assert np.array_equal(clips[index], draw(sources, CONFIG, index).numpy())
     assert list(build_bank(sources, CONFIG, folder)) == []
     assert is_complete(folder, CONFIG)
     assert not is_complete(folder, replace(CONFIG, seed=9))
@@ -269,7 +266,7 @@ def test_a_crop_is_a_function_of_seed_and_index(exact_bank):
 def test_blurry_and_sharp_are_cut_flipped_and_recoloured_alike(exact_bank):
     crops = Crops(exact_bank, size=16, seed=0, noise=0, jpeg=0, discrete=0)
     for index in range(60):
-        blurry, sharp, _ = crops[index]
+        blurry, sharp = crops[index]
         # The bank is in steps of 1/255, rounded by half a step.
         assert (reblur(sharp) - blurry).abs().max() < 0.51 / 255
 
@@ -277,12 +274,9 @@ def test_blurry_and_sharp_are_cut_flipped_and_recoloured_alike(exact_bank):
 def test_one_colour_of_crops_is_any_of_the_three(exact_bank):
     how = {"size": 16, "seed": 3, "jpeg": 0.5}
     for index in range(20):
-        (blurry, sharp, way), one = (
-            Crops(exact_bank, **how, **c)[index] for c in ({}, {"colours": 1})
-        )
+        (blurry, sharp), one = (Crops(exact_bank, **how, **c)[index] for c in ({}, {"colours": 1}))
         assert torch.equal(one[0], blurry[:1])
         assert torch.equal(one[1], sharp[:, :1])
-        assert torch.equal(one[2].nan_to_num(), way.nan_to_num())
 
 
 def test_a_share_of_crops_is_blurred_from_the_seven_frames_alone(tmp_path):
@@ -292,30 +286,11 @@ def test_a_share_of_crops_is_blurred_from_the_seven_frames_alone(tmp_path):
     crops = Crops(tmp_path, size=16, seed=0, noise=0, jpeg=0, discrete=0.3)
     from_frames = []
     for index in range(200):
-        blurry, sharp, _ = crops[index]
+        blurry, sharp = crops[index]
         if blurry.any():
             assert torch.allclose(blurry, reblur(sharp), atol=1e-6)
         from_frames.append(bool(blurry.any()))
     assert 40 < sum(from_frames) < 80
-
-
-def test_ways_are_cut_flipped_and_turned_round_as_the_frames_are(tmp_path):
-    scene = make_picture(60, 60)
-    corners = [(16 + k, 16 - 2 * k) for k in range(-3, 4)]  # content goes up and to the right
-    sharp = torch.stack([scene[:, y : y + 24, x : x + 24] for y, x in corners])
-    clip = torch.cat([sharp[3:4], sharp])[None]
-    way = torch.tensor([6.0, -3.0]).view(1, 2, 1, 1).expand(1, 2, 24, 24)
-    save_bank(tmp_path, (clip * 255).round().byte(), way)
-    crops = Crops(tmp_path, size=24, seed=0, noise=0, jpeg=0, discrete=0)
-    inner = (..., slice(7, 17), slice(7, 17))
-    seen = set()
-    for index in range(60):
-        _, frames, cut = crops[index]
-        moved = move_along(frames[None, 3], torch.stack([cut, -cut])[None])[0]
-        assert torch.allclose(moved[0][inner], frames[6][inner], atol=1e-4)
-        assert torch.allclose(moved[1][inner], frames[0][inner], atol=1e-4)
-        seen.add(tuple(cut[:, 0, 0].tolist()))
-    assert len(seen) == 8
 
 
 def test_crops_come_from_everywhere_in_every_orientation_colour_order_and_direction(tmp_path):
@@ -348,40 +323,36 @@ def test_noise_is_in_the_blurry_picture_alone_in_about_half_of_the_crops_up_to_o
     save_bank(tmp_path, torch.full((1, 8, 3, 32, 32), 128, dtype=torch.uint8))
     crops = Crops(tmp_path, size=32, seed=0, jpeg=0)
     items = [crops[index] for index in range(200)]
-    deviations = torch.stack([(blurry - 128 / 255).std() for blurry, _, _ in items])
-    assert all(sharp.unique().tolist() == pytest.approx([128 / 255]) for _, sharp, _ in items)
+    deviations = torch.stack([(blurry - 128 / 255).std() for blurry, _ in items])
+    assert all(sharp.unique().tolist() == pytest.approx([128 / 255]) for _, sharp in items)
     assert 80 <= (deviations > 1e-6).sum() <= 120
     assert 0.0085 < deviations.max() < 0.0105
 
 
-def test_a_share_of_clips_set_in_motion_stands_still_and_is_soft(tmp_path):
+def test_a_share_of_clips_stands_still_and_is_soft(tmp_path):
     clips = torch.stack([make_picture(24, 24, seed) for seed in range(16)]).view(2, 8, 3, 24, 24)
-    ways = torch.ones(2, 2, 24, 24)
-    ways[1, :, 0, 0] = torch.nan  # a filmed one: not all of it is known
-    save_bank(tmp_path, (clips * 255).round().byte(), ways)
+    save_bank(tmp_path, (clips * 255).round().byte())
     settings = {"size": 24, "seed": 0, "noise": 0, "jpeg": 0}
     plain, resting = (Crops(tmp_path, **settings, rest=rest) for rest in (0.0, 0.5))
     still = 0
     for index in range(160):
-        blurry, sharp, way = resting[index]
-        if way.any():
-            assert torch.equal(sharp, plain[index][1])
+        blurry, sharp = resting[index]
+        if torch.equal(sharp, plain[index][1]):
             continue
         still += 1
         assert (sharp == blurry).all()
         assert detail(blurry) < 1.01 * detail(plain[index][1][3])
-    assert 25 < still < 55
+    assert 60 < still < 100
 
 
 def test_a_share_of_clips_moves_behind_a_soft_lens(tmp_path):
     clips = torch.stack([make_picture(24, 24, seed) for seed in range(16)]).view(2, 8, 3, 24, 24)
-    save_bank(tmp_path, (clips * 255).round().byte(), torch.ones(2, 2, 24, 24))
+    save_bank(tmp_path, (clips * 255).round().byte())
     settings = {"size": 24, "seed": 0, "noise": 0, "jpeg": 0, "discrete": 0}
     plain, soft = (Crops(tmp_path, **settings, soft=share) for share in (0.0, 0.5))
     softened = 0
     for index in range(80):
-        (blurry, sharp, way), (before, frames, path) = soft[index], plain[index]
-        assert torch.equal(way, path)
+        (blurry, sharp), (before, frames) = soft[index], plain[index]
         if torch.equal(sharp, frames):
             assert torch.equal(blurry, before)
             continue
@@ -398,5 +369,5 @@ def detail(picture):
 
 
 def test_a_whole_clip_is_a_crop_too(exact_bank):
-    blurry, sharp, _ = Crops(exact_bank, size=24, seed=0)[0]
+    blurry, sharp = Crops(exact_bank, size=24, seed=0)[0]
     assert blurry.shape == sharp.shape[1:] == (3, 24, 24)

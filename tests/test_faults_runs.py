@@ -110,7 +110,6 @@ def write_bank(folder, side=48):
         place = folder / name
         place.mkdir(parents=True)
         np.save(place / "clips.npy", (clips * 255).round().byte().numpy())
-        np.save(place / "ways.npy", np.full((1, 2, side, side), np.nan, np.float16))
         (place / "bank.json").write_text(json.dumps(asdict(BankConfig(clips=1, seed=seed))))
         (place / "done").write_text("1")
 

@@ -60,7 +60,6 @@ def bank(tmp_path: Path) -> Path:
         folder = tmp_path / "bank" / name
         folder.mkdir(parents=True)
         np.save(folder / "clips.npy", (clips * 255).round().byte().numpy())
-        np.save(folder / "ways.npy", np.full((2, 2, size, size), np.nan, np.float16))
         config = asdict(BankConfig(clips=2, seed=seed))
         (folder / "bank.json").write_text(json.dumps(config, indent=1))
         (folder / "done").write_text("2")

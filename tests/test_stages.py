@@ -65,8 +65,7 @@ def loss_of(
 ) -> Tensor:
     config = replace(CONFIG, stage=stage, **changes)
     assert config.role in nets
-    way = torch.full((2, 2, *sharp.shape[3:]), torch.nan)
-    return stage_loss(config, nets, torch.rand(2, *sharp.shape[2:]), sharp, way, step)
+    return stage_loss(config, nets, torch.rand(2, *sharp.shape[2:]), sharp, step)
 
 
 @pytest.mark.parametrize("stage", [1, 2, 3, 4])
@@ -154,11 +153,10 @@ def test_each_pair_of_a_model_of_pairs_chooses_its_own_direction(sharp, tiny, st
     restored, inner = restore_frames(role, nets, blurry)
     assert restored is inner
     assert_same(restored, net(blurry, x4))
-    way = torch.full((2, 2, 8, 8), torch.nan)
     for pair in ("pair", "best-order"):
         config = replace(config, pair=pair)
-        forwards = stage_loss(config, nets, blurry, sharp, way, LATE)
-        backwards = stage_loss(config, nets, blurry, sharp.flip(1), way, LATE)
+        forwards = stage_loss(config, nets, blurry, sharp, LATE)
+        backwards = stage_loss(config, nets, blurry, sharp.flip(1), LATE)
         assert torch.allclose(forwards, backwards, rtol=1e-5)
         assert (forwards > 1e-3 if pair == "pair" else forwards.isfinite()).all()
 
@@ -195,7 +193,7 @@ def test_every_stage_of_the_papers_cascade_learns_from_one_colour(stage):
     config = TrainConfig(model="jin2018", stage=stage, crop=20, colours=1)
     nets = {role: new_network(replace(config, stage=k + 1), {}) for k, role in enumerate(ROLES)}
     sharp = torch.rand(1, 7, 1, 20, 20)
-    loss = stage_loss(config, nets, sharp.mean(1), sharp, None, 0)
+    loss = stage_loss(config, nets, sharp.mean(1), sharp, 0)
     loss.sum().backward()
     heads = [m.weight.grad for n, m in nets[config.role].named_modules() if n.endswith("head.conv")]
     assert all(bool(grad.abs().max() > 0) for grad in heads)
@@ -204,13 +202,12 @@ def test_every_stage_of_the_papers_cascade_learns_from_one_colour(stage):
 def test_seven_nets_apart_learn_the_middle_frame_by_itself(sharp):
     """The six others are compared together: by their sum alone, or each with its own."""
     config = replace(CONFIG, model="tiny-apart")
-    way = torch.full((2, 2, 8, 8), torch.nan)
     net = config.blueprint.build()
 
     def loss(frames: Tensor, pair: str) -> list[float]:
         net.forward = lambda _: frames
         changed = replace(config, pair=pair)
-        return stage_loss(changed, {SEVEN: net}, sharp[:, 0], sharp, way, 0).tolist()
+        return stage_loss(changed, {SEVEN: net}, sharp[:, 0], sharp, 0).tolist()
 
     swapped = sharp[:, [1, 0, 2, 3, 4, 5, 6]]
     moved = sharp[:, [0, 1, 2, 4, 3, 5, 6]]

@@ -732,7 +732,7 @@ def test_a_scene_is_what_move_makes_of_the_same_numbers(seed):
     photo = (make_picture(90, 90, seed) * 255).byte()
     cutout = torch.full((4, 13, 13), 255, dtype=torch.uint8)
     given = {"size": 32, "config": MotionConfig(objects=(0.2, 0.4, 0.4))}
-    blurry, sharp, *_ = move(photo, [cutout], np.random.default_rng(seed), **given)
+    blurry, sharp = move(photo, [cutout], np.random.default_rng(seed), **given)
     scene = render(photo, [cutout], np.random.default_rng(seed), **given)
     assert torch.equal(expose(scene.light_lin), blurry)
     assert torch.equal(scene.sharp("gamma2.2"), sharp)

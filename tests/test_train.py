@@ -395,9 +395,9 @@ def test_the_batch_that_cannot_be_learned_from_is_written_down(begin, tmp_path, 
     """Items 6 and 7 make up the fourth batch; the crop of one of them is spoiled."""
     usual = Crops.__getitem__
 
-    def spoiled(crops: Crops, index: int) -> tuple[Tensor, Tensor, Tensor]:
-        blurry, sharp, way = usual(crops, index)
-        return (blurry * torch.nan if index == 7 else blurry), sharp, way
+    def spoiled(crops: Crops, index: int) -> tuple[Tensor, Tensor]:
+        blurry, sharp = usual(crops, index)
+        return (blurry * torch.nan if index == 7 else blurry), sharp
 
     monkeypatch.setattr(Crops, "__getitem__", spoiled)
     with pytest.raises(TrainingError, match="the loss is nan at step 4") as caught:

@@ -171,7 +171,7 @@ def test_the_loss_is_the_mean_of_the_frames_of_one_run_through_the_sequence():
     net = new_network(config_of(), {})
     torch.nn.init.normal_(net.head.weight, std=0.1)
     blurry, sharp = torch.rand(2, 2, 4, 3, 8, 8)
-    loss = stage_loss(config_of(), {VIDEO: net}, blurry, sharp, None, 0)
+    loss = stage_loss(config_of(), {VIDEO: net}, blurry, sharp, 0)
     restored = run_clip(net, blurry)
     frames = [pixel_loss(restored[:, n], sharp[:, n], "mse") for n in range(4)]
     assert torch.allclose(loss, torch.stack(frames).mean(0))

@@ -15,7 +15,7 @@ from b2v.bench.command import seconds_a_frame
 from b2v.bench.meter import peak_bytes, seconds_of
 from b2v.defaults import FAST_MODEL, VIDEO_MODEL
 from b2v.errors import UsageError, WeightsError
-from b2v.frames import FRAMES, MIDDLE, crop_back, pad_to_multiple
+from b2v.frames import FRAMES, crop_back, pad_to_multiple
 from b2v.inference import restore
 from b2v.models import MODELS, VIDEO, Extractor, Prior, VideoNet, assemble
 from b2v.recipes import TrainConfig, is_for_video
@@ -234,14 +234,12 @@ def _train(case: Case, runtime: Runtime, ours: bool) -> Run:
     net = _awake(new_network(config, {}))
     net = runtime.place(net) if ours else net.to(runtime.device)
     sharp = torch.stack([_moving(case) for _ in range(case.batch)]).to(runtime.device)
-    way = torch.zeros_like(sharp[:, 0, :2])
-    way[:, 0] = MIDDLE * PIXELS_A_FRAME
     blurry = sharp.mean(1)
 
     def run() -> Sequence[Tensor]:
         net.zero_grad(set_to_none=True)
         with runtime.autocast():
-            loss = stage_loss(config, {config.role: net}, blurry, sharp, way, 0).mean()
+            loss = stage_loss(config, {config.role: net}, blurry, sharp, 0).mean()
         torch.autograd.backward(loss)
         return [weight.grad for weight in net.parameters() if weight.grad is not None]
 

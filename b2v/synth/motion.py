@@ -126,16 +126,6 @@ def warp(poses: Tensor, x: Tensor, y: Tensor, near: Tensor, size: int) -> Tensor
     return torch.stack([cos * x - sin * y + tx * near, sin * x + cos * y + ty * near], dim=-1)
 
 
-def mean_way(path: Path, depth: Tensor) -> Tensor:
-    """How far what an eye on a path sees moves in the picture from the middle frame to the last.
-
-    The mean of that and of the way from the first frame to the middle: [2, S, S], x and y.
-    """
-    end = float(FRAMES // 2)
-    first, last = warp_points(path.poses(torch.tensor([-end, end])), depth)
-    return (first - last).movedim(-1, 0) / 2
-
-
 def look(picture: Tensor, points: Tensor, padding: str = "reflection") -> Tensor:
     """Sample `picture` [C, H, W] bilinearly at `points` [N, S, S, 2] in its pixels."""
     height, width = picture.shape[-2:]
@@ -156,9 +146,6 @@ class Scene(NamedTuple):
 
     light_lin: Tensor  # [FRAMES * sub_frames, 3, S, S]
     sub_frames: int
-    way: Tensor
-    """[2, S, S], x and y in pixels: how far what each pixel of the middle frame shows goes from
-    there to the last frame, on average with its way there from the first."""
 
     def sharp(self, curve: Curve) -> Tensor:
         """Encode the instants at the middle of each frame, [FRAMES, 3, S, S]."""
@@ -202,11 +189,9 @@ def render(
     times = instants(FRAMES, sub_frames).flatten()
     patch, points = _cut(photo, warp_points(path.poses(times), depth), rng, config)
     scene_lin = look(to_linear(patch.float() / 255, curve), points)  # [N, 3, S, S]
-    way = mean_way(path, depth)
     for mover in movers:
-        scene_lin, alpha = mover.over(scene_lin, times, curve)
-        way = torch.where(alpha[len(times) // 2] > 0.5, mover.way(size), way)
-    return Scene(scene_lin, sub_frames, way)
+        scene_lin = mover.over(scene_lin, times, curve)
+    return Scene(scene_lin, sub_frames)
 
 
 def move(
@@ -217,16 +202,15 @@ def move(
     size: int,
     config: MotionConfig,
     curve: Curve = "gamma2.2",
-) -> tuple[Tensor, Tensor, Tensor]:
+) -> tuple[Tensor, Tensor]:
     """Set one photograph and some cut-outs in motion; arguments as of `render`.
 
     Returns:
-        Blurry picture [3, size, size] and its seven frames [7, 3, size, size], in [0, 1], and
-        the way [2, size, size] (`Scene.way`).
+        Blurry picture [3, size, size] and its seven frames [7, 3, size, size], in [0, 1].
 
     """
     scene = render(photo, cutouts, rng, size=size, config=config, curve=curve)
-    return expose(scene.light_lin, curve), scene.sharp(curve), scene.way
+    return expose(scene.light_lin, curve), scene.sharp(curve)
 
 
 def _cut(
@@ -261,11 +245,8 @@ class _Object:
     place: Tensor  # [2] pixels from the picture's centre
     path: Path
 
-    def over(self, scene_lin: Tensor, times: Tensor, curve: Curve) -> tuple[Tensor, Tensor]:
-        """Lay the object over the scene [N, 3, S, S] at each of the times [N].
-
-        Returns the scene with it, and how much of each pixel it covers, [N, 1, S, S].
-        """
+    def over(self, scene_lin: Tensor, times: Tensor, curve: Curve) -> Tensor:
+        """Lay the object over the scene [N, 3, S, S] at each of the times [N]."""
         size = scene_lin.shape[-1]
         alpha = self.cutout[3:]
         premultiplied = torch.cat([to_linear(self.cutout[:3], curve) * alpha, alpha])
@@ -273,11 +254,7 @@ class _Object:
         # Poses are those of an eye that moves; the object moves itself, so time runs backwards.
         points = warp_points(self.path.poses(-times), torch.zeros(size, size)) - self.place + centre
         layer = look(premultiplied, points, "zeros")
-        return layer[:, :3] + (1 - layer[:, 3:]) * scene_lin, layer[:, 3:]
-
-    def way(self, size: int) -> Tensor:
-        """Way of the object from the middle frame to the last, wherever it is: [2, S, S]."""
-        return -mean_way(self.path, torch.zeros(size, size))
+        return layer[:, :3] + (1 - layer[:, 3:]) * scene_lin
 
 
 def _random_object(
