@@ -25,7 +25,7 @@ UNKNOWN = 8e9
 """Taken to be free where the system does not tell."""
 FINISH = 60
 """Bytes a pixel to turn, score and write frames one after the other, the encoder left out."""
-WHOLE = 1200
+WHOLE = 1200.0
 """Bytes a pixel that U-Nets take which are given a picture as a whole."""
 KEPT = ((torch.float32, False), (torch.float16, False), (torch.float16, True))
 """Ways to keep frames, the best first: their type, and whether they are in a file."""
@@ -88,6 +88,7 @@ def make_plan(
     multiple: int,
     device: torch.device,
     limit: float | None = None,
+    whole: float = WHOLE,
 ) -> Plan:
     """Plan a run in memory that is limited.
 
@@ -100,6 +101,7 @@ def make_plan(
         device: where the networks are. A GPU takes a picture as a whole where it has room for it.
         limit: the most that the process may hold, in bytes, the memory of a GPU left out;
             without, what it holds now and `SHARE` of what is free.
+        whole: bytes a pixel that networks take for which there is no appetite.
 
     Raises:
         B2VError: there is no way to keep within the limit; it says what is needed.
@@ -110,12 +112,12 @@ def make_plan(
     pixels, padded = height * width, height + -height % multiple
     on_cpu = device.type == "cpu"
     room = SHARE * torch.cuda.mem_get_info(device)[0] if device.type == "cuda" else most - held
-    all_at_once = (WHOLE if appetite is None else appetite.whole) * pixels
+    all_at_once = (whole if appetite is None else appetite.whole) * pixels
     fits = all_at_once <= (min(room, WHOLE_AT_MOST) if on_cpu else room)
     if appetite is None or fits:
-        whole, tries, appetite = True, [padded], Appetite(all_at_once, 0)
+        at_once, tries, appetite = True, [padded], Appetite(all_at_once, 0)
     else:
-        whole, rows = False, max(STRIP, STRIP_PIXELS // width)
+        at_once, rows = False, max(STRIP, STRIP_PIXELS // width)
         if not on_cpu:
             rows = int((room - appetite.fixed) / appetite.row)
         tries = [min(max(rows // multiple, 1) * multiple, padded), multiple]
@@ -124,9 +126,9 @@ def make_plan(
     plans = []
     for rows in dict.fromkeys(tries):
         work = max(appetite.fixed + rows * appetite.row, FINISH * pixels)
-        for dtype, in_file in KEPT[: 1 if whole else None]:
+        for dtype, in_file in KEPT[: 1 if at_once else None]:
             kept = 0 if in_file else 3 * frames * dtype.itemsize * pixels
-            plans.append(Plan(rows, whole, dtype, in_file, held + work + kept))
+            plans.append(Plan(rows, at_once, dtype, in_file, held + work + kept))
     for plan in plans:
         if plan.peak <= most:
             return plan

@@ -1,17 +1,15 @@
 """In strips: every pixel is that of the whole picture, in memory that does not grow with it."""
 
-from dataclasses import replace
-
 import pytest
 import torch
 from conftest import make_picture
 from torch import nn
 
-from b2v.inference import restore
+from b2v.errors import B2VError
+from b2v.inference import plan_for, restore
 from b2v.memory import Plan
 from b2v.metrics import psnr
 from b2v.models import MODELS, Blueprint, assemble
-from b2v.models.cascade import JinMiddleConfig, JinSideConfig
 from b2v.models.unet import UNetConfig
 from b2v.runtime import Runtime
 from b2v.strips import appetite, goes_in_strips, in_strips
@@ -36,19 +34,6 @@ def small_cascade(shuffle=2, widths=(6, 8, 10), blocks=(2, 1, 2)):
                 weight.mul_(0.5)
             else:
                 nn.init.normal_(weight, std=0.1)
-    return assemble(nets)
-
-
-def small_jin():
-    """The paper's cascade with few channels and random weights."""
-    side = Blueprint("jin-side", JinSideConfig(stems=(4, 3, 2), colour_channels=5, outer=1))
-    pair = Blueprint("jin-pair", replace(side.config, outer=2))
-    middle = Blueprint("jin-middle", JinMiddleConfig(channels=6, colour_channels=5))
-    plans = {"middle": middle, "pair35": pair, "pair26": side, "pair17": side}
-    nets = {role: plan.build().eval().requires_grad_(False) for role, plan in plans.items()}
-    for net in nets.values():
-        for weight in net.parameters():
-            nn.init.normal_(weight, 0.5 * (weight.ndim == 1), 0.2)
     return assemble(nets)
 
 
@@ -81,23 +66,13 @@ def test_other_shapes_of_networks_go_in_strips_too(shuffle, levels):
     assert torch.allclose(found, net(blurry), atol=2e-5)
 
 
-@pytest.mark.parametrize(("make", "rows"), [(small_cascade, 16), (small_jin, 20)])
 @torch.inference_mode()
-def test_a_given_middle_frame_goes_through(make, rows):
-    net, blurry, middle = make(), make_picture(160, 80)[None], make_picture(160, 80, 1)[None]
-    found = joined(net, blurry, rows, middle=middle)
+def test_a_given_middle_frame_goes_through():
+    net, blurry = small_cascade(), make_picture(160, 80)[None]
+    middle = make_picture(160, 80, 1)[None]
+    found = joined(net, blurry, 16, middle=middle)
     assert torch.equal(found[:, 3], middle)
     assert torch.allclose(found, net(blurry, middle), atol=5e-4)
-
-
-@pytest.mark.parametrize(("rows", "frames"), [(20, 7), (60, 9), (400, 5)])
-@torch.inference_mode()
-def test_the_papers_networks_normalize_by_the_whole_picture_in_strips_too(rows, frames):
-    net, blurry = small_jin(), make_picture(140, 60)[None]
-    whole = net(blurry, frames=frames)
-    assert (whole - blurry[:, None]).std() > 0.05
-    found = joined(net, blurry, rows, frames=frames)
-    assert torch.allclose(found, whole, atol=2e-5)
 
 
 @pytest.mark.parametrize(
@@ -140,17 +115,21 @@ def test_what_waits_does_not_grow_with_the_height(monkeypatch):
     assert most(1600) <= 1.02 * most(800)
 
 
-@pytest.mark.parametrize("model", ["cascade", "jin2018"])
-def test_all_models_for_photos_go_in_strips(model):
+@pytest.mark.parametrize(
+    ("model", "goes"), [("cascade", True), ("jin2018", False), ("pairs", False)]
+)
+def test_a_cascade_of_u_nets_goes_in_strips_and_no_other(model, goes):
     with torch.device("meta"):
         net = assemble({role: plan.build() for role, plan in MODELS[model].items()})
-    assert goes_in_strips(net)
+    assert goes_in_strips(net) == goes
 
 
-def test_the_models_that_are_only_compared_with_do_not():
+def test_the_papers_networks_are_refused_in_a_line_where_the_whole_picture_does_not_fit():
     with torch.device("meta"):
-        net = assemble({role: plan.build() for role, plan in MODELS["pairs"].items()})
-    assert not goes_in_strips(net)
+        net = assemble({role: plan.build() for role, plan in MODELS["jin2018"].items()})
+    assert plan_for(net, 2000, 3000, FP32, max_memory=40e9).whole
+    with pytest.raises(B2VError, match=r"3000x2000 pixels need \d+\.\d GB of memory, and 4\.0 GB"):
+        plan_for(net, 2000, 3000, FP32, max_memory=4e9)
 
 
 def test_the_appetite_grows_with_the_width_and_with_more_frames():

@@ -22,9 +22,10 @@ from b2v.inference.pyramid import moved, planned_pixels, restored_middle
 from b2v.inference.runner import run_tiles
 from b2v.media import Clip, read_photo
 from b2v.media.tags import Tags, tags_of
-from b2v.memory import Appetite, Plan, make_plan
+from b2v.memory import WHOLE, Appetite, Plan, make_plan
 from b2v.models import Cascade, Extractor
 from b2v.models.apart import Apart, Pairs
+from b2v.models.cascade import JinMiddle
 from b2v.models.prior import Prior
 from b2v.provenance import Provenance
 from b2v.runtime import Runtime, choose, is_finite, is_out_of_memory, memory_for, release, tried
@@ -34,6 +35,8 @@ FPS = 10.0
 """Frames a second at which a clip is played when nothing else is said."""
 TILE_BYTES, PHOTO_BYTES = 6500, 120
 """Bytes that a prior takes for each pixel of a tile, and all that goes with it of the photo."""
+JIN_BYTES = 2600.0
+"""Bytes a pixel that the paper's own networks take, which need the whole picture at once."""
 PROBE, PROBED = 128, 500_000
 """Pixels a side of the picture whose time is measured, and pixels of one that is worth it."""
 
@@ -139,12 +142,14 @@ def plan_for(
 
     Raises B2VError where the memory is too small for it.
     """
-    hunger = None
+    hunger, whole = None, WHOLE
     if isinstance(net, Prior):
         least = TILE_BYTES * min(net.tiling.most**2, height * width)
         hunger = Appetite(least + PHOTO_BYTES * height * width, 0, PHOTO_BYTES)
     elif strips.goes_in_strips(net):
         hunger = strips.appetite(net, frames, height, width)
+    elif isinstance(net, Cascade) and isinstance(net.middle, JinMiddle):
+        whole = JIN_BYTES
     return make_plan(
         hunger,
         frames,
@@ -153,6 +158,7 @@ def plan_for(
         multiple=net.multiple,
         device=runtime.device,
         limit=max_memory,
+        whole=whole,
     )
 
 

@@ -8,10 +8,10 @@ go down the picture together, each some rows behind those whose frames it takes.
 once is a strip and the rows that wait, which grow with the width and not with the height.
 
 This needs networks in which a pixel depends on its neighbourhood alone (`b2v.models.unet`). The
-paper's own, which normalize by the whole picture, run one after the other (`b2v.strips.jin`).
+paper's own normalize by the whole picture, and are given it as a whole.
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from typing import TypeGuard
 
 import torch
@@ -22,8 +22,6 @@ from b2v.memory import Appetite
 from b2v.models import Cascade, Extractor
 from b2v.models.unet import UNet
 from b2v.strips.cascade import cascade_in_strips
-from b2v.strips.jin import appetite as jin_appetite
-from b2v.strips.jin import is_jin, jin_in_strips
 
 WAITING_ROWS = 770.0
 """Rows that a pass holds at most, in whatever maps, counted in rows of its finest one."""
@@ -33,13 +31,11 @@ MAPS = 28.0
 
 def goes_in_strips(net: Extractor) -> TypeGuard[Cascade]:
     """Tell whether a model is one for `in_strips`."""
-    return is_jin(net) or (type(net) is Cascade and bool(_unets(net)))
+    return type(net) is Cascade and bool(_unets(net))
 
 
 def appetite(net: Cascade, frames: int, height: int, width: int) -> Appetite:
     """Estimate what `in_strips` takes for a picture of a size, from what was measured."""
-    if is_jin(net):
-        return jin_appetite(net, height, width)
     finest = max(part.config.widths[0] / part.config.shuffle**2 for part in _unets(net))
     row = 4 * finest * width
     return Appetite((frames - 1) * WAITING_ROWS * row, MAPS * row)
@@ -70,12 +66,7 @@ def in_strips(
         Index of a frame, the row it goes on with, and its next rows [1, 3, rows, W], not clamped.
 
     """
-    yield from _way(net)(net, blurry, rows, middle=middle, frames=frames, device=device)
-
-
-def _way(net: Cascade) -> Callable[..., Iterator[tuple[int, int, Tensor]]]:
-    """Choose how a model runs in strips."""
-    return jin_in_strips if is_jin(net) else cascade_in_strips
+    yield from cascade_in_strips(net, blurry, rows, middle=middle, frames=frames, device=device)
 
 
 def _unets(net: Extractor) -> list[UNet]:
