@@ -12,8 +12,7 @@ from b2v.metrics import psnr
 from b2v.models import MODELS, Blueprint, assemble
 from b2v.models.unet import UNetConfig
 from b2v.runtime import Runtime
-from b2v.strips import appetite, goes_in_strips, in_strips
-from b2v.strips.unet import Convolution, Rows
+from b2v.strips import Convolution, Rows, appetite, goes_in_strips, in_strips
 
 FP32 = Runtime(torch.device("cpu"), "fp32")
 

@@ -1,15 +1,112 @@
-"""A U-Net in strips: every convolution keeps the last rows of its input for the next strip."""
+"""Networks from the top of a picture to its bottom, a strip of rows at a time.
 
-from typing import cast
+Tiles that overlap would compute what they share twice, and deep networks look far. Here every
+convolution keeps the last rows of its input, a few of them, until the next strip comes: each
+row of each map is computed once, from the same values as in the whole picture, so the result is
+that of the whole picture, and time grows with the number of pixels. The passes of several networks
+go down the picture together, each some rows behind those whose frames it takes. What is held at
+once is a strip and the rows that wait, which grow with the width and not with the height.
+
+This needs networks in which a pixel depends on its neighbourhood alone (`b2v.models.unet`). The
+paper's own normalize by the whole picture, and are given it as a whole.
+"""
+
+from collections.abc import Iterator
+from typing import TypeGuard, cast
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from b2v.frames import FRAMES
+from b2v.memory import Appetite
+from b2v.models import Cascade, Extractor
 from b2v.models.unet import PlainBlock, UNet
 
+WAITING_ROWS = 770.0
+"""Rows that a pass holds at most, in whatever maps, counted in rows of its finest one."""
+MAPS = 28.0
+"""Maps as large as the finest that lie beside each other while a strip is worked on."""
 
-def rows_of(picture: Tensor, top: int, bottom: int, device: torch.device | None) -> Tensor:
+
+def goes_in_strips(net: Extractor) -> TypeGuard[Cascade]:
+    """Tell whether a model is one for `in_strips`."""
+    return type(net) is Cascade and bool(_unets(net))
+
+
+def appetite(net: Cascade, frames: int, height: int, width: int) -> Appetite:
+    """Estimate what `in_strips` takes for a picture of a size, from what was measured."""
+    finest = max(part.config.widths[0] / part.config.shuffle**2 for part in _unets(net))
+    row = 4 * finest * width
+    return Appetite((frames - 1) * WAITING_ROWS * row, MAPS * row)
+
+
+def in_strips(
+    net: Cascade,
+    blurry: Tensor,
+    rows: int,
+    *,
+    middle: Tensor | None = None,
+    frames: int = FRAMES,
+    device: torch.device | None = None,
+) -> Iterator[tuple[int, int, Tensor]]:
+    """Run a model on one picture, strip by strip.
+
+    Gradients are recorded, or not, as the caller has it at each step.
+
+    Args:
+        net: the model.
+        blurry: [1, 3, H, W] in [0, 1], sides multiples of `net.multiple`.
+        rows: height of a strip, a multiple of `net.multiple`.
+        middle: sharp middle frame of the same shape, used instead of the net's own.
+        frames: how many, odd, three at least, as `Cascade` takes them.
+        device: where the networks are; strips are moved there. The pictures' own without.
+
+    Yields:
+        Index of a frame, the row it goes on with, and its next rows [1, 3, rows, W], not clamped.
+
+    """
+    passes, known, height = _Passes(net, frames, rows), [0] * frames, blurry.shape[2]
+    pictures = [picture for picture in (blurry, middle) if picture is not None]
+    for top in range(0, height, rows):
+        strips = [_rows_of(picture, top, top + rows, device) for picture in pictures]
+        for k, part in enumerate(passes(*strips, last=top + rows >= height)):
+            if part.shape[2]:
+                yield k, known[k], part
+            known[k] += part.shape[2]
+
+
+def _unets(net: Extractor) -> list[UNet]:
+    """List the U-Nets that a model runs in strips; none where another network is among them."""
+    parts = list(net.children())
+    unets = [part for part in parts if type(part) is UNet]
+    return unets if len(unets) == len(parts) else []
+
+
+class _Passes:
+    """The passes of the four networks, as `Cascade.forward` wires them up."""
+
+    def __init__(self, net: Cascade, frames: int, rows: int) -> None:
+        def strips(unet: nn.Module) -> Strips:
+            return Strips(cast(UNet, unet), rows)
+
+        self._middle, self._pair35 = strips(net.middle), strips(net.pair35)
+        outer = [net.pair26, *[net.pair17] * (frames // 2 - 2)]
+        self._ways = [[strips(unet) for unet in outer] for _ in range(2)]
+
+    def __call__(self, blurry: Tensor, middle: Tensor | None = None, *, last: bool) -> list[Tensor]:
+        """Take the next rows of the picture, and of x4 from elsewhere; give those of each frame."""
+        x4 = self._middle(blurry, last=last)[0] if middle is None else middle
+        ends = []
+        for near, further in zip(self._pair35(blurry, x4, last=last), self._ways, strict=True):
+            way = [x4, near]  # x4, x3, x2, x1 and beyond, or the other end
+            for strips in further:
+                way.append(strips(blurry, way[-2], way[-1], last=last)[0])
+            ends.append(way[1:])
+        return [*ends[0][::-1], x4, *ends[1]]
+
+
+def _rows_of(picture: Tensor, top: int, bottom: int, device: torch.device | None) -> Tensor:
     """Bring rows of a picture to a device, the picture's own where none is named."""
     rows = picture[:, :, top:bottom]
     return rows.to(device or picture.device, memory_format=torch.channels_last)
