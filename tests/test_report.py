@@ -18,7 +18,6 @@ from b2v.report import (
     check_file,
     draw_chart,
     in_a_grid,
-    markdown,
     write_csv,
 )
 
@@ -86,13 +85,6 @@ def test_a_table_has_a_line_a_record_and_leaves_out_what_is_not_known(tmp_path):
     ]
 
 
-def test_markdown_keeps_names_within_their_cells():
-    assert (
-        markdown(["", "dB"], [["a|b\nc", "1.00"]])
-        == "|  | dB |\n| :-- | --: |\n| a\\|b c | 1.00 |\n"
-    )
-
-
 def test_files_are_refused_before_the_work(tmp_path):
     (tmp_path / "x.png").touch()
     with pytest.raises(UsageError, match="exists already"):
@@ -135,8 +127,8 @@ def test_the_middle_frame_alone_is_charted_by_model():
     middle = {"set": "A", "samples": 2, "model": "m", "middle": 21.0, "nothing": {"middle": 20.0}}
     chart = chart_of([middle])
     assert chart.apart
-    assert chart.places == ("nothing", "m")
-    assert [line.values for line in chart.lines] == [(20.0, 21.0)]
+    assert chart.places == ("m",)
+    assert [line.values for line in chart.lines] == [(20.0,), (21.0,)]
 
 
 def test_video_is_charted_over_tau_or_over_clips():

@@ -49,8 +49,8 @@ EXAMPLES: dict[str, tuple[tuple[str, str], ...]] = {
     ),
     "study": (
         (
-            "b2v study coded --data photos --eval windows -o studies/coded --minutes 30",
-            "half an hour for each network, then a table",
+            "b2v study coded --data photos --eval windows -o studies/coded --steps 600",
+            "600 steps for each network, then a table",
         ),
     ),
     "bench": (

@@ -76,9 +76,13 @@ def _print_middles(summaries: Summaries) -> None:
     names = ("PSNR", "gain", "SSIM", *(["LPIPS"] if "lpips_middle" in first else []))
     title = f"{first['set']}: {first['samples']} samples, middle frame, PSNR in dB"
     table = _table(title, *names)
-    undone = first["nothing"]
-    for row in ({"model": "nothing", **undone}, *summaries):
-        gain = row["middle"] - undone["middle"]
+    rows: list[dict[str, Any]] = []
+    for row in summaries:  # some may be of another blur, of which doing nothing scores otherwise
+        if not rows or row["nothing"] != rows[-1]["nothing"]:
+            rows.append({"model": "nothing", **row["nothing"], "nothing": row["nothing"]})
+        rows.append(row)
+    for row in rows:
+        gain = row["middle"] - row["nothing"]["middle"]
         values = [f"{row['middle']:.2f}", "" if row["model"] == "nothing" else f"{gain:+.2f}"]
         values += [f"{row[key]:.4f}" for key in ("ssim_middle", "lpips_middle") if key in row]
         table.add_row(Text(row["model"]), *values)

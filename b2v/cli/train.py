@@ -1,10 +1,9 @@
 """`b2v train`: one stage of a model, or all of them."""
 
 import json
-from collections.abc import Callable, Iterator
-from dataclasses import asdict, dataclass, replace
+from collections.abc import Iterable
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from time import sleep
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -12,12 +11,8 @@ import typer
 from b2v.cli import options
 
 if TYPE_CHECKING:
-    from b2v.parallel import Team
     from b2v.settings import Settings
-    from b2v.sources import Sources
     from b2v.train import Notice, Report
-
-    Build = Callable[[Sources, Any, Path], Iterator[int]]
 
 HELD_OUT_CLIPS, HELD_OUT_SEQUENCES = 96, 24
 """Largest size of the validation banks: clips of photos, sequences of video."""
@@ -71,24 +66,26 @@ class Voice:
 
     as_json: bool
     quiet: bool
+    ticker: options.Ticker = field(default_factory=options.Ticker)
 
     def note(self, text: str) -> None:
         """Say something to people."""
         options.note(text, quiet=self.quiet)
 
-    def tell(self, reports: "Iterator[Report | Notice]") -> None:
-        """Train, and tell how it goes."""
+    def tell(self, events: "Iterable[Notice | Report]") -> None:
+        """Train, and tell how it goes; of banks that are drawn, not each number."""
         from b2v.train import Notice
 
-        for report in reports:
-            if isinstance(report, Notice):
-                self.note(report.text)
+        for event in events:
+            if isinstance(event, Notice):
+                if not event.text.endswith(" drawn") or self.ticker.due():
+                    self.note(event.text)
                 continue
             if self.as_json:
-                typer.echo(json.dumps(asdict(report)))
-            gain = "" if report.gain is None else f"  validation {report.gain:+.3f} dB"
-            speed = f"{report.seconds:7.0f} s, waiting {report.waiting:4.1%}"
-            self.note(f"step {report.step:6d}  loss {report.loss:.4g}  {speed}{gain}")
+                typer.echo(json.dumps(asdict(event)))
+            gain = "" if event.gain is None else f"  validation {event.gain:+.3f} dB"
+            speed = f"{event.seconds:7.0f} s, waiting {event.waiting:4.1%}"
+            self.note(f"step {event.step:6d}  loss {event.loss:.4g}  {speed}{gain}")
 
 
 def command(
@@ -150,7 +147,7 @@ def _plain(value: Any) -> Any:  # noqa: ANN401
 
 def _train(settings: "Settings", voice: Voice) -> Path:
     """Train as the settings say; return the folder of the weights."""
-    from b2v.curriculum import train_stages
+    from b2v.curriculum import bank_folders, draw_banks, plan_banks, train_stages
     from b2v.parallel import joined, own_device, place_in_team
     from b2v.runtime import choose, keep_large_blocks
     from b2v.settings import ALL
@@ -162,9 +159,12 @@ def _train(settings: "Settings", voice: Voice) -> Path:
     runtime = choose(own_device(settings.device), settings.precision)
     for config in settings.configs:
         place_in_team().part(config.batch)
-    train_bank, held_out = _fill_banks(settings, place_in_team(), voice)
+    held_out = HELD_OUT_SEQUENCES if settings.video else HELD_OUT_CLIPS
+    plans, build = plan_banks(settings.configs, settings.clips, held_out, settings.aperture)
+    bank = Path(settings.bank or BANKS[settings.video])
+    voice.tell(draw_banks(plans, build, list(map(Path, settings.data)), bank, place_in_team()))
     with joined(runtime.device) as team:
-        places = run, train_bank, held_out, runtime
+        places = run, *bank_folders(bank), runtime
         how: dict[str, Any] = {
             **{"minutes": settings.minutes, "workers": settings.workers, "team": team},
             "compiled": settings.compile,
@@ -174,60 +174,3 @@ def _train(settings: "Settings", voice: Voice) -> Path:
         else:
             voice.tell(train(first, *places, resume=settings.resume, **how))
     return run / "weights"
-
-
-def _fill_banks(settings: "Settings", team: "Team", voice: Voice) -> tuple[Path, Path]:
-    """Draw the training and the validation bank, unless they are there; return their folders."""
-    from b2v.bank import is_complete
-    from b2v.errors import UsageError
-    from b2v.sources import load_sources
-
-    wanted, build = _plan(settings)
-    bank = Path(settings.bank or BANKS[settings.video])
-    folders = bank / "train", bank / "validation"
-
-    def complete() -> bool:
-        return all(is_complete(f, w) for f, w in zip(folders, wanted, strict=True))
-
-    if complete():
-        return folders
-    if not settings.data:
-        raise UsageError(f"{bank}: no bank of these settings there; name folders with --data")
-    while not (team.leads or complete()):
-        sleep(1)  # it is drawn by the one who leads
-    if not team.leads:
-        return folders
-    voice.note("reading the training media ...")
-    ticker = options.Ticker()
-    sources = load_sources(list(map(Path, settings.data))).split()
-    for folder, plan, source in zip(folders, wanted, sources, strict=True):
-        for done in build(source, plan, folder):
-            if ticker.due():
-                voice.note(f"{folder}: {done} of {plan.clips} drawn")
-    return folders
-
-
-def _plan(settings: "Settings") -> "tuple[list[Any], Build]":
-    """Plan the banks for training and validation, once it is clear that they will do."""
-    from b2v.data import BankConfig, build_bank
-    from b2v.recipes import check
-    from b2v.sequences import SequenceConfig, build_sequences
-
-    if not settings.video:
-        photos = BankConfig(aperture=settings.aperture)
-        for config in settings.configs:
-            check(config, photos.size)
-        return _sized(photos, settings.clips, HELD_OUT_CLIPS), build_bank
-    (config,) = settings.configs
-    usual = SequenceConfig()
-    frames, size = max(usual.frames, config.frames), max(usual.size, config.crop)
-    check(config, size, frames)
-    video = replace(usual, frames=frames, size=size)
-    return _sized(video, settings.clips, HELD_OUT_SEQUENCES), build_sequences
-
-
-def _sized(bank: Any, clips: int | None, held_out: int) -> list[Any]:  # noqa: ANN401
-    """Give the configs of the banks for training and validation, each of a seed of its own."""
-    wanted = clips or bank.clips
-    counts = wanted, min(held_out, wanted)
-    return [replace(bank, clips=count, seed=seed) for seed, count in enumerate(counts)]

@@ -4,9 +4,9 @@ This package alone uses matplotlib, which is an extra; it is imported only when 
 """
 
 from b2v.report.charts import Chart, Line, can_draw, check_chart, draw_chart
-from b2v.report.scores import chart_of, gain_by_frame, psnr_over_tau
+from b2v.report.scores import chart_of
 from b2v.report.strips import Extremes, in_a_grid
-from b2v.report.tables import check_file, markdown, write_csv, write_text
+from b2v.report.tables import check_file, write_csv, write_text
 
 __all__ = [
     "Chart",
@@ -17,10 +17,7 @@ __all__ = [
     "check_chart",
     "check_file",
     "draw_chart",
-    "gain_by_frame",
     "in_a_grid",
-    "markdown",
-    "psnr_over_tau",
     "write_csv",
     "write_text",
 ]

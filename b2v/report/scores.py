@@ -6,6 +6,8 @@ from typing import Any
 from b2v.report.charts import Chart, Line
 
 GAIN = "gain over doing nothing (dB)"
+FEW = 3
+"""Models whose frames are drawn in the order as given, too."""
 Summaries = Sequence[Mapping[str, Any]]
 
 
@@ -18,16 +20,16 @@ def chart_of(summaries: Summaries) -> Chart:
     return psnr_over_tau(summaries) if len(taus) > 1 else gain_by_clip(summaries)
 
 
-def gain_by_frame(summaries: Summaries, *, as_given: bool = True) -> Chart:
+def gain_by_frame(summaries: Summaries) -> Chart:
     """Show what each model gains over doing nothing in each frame, in the better order of time.
 
-    Dashed is the order as given, if that is wanted too.
+    Dashed is the order as given, of few models.
     """
     lines = []
     for n, row in enumerate(summaries):
         nothing = row["nothing"]["psnr"]
         lines.append(Line(row["model"], _minus(row["psnr_p"], nothing), n))
-        if as_given:
+        if len(summaries) <= FEW:
             name = f"{row['model']}, order as given"
             lines.append(Line(name, _minus(row["psnr"], nothing), n, dashed=True))
     places = tuple(str(k + 1) for k in range(len(lines[0].values)))
@@ -36,11 +38,18 @@ def gain_by_frame(summaries: Summaries, *, as_given: bool = True) -> Chart:
 
 
 def middle_by_model(summaries: Summaries) -> Chart:
-    """Show the PSNR of the middle frame alone, of doing nothing first."""
-    rows = [("nothing", summaries[0]["nothing"]), *((row["model"], row) for row in summaries)]
-    places = tuple(name for name, _ in rows)
-    line = Line("middle frame", tuple(row["middle"] for _, row in rows))
-    return Chart(_title(summaries), "", "PSNR (dB)", places, (line,), apart=True)
+    """Show the PSNR of the middle frame alone, beside that of the blurry picture."""
+    places = tuple(row["model"] for row in summaries)
+    blurry = Line("blurry", tuple(row["nothing"]["middle"] for row in summaries), None)
+    restored = Line("restored", tuple(row["middle"] for row in summaries))
+    return Chart(
+        _title(summaries),
+        "",
+        "PSNR of the middle frame (dB)",
+        places,
+        (blurry, restored),
+        apart=True,
+    )
 
 
 def psnr_over_tau(summaries: Summaries) -> Chart:

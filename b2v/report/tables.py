@@ -1,4 +1,4 @@
-"""Tables in files: CSV for programs, Markdown for pages."""
+"""Tables in files, and text."""
 
 import csv
 import io
@@ -39,13 +39,6 @@ def write_csv(
     write_text(path, text.getvalue(), overwrite=overwrite)
 
 
-def markdown(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    """Draw a table in Markdown, the first column to the left and the others to the right."""
-    aligned = [":--", *("--:" for _ in head[1:])]
-    lines = [list(head), aligned, *map(list, rows)]
-    return "".join(f"| {' | '.join(_cell(c) for c in line)} |\n" for line in lines)
-
-
 def write_text(path: Path, text: str, *, overwrite: bool = False) -> None:
     """Write a file through a `.part` beside it; raises as `replacing`."""
     with replacing(path, overwrite=overwrite) as part:
@@ -54,7 +47,3 @@ def write_text(path: Path, text: str, *, overwrite: bool = False) -> None:
 
 def _number(value: Value) -> Value:
     return round(value, 6) if isinstance(value, float) else value
-
-
-def _cell(text: str) -> str:
-    return " ".join(text.split()).replace("|", "\\|")
