@@ -9,6 +9,7 @@ that has no name. If nothing fits, who asked is told what would.
 
 import math
 import os
+import sys
 import tempfile
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -142,6 +143,26 @@ def make_plan(
 def resident_bytes(status: Path = Path("/proc/self/status")) -> float:
     """Bytes that this process holds now; 0 where the system does not tell."""
     return _field(status, "VmRSS") or 0.0
+
+
+def peak_bytes(device: torch.device) -> int | None:
+    """Most memory so far: that torch had allocated on a CUDA device, else of this process.
+
+    The latter is the largest resident size, with Python and torch in it. None where the system
+    does not tell. On Linux it is not asked for by `getrusage`, which begins with the size of the
+    process that this one was started from.
+    """
+    if device.type == "cuda":
+        return torch.cuda.max_memory_allocated(device)
+    largest = _field(Path("/proc/self/status"), "VmHWM")
+    if largest is not None:
+        return int(largest)
+    try:
+        import resource
+    except ImportError:
+        return None
+    unit = 1 if sys.platform == "darwin" else 1024
+    return unit * resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
 
 
 def free_bytes(proc: Path = Path("/proc"), groups: Path = Path("/sys/fs/cgroup")) -> float | None:

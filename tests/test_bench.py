@@ -1,235 +1,69 @@
-"""The benchmark: both routes do the same work, in turn, each where it disturbs nobody."""
+"""The benchmark: what is measured, and what is made of the numbers."""
 
-import multiprocessing
-import os
-import signal
-from pathlib import Path
+import json
 
-import numpy as np
 import pytest
 import torch
+from test_cli_extract import assert_one_line, plain_surroundings, run_main, write_tiny_prior
 
 from b2v import bench
-from b2v.bench import Ceiling, Setup, agreement, list_cases, measure, take_turns
-from b2v.bench.machine import CHANNELS, Probe, cpu_name
-from b2v.bench.meter import peak_bytes, seconds_of
-from b2v.bench.routes import Case, Route, is_trained
-from b2v.bench.worker import Worker
-from b2v.errors import B2VError, UsageError, WeightsError
+from b2v.bench import Case, Machine, cpu_name, list_cases, matrix_rate, measure, run_case
+from b2v.defaults import FAST_MODEL
+from b2v.errors import UsageError
+from b2v.runtime import Runtime
 
-CPU = torch.device("cpu")
-CEILING = Ceiling(
-    conv_fp32_gflops=100.0, conv_bf16_gflops=400.0, conv_fp16_gflops=None, copy_gb_s=9.0
-)
-QUICK = {
-    "extract": Case("extract", 31, 30, "unet", trained=False),
-    "deblur": Case("deblur", 37, 25, "blend", trained=False),
-    "train": Case("train", 32, 32, "cascade", trained=False, batch=2),
-}
+FP32 = Runtime(torch.device("cpu"), "fp32")
+MACHINE = Machine("Fast Chip", 8, 4, "2.0", "cpu", None, "fp32", 100.0)
 
 
-class Told:
-    """Worker that gives known answers and keeps the order in which it was asked."""
-
-    def __init__(self, name, log, **answers):
-        self.name, self.log, self.answers = name, log, answers
-
-    def __enter__(self):
-        return self
-
-    def __exit__(self, *_):
-        self.log.append((self.name, "left"))
-
-    def ask(self, method):
-        self.log.append((self.name, method))
-        answer = self.answers[method]
-        return answer.pop(0) if isinstance(answer, list) else answer
-
-
-@pytest.fixture
-def told(monkeypatch):
-    """Measures with known workers; gives the log of what they were asked."""
-    log = []
-    answers = {
-        False: {"seconds": [9.0, 4.0, 5.0], "first": np.full(4, 0.5, np.float32)},
-        True: {"seconds": [1.0, 8.0, 2.0], "first": np.full(4, 0.6, np.float32)},
-    }
-
-    def worker(make, case, setup, ours):
-        assert make is Route
-        rest = {"peak_bytes": 2_000_000 + ours, "operations": 40 * 10**9, "command_seconds": 2.5}
-        return Told("ours" if ours else "plain", log, **answers[ours], **rest)
-
-    monkeypatch.setattr(bench, "Worker", worker)
-    return log
-
-
-# The order of things, and what is made of the numbers
-
-
-def test_routes_are_timed_in_turn():
-    log = []
-    a, b = Told("a", log, seconds=[1.0, 2.0, 3.0]), Told("b", log, seconds=[4.0, 5.0, 6.0])
-    assert take_turns((a, b), 3) == [[1.0, 2.0, 3.0], [4.0, 5.0, 6.0]]
-    assert [name for name, _ in log] == ["a", "b", "a", "b", "a", "b"]
-
-
-def test_both_routes_warm_up_before_any_is_timed_and_count_only_after_their_memory_is_read(told):
-    list(measure([QUICK["extract"]], Setup("cpu", "fp32"), CEILING, repeats=3))
-    asked = [method for _, method in told]
-    assert asked[:2] == ["first", "first"]
-    assert asked[2:8] == ["seconds"] * 6
-    assert asked[8:] == ["peak_bytes", "peak_bytes", "operations", "left", "left"]
-
-
-def test_a_row_holds_the_medians_and_what_follows_from_them(told):
-    (row,) = measure([QUICK["deblur"]], Setup("cpu", "fp32"), CEILING, repeats=3)
-    assert (row.seconds_plain, row.seconds, row.ratio, row.fps) == (5.0, 2.0, 2.5, 0.5)
-    assert (row.command_fps, row.megapixels_per_s) == (0.4, 37 * 25 / 1e6 / 2)
-    assert (row.gflop, row.fraction_of_ceiling) == (40.0, 0.2)  # 40 in 2 s of 100 a second
-    assert (row.peak_memory_mb_plain, row.peak_memory_mb) == (2.0, 2.000001)
-    assert row.agreement_db == pytest.approx(20.0, abs=1e-4)  # off by 0.1
-    assert (row.task, row.size, row.model, row.trained) == ("deblur", "37x25", "blend", False)
-
-
-@pytest.mark.parametrize(("precision", "fraction"), [("bf16", 0.05), ("fp16", None)])
-def test_the_ceiling_is_that_of_the_precision(told, precision, fraction):
-    (row,) = measure([QUICK["train"]], Setup("cuda", precision), CEILING, repeats=3)
-    assert (row.fraction_of_ceiling, row.fps, row.size) == (fraction, None, "2x32x32")
-
-
-def test_a_case_is_taken_only_when_the_one_before_is_done(told):
-    def cases():
-        told.append(("taken", "first"))
-        yield QUICK["extract"]
-        told.append(("taken", "second"))
-
-    assert len(list(measure(cases(), Setup("cpu", "fp32"), CEILING, repeats=3))) == 1
-    assert told[0] == ("taken", "first")
-    assert told[-2:] == [("plain", "left"), ("taken", "second")]
-
-
-def test_agreement_is_the_psnr_of_pictures_and_100_dB_at_most():  # noqa: N802
-    still = np.full(8, 0.5, np.float32)
-    assert agreement(still, still + np.float32(0.1)) == pytest.approx(20.0, abs=1e-4)
-    assert agreement(still, still) == 100.0
-    assert agreement(still, still + np.float32(1e-7)) == 100.0
-    assert agreement(np.zeros(8, np.float32), still, peak=None) == -100.0
-
-
-def test_agreement_of_gradients_does_not_depend_on_their_size():
-    one, other = np.float32([3.0, -4.0]), np.float32([3.3, -4.4])
-    assert agreement(one, other, peak=None) == pytest.approx(20.0, abs=1e-4)
-    assert agreement(one / 1024, other / 1024, peak=None) == pytest.approx(20.0, abs=1e-4)
-
-
-# What is measured
-
-
-def test_all_tasks_are_measured_in_the_order_of_the_list_at_the_sizes_of_the_papers():
-    sizes = [(case.task, case.size) for case in list_cases(model="jin2018")]
-    assert sizes == [
-        *(("extract", size) for size in ("568x320", "854x480", "1280x720")),
-        *(("deblur", size) for size in ("640x480", "1280x720")),
-        ("train", "4x128x128"),
+def test_photos_are_measured_at_each_quality_and_videos_and_training_at_their_own():
+    listed = [(c.task, c.model, c.width, c.height) for c in list_cases()]
+    assert listed == [
+        *(("extract", model, 512, 320) for model in ("unet", "maxim-1", "maxim-3")),
+        *(("extract", model, 1280, 720) for model in ("unet", "maxim-1", "maxim-3")),
+        *(("deblur", "blend", *size) for size in ((640, 480), (1280, 720))),
+        ("train", "cascade", 128, 128),
     ]
-    assert [c.task for c in list_cases(["train", "extract"], quick=True)] == ["extract", "train"]
+    assert list_cases(model="dtb", size=(64, 48)) == [Case("deblur", "dtb", 64, 48)]
+    assert list_cases(["train", "extract"], size=(4000, 3000))[1:] == [
+        *(Case("extract", model, 4000, 3000) for model in ("maxim-1", "maxim-3")),
+        Case("train", "cascade", 128, 128),
+    ]
+    with pytest.raises(UsageError, match="dtb is for --task deblur"):
+        list_cases(["extract"], "dtb")
 
 
-def test_models_without_weights_here_are_measured_untrained(monkeypatch, tmp_path):
-    monkeypatch.setattr("b2v.weights.places.shipped_dir", lambda: tmp_path)
-    assert not is_trained("jin2018")
-    (case,) = list_cases(["extract"], model="jin2018", quick=True)
-    assert (case.model, case.trained) == ("jin2018", False)
-    (tmp_path / "jin2018.json").write_text("{}")
-    monkeypatch.setenv("B2V_WEIGHTS_DIR", str(tmp_path))
-    with pytest.raises(WeightsError, match="jin2018"):  # they are here, and broken
-        is_trained("jin2018")
+@pytest.mark.parametrize(
+    "case", [Case("deblur", "dtb", 37, 25), Case("train", "cascade", 32, 32)], ids=lambda c: c.task
+)
+def test_a_case_takes_time_memory_and_operations(case):
+    threads = torch.get_num_threads()
+    seconds, peak, operations = run_case(case, "cpu", "fp32", threads, repeats=2)
+    assert 0 < seconds < 60
+    assert 5e7 < peak < 1e11
+    pixels = case.pictures * case.width * case.height
+    assert operations > 1000 * pixels
 
 
-def test_what_cannot_be_measured_is_refused():
-    with pytest.raises(WeightsError, match="no model 'nobody'"):
-        list_cases(model="nobody")
-    with pytest.raises(UsageError, match="dtb-cnn is for video"):
-        list_cases(model="dtb-cnn")
-    with pytest.raises(UsageError, match="unknown task 'sleep'; choose extract, deblur, train"):
-        list_cases(["sleep"])
-    assert [case.model for case in list_cases(["deblur"], model="nobody")] == ["blend", "blend"]
+def test_operations_are_counted_as_two_for_a_multiply_add():
+    """A step of training takes three times what a network of 2.85 M parameters does at a pixel."""
+    few, many = (
+        run_case(Case("train", "cascade", side, side), "cpu", "fp32", 1, 1)[2] for side in (16, 32)
+    )
+    assert many == pytest.approx(4 * few, rel=0.01)
 
 
-@pytest.mark.parametrize("task", QUICK)
-@pytest.mark.parametrize(("precision", "least"), [("fp32", 50), ("bf16", 40)])
-def test_both_routes_do_the_same(task, precision, least):
-    case, setup = QUICK[task], Setup("cpu", precision, quick=True)
-    plain, ours = Route(case, setup, False), Route(case, setup, True)
-    expected, found = plain.first(), ours.first()
-    assert expected.dtype == found.dtype == np.float32
-    assert agreement(expected, found, peak=case.peak) >= least - 10 * (task == "train")
-    if precision == "fp32":
-        assert plain.operations() == ours.operations() > 0
-    if task != "train":
-        frames = 7 if task == "extract" else 1
-        assert expected.shape == (frames * 3 * case.width * case.height,)
-        assert expected.std() > 0.05
+def test_a_long_case_is_timed_once(monkeypatch):
+    taken = []
+    monkeypatch.setattr(bench, "_seconds", lambda *_: taken.append(61.0) or 61.0)
+    assert run_case(Case("deblur", "dtb", 20, 20), "cpu", "fp32", 1, 5)[0] == 61
+    assert len(taken) == 1
 
 
-def test_networks_without_weights_change_their_input():
-    route = Route(QUICK["deblur"], Setup("cpu", "fp32", quick=True), False)
-    assert not np.array_equal(route.first(), route.first())  # the video goes on
-    frames = Route(QUICK["extract"], Setup("cpu", "fp32", quick=True), False).first()
-    assert abs(np.diff(frames.reshape(7, -1), axis=0)).max() > 1e-3
-
-
-# How it is measured
-
-
-def test_a_short_run_is_repeated_and_its_mean_is_given(monkeypatch):
-    clock, runs = [0.0], []
-
-    def run():
-        runs.append(1)
-        clock[0] += 0.01
-
-    monkeypatch.setattr("b2v.bench.meter.time.perf_counter", lambda: clock[0])
-    assert seconds_of(run, CPU, 0.035) == pytest.approx(0.01)
-    assert len(runs) == 4
-    runs.clear()
-    seconds_of(run, CPU)
-    assert runs == [1]
-
-
-def test_peak_memory_is_no_less_than_what_is_held_and_does_not_fall():
-    block = np.ones(8_000_000)
-    held = resident()
-    peak = peak_bytes(CPU)
-    assert block.nbytes < held - 1e6 < peak < 100e9  # the system counts in lots
-    del block
-    assert peak_bytes(CPU) >= peak
-
-
-def resident():
-    """Bytes of memory that this process holds now."""
-    pages = int(Path("/proc/self/statm").read_text().split()[1])
-    return pages * os.sysconf("SC_PAGE_SIZE")
-
-
-def test_the_machine_is_described_and_has_rates():
-    probe = Probe(Setup("cpu", "fp32", quick=True))
-    machine, ceiling = probe.machine(), probe.ceiling()
-    assert (machine.device, machine.precision, machine.gpu) == ("cpu", "fp32", None)
-    assert (machine.torch, machine.threads) == (torch.__version__, torch.get_num_threads())
-    assert 1 <= machine.cores <= os.cpu_count()
-    assert machine.cpu
-    assert ceiling.conv_fp32_gflops > 0.1
-    assert ceiling.copy_gb_s > 0.1
-    assert ceiling.conv_fp16_gflops is None
-
-
-def test_the_rate_is_the_best_of_all_channel_counts_and_layouts(monkeypatch):
-    probe = Probe(Setup("cpu", "fp32", quick=True))
-    taken = iter([1.0] * (2 * len(CHANNELS) - 1) + [0.5])
-    monkeypatch.setattr(probe, "_median", lambda run: next(taken))
-    assert probe._convolve("fp32") == pytest.approx(2 * 9 * 160**2 * 16 * 16 / 0.5 / 1e9)
+def test_the_rate_is_that_of_the_fastest_product(monkeypatch):
+    seconds = iter([2.0, 0.5, 1.0, 3.0, 4.0])
+    monkeypatch.setattr(bench, "_seconds", lambda *_: next(seconds))
+    assert matrix_rate(FP32, side=64) == 2 * 64**3 / 0.5
 
 
 def test_the_name_of_the_processor_is_that_of_its_maker(tmp_path):
@@ -240,14 +74,78 @@ def test_the_name_of_the_processor_is_that_of_its_maker(tmp_path):
     assert cpu_name(table) == cpu_name(tmp_path / "nowhere") != ""
 
 
-def test_a_process_says_what_is_wrong_and_answers_on_and_its_end_is_one_line():
-    case = Case("deblur", 20, 20, "nobody", trained=True)
-    with Worker(Route, case, Setup("cpu", "fp32"), False) as worker:
-        for _ in range(2):
-            with pytest.raises(WeightsError, match="no model 'nobody'"):
-                worker.ask("first")
-        (process,) = multiprocessing.active_children()
-        os.kill(process.pid, signal.SIGKILL)
-        with pytest.raises(B2VError, match=r"ended with code -9; was there too little memory\?"):
-            worker.ask("first")
-    assert multiprocessing.active_children() == []
+def test_a_row_follows_from_what_was_measured(monkeypatch):
+    class Pool:
+        def __init__(self, *_):
+            pass
+
+        __enter__ = lambda self: self  # noqa: E731
+        __exit__ = lambda *_: None  # noqa: E731
+
+        def submit(self, run, case, *how):
+            assert (run, how) == (run_case, ("cpu", "fp32", torch.get_num_threads(), 3))
+            return self
+
+        def result(self):
+            return 2.0, 3_000_000, 40 * 10**9
+
+    monkeypatch.setattr(bench, "ProcessPoolExecutor", Pool)
+    (row,) = measure([Case("train", "cascade", 100, 50)], FP32, MACHINE)
+    assert (row.size, row.seconds, row.megapixels_per_s) == ("4x100x50", 2.0, 0.01)
+    assert (row.peak_memory_mb, row.gflop, row.share_of_rate) == (3.0, 40.0, 0.2)
+
+
+@pytest.fixture
+def b2v(capsys, monkeypatch, tmp_path):
+    """`b2v(*args)` with a tiny prior as the fast model."""
+    write_tiny_prior(tmp_path / "weights", FAST_MODEL)
+    plain_surroundings(monkeypatch, tmp_path, tmp_path / "weights")
+    return lambda *args: run_main(capsys, *args)
+
+
+def test_the_command_measures_in_a_process_of_its_own(b2v):
+    args = ("bench", "-m", FAST_MODEL, "--size", "70x50", "--repeats", 1, "--precision", "fp32")
+    ran = b2v(*args, "--json", "-q")
+    assert (ran.code, ran.err) == (0, "")
+    said = json.loads(ran.out)
+    assert list(said["machine"]) == [
+        *("cpu", "cores", "threads", "torch", "device", "gpu", "precision", "matrix_gflops"),
+    ]
+    (row,) = said["rows"]
+    assert (row["task"], row["model"], row["size"]) == ("extract", FAST_MODEL, "70x50")
+    assert 50 < row["peak_memory_mb"] < 5000
+    assert row["seconds"] > 0
+    assert 0 < row["share_of_rate"] < 2
+
+
+def test_the_table_has_a_line_a_row(b2v, monkeypatch):
+    row = bench.Row("deblur", "blend", "640x480", 0.5, 0.6144, 812.3, 148.24, 0.25)
+    monkeypatch.setattr(bench, "look_at", lambda _: MACHINE)
+    monkeypatch.setattr(bench, "measure", lambda cases, *_, **__: [row])
+    ran = b2v("bench", "-m", "blend", "--size", "640x480")
+    first, head, line = ran.out.splitlines()
+    assert first.startswith(
+        "Fast Chip, 8 cores, 4 threads, torch 2.0, cpu fp32, matrix products 100"
+    )
+    assert head.split() == ["task", "model", "size", "s", "MP/s", "MB", "GFLOP", "of", "rate"]
+    assert line.split() == [
+        *("deblur", "blend", "640x480", "0.5", "0.614", "812", "148.2", "25%"),
+    ]
+    assert ran.err == "deblur blend 640x480 ...\n"
+
+
+@pytest.mark.parametrize(
+    ("args", "code", "word"),
+    [
+        (["--task", "sleep"], 2, "'sleep' is not one of 'extract', 'deblur', 'train'"),
+        (["-m", "nobody", "--size", "32x32", "-q", "--json"], 3, "there is no model 'nobody'"),
+        (["-m", "dtb", "--task", "extract"], 2, "dtb is for --task deblur"),
+        (["--size", "large"], 2, "--size large"),
+        (["--size", "12x99"], 2, "--size 12x99"),
+        (["--repeats", "0"], 2, "--repeats"),
+        (["--device", "banana"], 2, "unknown device 'banana'"),
+        (["--precision", "fp8"], 2, "unknown precision 'fp8'"),
+    ],
+)
+def test_what_cannot_be_done_is_one_line(b2v, args, code, word):
+    assert_one_line(b2v("bench", *args), code, word)

@@ -1,10 +1,13 @@
 """Memory plans: what is free, and how a picture keeps within it."""
 
+import os
+from pathlib import Path
+
 import pytest
 import torch
 
 from b2v.errors import B2VError
-from b2v.memory import Appetite, Plan, free_bytes, make_plan
+from b2v.memory import Appetite, Plan, free_bytes, make_plan, peak_bytes
 
 CPU = torch.device("cpu")
 NETS = Appetite(fixed=1e9, row=10e6)
@@ -141,6 +144,15 @@ def test_control_groups_of_the_first_version_are_read_too(machine):
     group = machine / "groups" / "memory" / "job"
     write(group, memory__limit_in_bytes="2000000000\n", memory__usage_in_bytes="2500000000\n")
     assert look(machine) == 0
+
+
+def test_peak_memory_is_no_less_than_what_is_held_and_does_not_fall():
+    block = torch.ones(8_000_000)
+    pages = int(Path("/proc/self/statm").read_text().split()[1])
+    held, peak = pages * os.sysconf("SC_PAGE_SIZE"), peak_bytes(CPU)
+    assert block.nbytes < held - 1e6 < peak < 100e9  # the system counts in lots
+    del block
+    assert peak_bytes(CPU) >= peak
 
 
 def test_where_the_system_does_not_tell_nothing_is_known(tmp_path):

@@ -1,7 +1,7 @@
-"""`b2v bench`: how fast this machine is, beside the straightforward route."""
+"""`b2v bench`: how fast this machine is."""
 
 import json
-from collections.abc import Iterable, Iterator, Sequence
+import re
 from dataclasses import asdict
 from enum import Enum
 from typing import TYPE_CHECKING, Annotated, Any
@@ -12,10 +12,9 @@ from rich.table import Table
 from rich.text import Text
 
 from b2v.cli import options
-from b2v.defaults import FAST_MODEL
 
 if TYPE_CHECKING:
-    from b2v.bench import Case, Ceiling, Machine, Row
+    from b2v.bench import Row
 
 DIGITS = 4
 """Significant ones; a clock does not tell more."""
@@ -32,55 +31,64 @@ class Task(str, Enum):
 Tasks = Annotated[
     list[Task] | None, typer.Option("--task", help="Measure this alone; repeatable, all without.")
 ]
-Model = Annotated[str, typer.Option("--model", "-m", help="Model that extract runs.")]
-Repeats = Annotated[int, typer.Option(help="Times that each route is timed.", min=1)]
-Quick = Annotated[bool, typer.Option("--quick", help="Tiny sizes, once: does it work?")]
-Threads = Annotated[
-    int | None, typer.Option(help="Threads of torch; its own choice without.", min=1)
+Model = Annotated[
+    str | None, typer.Option("--model", "-m", help="Measure this model; without, each quality.")
 ]
+Size = Annotated[
+    str | None,
+    typer.Option(metavar="WxH", help="Pixels of photos and frames, such as 4000x3000 (12 MP)."),
+]
+Repeats = Annotated[int, typer.Option(help="Times that each is timed; long ones once.", min=1)]
 
 
 def command(
     task: Tasks = None,
-    model: Model = FAST_MODEL,
-    repeats: Repeats = 5,
-    quick: Quick = False,
+    model: Model = None,
+    size: Size = None,
+    repeats: Repeats = 3,
     device: options.Device = "auto",
     precision: options.Precision = "auto",
-    threads: Threads = None,
     as_json: options.Json = False,
     quiet: options.Quiet = False,
 ) -> None:
-    """Measure speed and memory beside the straightforward route (fp32, contiguous).
+    """Measure seconds, megapixels a second, memory, and share of the machine's matrix rate.
 
-    Seconds are medians of a picture, a frame or a training step; both routes take turns.
+    Seconds are medians of a photo, a frame or a training step, files left out.
     """
-    from b2v.bench import TASKS, Setup, list_cases, look_at, measure
+    from b2v.bench import TASKS, list_cases, look_at, measure
     from b2v.runtime import choose
 
-    cases = list_cases([t.value for t in task or ()] or TASKS, model=model, quick=quick)
+    cases = list_cases([t.value for t in task or ()] or TASKS, model, _pixels(size))
     runtime = choose(device, precision)
-    setup = Setup(str(runtime.device), runtime.precision, threads, quick)
-    options.note("measuring what the machine can do at best ...", quiet=quiet)
-    machine, ceiling = look_at(setup)
-    told = _tell(cases, quiet=quiet)
-    rows = list(measure(told, setup, ceiling, repeats=1 if quick else repeats))
-    if as_json:
-        report = {"machine": asdict(machine), "ceiling": asdict(ceiling)}
-        typer.echo(json.dumps(_rounded({**report, "rows": [asdict(row) for row in rows]})))
-    else:
-        _print_table(machine, ceiling, rows)
-
-
-def _tell(cases: Iterable["Case"], *, quiet: bool) -> Iterator["Case"]:
-    """Hand cases on, and say of each that it has begun."""
+    machine = look_at(runtime)
+    if not as_json:
+        where = f"{machine.gpu}, " if machine.gpu else ""
+        typer.echo(
+            f"{where}{machine.cpu}, {machine.cores} cores, {machine.threads} threads, torch"
+            f" {machine.torch}, {machine.device} {machine.precision}, matrix products"
+            f" {machine.matrix_gflops:.0f} GFLOP/s"
+        )
+    rows: list[Row] = []
     for case in cases:
-        options.note(f"measuring {case.task} {case.size} ({_network(case)}) ...", quiet=quiet)
-        yield case
+        options.note(f"{case.task} {case.model} {case.width}x{case.height} ...", quiet=quiet)
+        rows += measure([case], runtime, machine, repeats=repeats)
+    if as_json:
+        report = {"machine": asdict(machine), "rows": [asdict(row) for row in rows]}
+        typer.echo(json.dumps(_rounded(report)))
+    else:
+        _print_table(rows)
 
 
-def _network(row: "Row | Case") -> str:
-    return row.model if row.trained else f"{row.model}, untrained"
+def _pixels(size: str | None) -> tuple[int, int] | None:
+    """Read a size such as 1280x720; raises UsageError."""
+    from b2v.errors import UsageError
+
+    if size is None:
+        return None
+    match = re.fullmatch(r"(\d{2,5})x(\d{2,5})", size)
+    if match is None or min(pixels := (int(match[1]), int(match[2]))) < 16:
+        raise UsageError(f"--size {size}: expected width and height, 16 or more, such as 1280x720")
+    return pixels
 
 
 def _rounded(value: Any) -> Any:  # noqa: ANN401 - whatever JSON holds
@@ -92,64 +100,14 @@ def _rounded(value: Any) -> Any:  # noqa: ANN401 - whatever JSON holds
     return float(f"{value:.{DIGITS}g}") if isinstance(value, float) else value
 
 
-def _print_table(machine: "Machine", ceiling: "Ceiling", rows: Sequence["Row"]) -> None:
-    """Print what was measured: a line for the machine, one for its ceiling, a row for each case."""
-    where = f"{machine.gpu}, " if machine.gpu else ""
-    typer.echo(
-        f"{where}{machine.cpu}, {machine.cores} cores, {machine.threads} threads, "
-        f"torch {machine.torch}, {machine.device} {machine.precision}"
-    )
-    rates = {"fp32": ceiling.conv_fp32_gflops, "bf16": ceiling.conv_bf16_gflops}
-    known = {**rates, "fp16": ceiling.conv_fp16_gflops}
-    convolutions = ", ".join(f"{k} {v:.0f}" for k, v in known.items() if v is not None)
-    typer.echo(
-        f"at best: convolutions {convolutions} GFLOP/s, copies {ceiling.copy_gb_s:.1f} GB/s\n"
-    )
+def _print_table(rows: "list[Row]") -> None:
     table = Table(box=None, pad_edge=False)
-    for name in ("task", "size"):
+    for name in ("task", "model", "size"):
         table.add_column(name, no_wrap=True)
-    for name in (
-        "plain s",
-        "s",
-        "ratio",
-        "fps",
-        "file fps",
-        "MP/s",
-        "GFLOP",
-        "of best",
-        "plain MB",
-        "MB",
-        "dB",
-    ):
+    for name in ("s", "MP/s", "MB", "GFLOP", "of rate"):
         table.add_column(name, justify="right", no_wrap=True)
     for row in rows:
-        table.add_row(Text(row.task), Text(row.size), *_figures(row))
-    Console(width=max(Console().width, 105)).print(table)
-    networks = {row.task: _network(row) for row in rows}
-    typer.echo("\nnetworks: " + "; ".join(f"{task} {name}" for task, name in networks.items()))
-    typer.echo(
-        "plain: fp32, contiguous, allocator as it comes; seconds a picture, frame or training step;"
-        "\nfps: of the network; file fps: of the whole command, reading and writing files"
-        "\nMB: peak memory of a process that does nothing else; dB: how well both routes agree"
-    )
-
-
-def _figures(row: "Row") -> list[str]:
-    """Columns of the table after the first two; a dash where there is no value."""
-
-    def show(value: float | None, form: str) -> str:
-        return "-" if value is None else format(value, form)
-
-    return [
-        f"{row.seconds_plain:.3g}",
-        f"{row.seconds:.3g}",
-        f"{row.ratio:.2f}",
-        show(row.fps, ".3g"),
-        show(row.command_fps, ".3g"),
-        f"{row.megapixels_per_s:.3g}",
-        f"{row.gflop:.4g}",
-        show(row.fraction_of_ceiling, ".0%"),
-        show(row.peak_memory_mb_plain, ".0f"),
-        show(row.peak_memory_mb, ".0f"),
-        f"{row.agreement_db:.1f}",
-    ]
+        memory = "-" if row.peak_memory_mb is None else f"{row.peak_memory_mb:.0f}"
+        figures = f"{row.seconds:.3g}", f"{row.megapixels_per_s:.3g}", memory, f"{row.gflop:.4g}"
+        table.add_row(row.task, Text(row.model), row.size, *figures, f"{row.share_of_rate:.0%}")
+    Console().print(table)

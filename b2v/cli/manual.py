@@ -54,8 +54,8 @@ EXAMPLES: dict[str, tuple[tuple[str, str], ...]] = {
         ),
     ),
     "bench": (
-        ("b2v bench", "everything, beside the straightforward route"),
-        ("b2v bench --task extract --repeats 1 --json", "one thing, once, for a program"),
+        ("b2v bench", "photos at each quality, a frame of video, a step of training"),
+        ("b2v bench -m maxim-1 --size 4000x3000 --json", "one model on 12 MP, for a program"),
     ),
     "doctor": (
         ("b2v doctor", "a line for everything that matters"),
