@@ -68,7 +68,6 @@ def test_shipped_weights_give_what_the_authors_give(shipped, shared):
 
 
 @needs_maxim
-@pytest.mark.slow  # a processor without bf16 of its own takes 20 times as long as for fp32
 def test_half_precision_changes_no_photo_by_more_than_can_be_seen(shipped):
     """Measured: 59.2, 53.8 and 53.5 dB; 56.0, 54.6 and 54.3 on four times the pixels."""
     blurry = read_photo(ASSETS / "demo.jpg").pixels[None, :, 160:224, 160:224]

@@ -11,13 +11,12 @@ from test_direction import LEFT, filmed
 from video_samples import FRAMES, UNEVEN, make_video, refused
 
 from b2v.deblurring import Settings, check
-from b2v.errors import DatasetError, UsageError
+from b2v.errors import UsageError
 from b2v.media import TruncatedVideoError, open_video
 from b2v.media.segments import left_over
 from b2v.metrics import reblur
 from b2v.runtime import Runtime
 from b2v.slowmo import Neighbours, Tempo, join, run, slow_motion, tempo_for, with_neighbours
-from b2v.slowmo.score import score_slow_motion
 from b2v.weights import LoadedModel
 
 FP32 = Runtime(torch.device("cpu"), "fp32")
@@ -217,35 +216,3 @@ def test_a_video_that_breaks_off_is_kept_only_on_request(slow, tmp_path):
     assert "breaks off" in last.broken
     assert 0 < last.done < 7 * FRAMES
     assert last.done % 7 == 0
-
-
-# Scores
-
-
-class Honest:
-    """A net that knows the truth of each picture, but plays every second one backwards."""
-
-    multiple = 4
-
-    def __init__(self, truth):
-        self.truth, self.calls = truth, 0
-
-    def __call__(self, blurry):
-        self.calls += 1
-        frames = self.truth[self.calls - 1]
-        return (frames if self.calls % 2 else frames.flip(0))[None]
-
-
-def test_scores_tell_right_directions_and_what_they_are_worth():
-    truth = film(4, right=0.8)
-    score = score_slow_motion(Honest(truth), iter([*truth.flatten(0, 1), truth[0, 0]]), FP32)
-    assert (score.pictures, score.right, score.right_alone) == (4, 1.0, 0.5)
-    assert score.psnr > score.psnr_repeated + 6
-    assert score.psnr > score.psnr_alone + 6
-    alone = -10 * torch.log10((reblur(truth)[:, None] - truth).square().mean((2, 3, 4)))
-    assert score.psnr_repeated == pytest.approx(float(alone.mean()), abs=1e-4)
-
-
-def test_fewer_than_seven_frames_have_no_score():
-    with pytest.raises(DatasetError, match="fewer than 7"):
-        score_slow_motion(Honest([]), filmed()[:6], FP32)

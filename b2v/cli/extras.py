@@ -14,6 +14,8 @@ if TYPE_CHECKING:
     from b2v.media.tags import Tags
     from b2v.show import Scene
 
+WHOLE = 0.4
+"""Seconds from which on an exposure time is not told as a fraction."""
 GUESS = "A blurry photo does not show which way things moved: the direction of play is a guess."
 
 
@@ -109,15 +111,26 @@ def _write_extras(
 
 def note_on_photo(photo: "Photo", result: PhotoResult, job: Job) -> None:
     """Note in `result` what the photo tells before it is restored: its pages, its time."""
-    from b2v.show import Timing
-
     if photo.pages > 1:
         result.notes.append(f"{result.input}: has {photo.pages} pictures; the first one is taken")
     if photo.exposure_time is not None:
-        timing = Timing(photo.exposure_time, job.fps)
-        result.exposure = timing.as_dict()
+        result.exposure = timing(photo.exposure_time, job.fps)
         if not job.still:  # one picture is not played
-            result.notes.append(f"{result.input}: {timing}")
+            result.notes.append(f"{result.input}: {', '.join(told(result.exposure))}")
+
+
+def timing(seconds: float, played: float) -> dict[str, float]:
+    """Say to programs how fast seven frames of an exposure went by, and how they are played."""
+    fps = 7 / seconds
+    return {"seconds": round(seconds, 6), "fps": round(fps, 6), "slower": round(fps / played, 6)}
+
+
+def told(exposure: dict[str, float]) -> list[str]:
+    """Say it to people; short exposures as cameras do: 1/15 s."""
+    seconds, slower = exposure["seconds"], exposure["slower"]
+    time = f"1/{max(1, round(1 / seconds))}" if seconds < WHOLE else f"{seconds:.3g}"
+    pace = f"{slower:.3g}x slower" if slower >= 1 else f"{1 / slower:.3g}x faster"
+    return [f"{time} s over seven frames: {exposure['fps']:.4g} fps", f"played {pace} than life"]
 
 
 def scene_of(
@@ -126,7 +139,7 @@ def scene_of(
     """Put `count` of the frames of one photo on a page, with what is known of them."""
     from b2v.frames import FRAMES, inner
     from b2v.media.draw import data_uri
-    from b2v.show import Scene, Timing, heat_map
+    from b2v.show import Scene, heat_map
     from b2v.show.page import pictures, start
 
     kept = inner(frames, count)
@@ -138,9 +151,8 @@ def scene_of(
         facts.append(f"shown here at {size[0]}×{size[1]}")
     seconds = None
     if result.exposure is not None:
-        timing = Timing(result.exposure["seconds"], played)
-        facts += str(timing).split(", ")
-        seconds = timing.exposure * len(kept) / FRAMES
+        facts += told(timing(result.exposure["seconds"], played))
+        seconds = result.exposure["seconds"] * len(kept) / FRAMES
     return Scene(
         title=Path(result.input).name,
         before=before,

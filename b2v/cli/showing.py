@@ -46,7 +46,7 @@ Heat = Annotated[
     typer.Option(
         "--reblur",
         metavar="PICTURE",
-        help="Also draw where the frames explain the photo and where not.",
+        help="Also draw where the frames explain the photo (grey) and where not (yellow).",
     ),
 ]
 Strip = Annotated[

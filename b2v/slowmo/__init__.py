@@ -1,7 +1,7 @@
 """Slow motion from blurry videos: the frames of every picture, joined into one video.
 
 `joining` finds the direction of time of each picture by its neighbours, `run` goes from file to
-file, `score` blurs sharp videos and compares with the truth.
+file.
 """
 
 from b2v.slowmo.joining import Neighbours, join, with_neighbours
