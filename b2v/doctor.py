@@ -148,10 +148,10 @@ def _disk() -> Iterator[Finding]:
 
 
 def _cache() -> Iterator[Finding]:
-    from b2v.weights import cache_dir, disk_use
+    from b2v.weights import cache_dir
 
     folder = cache_dir()
-    size = sum(row.bytes for row in disk_use() if row.where not in ("shipped", "environment"))
+    size = sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
     there = next(path for path in (folder, *folder.absolute().parents) if path.exists())
     if not there.is_dir() or not os.access(there, os.W_OK | os.X_OK):
         advice = "set B2V_CACHE to a folder that can be written; downloads go there"

@@ -81,7 +81,6 @@ EXAMPLES: dict[str, tuple[tuple[str, str], ...]] = {
             "of two times",
         ),
     ),
-    "weights du": (("b2v weights du", "sizes, folder by folder"),),
     "weights rm": (("b2v weights rm name --dry-run", "what would be deleted"),),
     "weights publish": (
         ("b2v weights publish runs/b2v/weights/b2v.json me/b2v -o look", "look before"),

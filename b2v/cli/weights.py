@@ -184,21 +184,6 @@ def average_command(
     typer.echo(output)
 
 
-@app.command("du", epilog=examples("weights du"))
-def du_command(as_json: options.Json = False) -> None:
-    """Show what weights take on the disk, folder by folder."""
-    from b2v.weights import disk_use
-
-    rows = disk_use()
-    if as_json:
-        typer.echo(json.dumps([asdict(row) for row in rows], default=str))
-        return
-    for row in rows:
-        files = f"{row.files} file{'s' if row.files > 1 else ''}"
-        typer.echo(f"{row.bytes / MB:8.1f} MB  {row.where:12}{files:>9}  {row.folder}")
-    typer.echo(f"{sum(row.bytes for row in rows) / MB:8.1f} MB  in all")
-
-
 @app.command("rm", epilog=examples("weights rm"))
 def rm_command(
     name: Annotated[

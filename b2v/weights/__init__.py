@@ -22,12 +22,11 @@ from b2v.weights.inventory import (
 from b2v.weights.places import cache_dir, shipped_dir
 from b2v.weights.publish import publish, stage
 from b2v.weights.resolve import LoadedModel, LoadedVideoModel, load_model, load_video_model
-from b2v.weights.storage import DiskUse, disk_use, downloaded, remove
+from b2v.weights.storage import downloaded, remove
 
 __all__ = [
     "Card",
     "CardNetwork",
-    "DiskUse",
     "FileCheck",
     "Header",
     "LoadedModel",
@@ -38,7 +37,6 @@ __all__ = [
     "average",
     "cache_dir",
     "card_entry",
-    "disk_use",
     "download",
     "downloaded",
     "file_name",

@@ -1,21 +1,19 @@
 """Publish a model on the Hugging Face Hub: its networks, its card, a page and the licence.
 
 All files go up in one commit, so that a repository never holds half of a model. The page
-(`README.md`) is made of the card alone: what is not on the card is not on the page.
+(`README.md`) is made of the card, which has the rest.
 """
 
-import json
 import os
 import re
 import shutil
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import replace
 from importlib.metadata import PackageNotFoundError, distribution
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import Any
 
 from b2v.errors import UsageError, WeightsError
 from b2v.models import VIDEO
@@ -29,7 +27,6 @@ _REPO = re.compile(r"[\w][\w.-]*/[\w][\w.-]*")
 PAGE, LICENCE = "README.md", "LICENSE"
 APACHE = "LICENSE-maxim.txt"
 """Text of Apache-2.0, among the weights that come with b2v."""
-MB = 1e6
 
 
 def publish(model: str, repo: str, *, private: bool = False) -> Address:
@@ -46,21 +43,19 @@ def publish(model: str, repo: str, *, private: bool = False) -> Address:
             connection to it refuses.
 
     """
-    _check_repo(repo)
     with TemporaryDirectory() as folder:
         card = stage(model, repo, Path(folder))
 
-        from huggingface_hub import CommitOperationAdd, HfApi
+        from huggingface_hub import HfApi
         from huggingface_hub.errors import HfHubHTTPError
 
         transport_error: type[Exception] = HfHubHTTPError.__bases__[0]
-        files = [path for path in sorted(Path(folder).iterdir()) if path.is_file()]
-        adding = [CommitOperationAdd(path.name, path) for path in files]
         api = HfApi(endpoint=os.environ.get("HF_ENDPOINT") or None, library_name="b2v")
         try:
             with _bars_on_a_terminal():
                 api.create_repo(repo, private=private or None, exist_ok=True)
-                done = api.create_commit(repo, adding, commit_message=f"Publish {card.name} by b2v")
+                message = f"Publish {card.name} by b2v"
+                done = api.upload_folder(repo_id=repo, folder_path=folder, commit_message=message)
         except (OSError, ValueError, RuntimeError, transport_error) as error:
             # What went wrong with one file comes wrapped in a RuntimeError.
             cause = error.__cause__ if type(error) is RuntimeError else None
@@ -97,7 +92,8 @@ def stage(model: str, repo: str, folder: Path) -> Card:
             cannot be written.
 
     """
-    _check_repo(repo)
+    if not _REPO.fullmatch(repo):
+        raise UsageError(f"{repo}: not the name of a repository; expected owner/name")
     found = find_model(model)
     card = replace(found.card, source=None)  # it lies beside its networks there
     if card.licence.lower() in ("", NOT_STATED):
@@ -120,91 +116,38 @@ def stage(model: str, repo: str, folder: Path) -> Card:
 def page(card: Card, repo: str) -> str:
     """Write the page of a model from its card, with the header that the hub reads."""
     video = VIDEO in card.networks
-    command = "deblur walk.mp4" if video else "extract photo.jpg"
-    known = card.licence.lower() if re.fullmatch(r"[A-Za-z0-9.-]+", card.licence) else "other"
-    header = [
-        f"license: {known}",
-        *([f"license_name: {json.dumps(card.licence)}"] if known == "other" else []),
-        "library_name: b2v",
-        f"pipeline_tag: {'video-to-video' if video else 'image-to-video'}",
-        "tags: [deblurring, motion-blur, image-restoration, safetensors]",
-    ]
-    use = [
-        f"b2v weights download hf://{repo}@REVISION/{card.name}.json",
-        f"b2v {command} -m {card.name}",
-    ]
-    rows = [
-        f"| {role} | `{entry.file}` | {entry.bytes / MB:.1f} MB | `{entry.sha256}` |"
-        for role, entry in card.networks.items()
-    ]
+    plain = re.fullmatch(r"[A-Za-z0-9.-]+", card.licence)
+    name = card.licence.replace('"', "'")
+    named = card.licence.lower() if plain else f'other\nlicense_name: "{name}"'
     parts = [
-        "\n".join(["---", *header, "---"]),
+        f"---\nlicense: {named}\nlibrary_name: b2v\n"
+        f"pipeline_tag: {'video-to-video' if video else 'image-to-video'}\n"
+        "tags: [deblurring, motion-blur, image-restoration, safetensors]\n---",
         f"# {card.name}",
         card.summary,
-        "What it makes is an estimate, not evidence.",
-        "\n".join(["```sh", *use, "```"]),
+        f"```sh\nb2v weights download hf://{repo}@REVISION/{card.name}.json\n"
+        f"b2v {'deblur walk.mp4' if video else 'extract photo.jpg'} -m {card.name}\n```",
         "REVISION is a commit of this repository; b2v takes no moving name.",
-        "## Files",
-        "\n".join(["| network | file | size | sha256 |", "|---|---|---|---|", *rows]),
-        *_section("Limits", card.limits),
-        *_section("Training data", card.data),
-        *_section("Recipe", card.recipe),
-        *_section("Commands", "\n".join(["```sh", *card.commands, "```"]) if card.commands else ""),
-        *_section("Hardware", _hardware(card)),
-        *_section("Scores", _scores(card.scores)),
-        *_section("Lineage", card.lineage),
-        *_section("Licence", f"{card.licence}."),
+        card.limits,
+        f"Data: {card.data}" if card.data else "",
+        f"Lineage: {card.lineage}" if card.lineage else "",
+        f"Licence: {card.licence}. `{card.name}.json` has the rest: recipe, scores, hashes.",
     ]
     return "\n\n".join(part for part in parts if part) + "\n"
 
 
 def licence_text(card: Card, folder: Path) -> str | None:
     """Find the text of the licence: beside the card, or one of the two that come with b2v."""
-    with suppress(OSError, UnicodeDecodeError):
-        return (folder / LICENCE).read_text(encoding="utf-8")
+    places = [folder / LICENCE]
     if card.licence == "Apache-2.0":
-        with suppress(OSError):
-            return (shipped_dir() / APACHE).read_text(encoding="utf-8")
-    if card.licence != "MIT":
-        return None
-    with suppress(OSError):
-        return (Path(__file__).resolve().parents[2] / LICENCE).read_text(encoding="utf-8")
+        places.append(shipped_dir() / APACHE)
+    if card.licence == "MIT":
+        places.append(Path(__file__).resolve().parents[2] / LICENCE)
+    for place in places:
+        with suppress(OSError, UnicodeDecodeError):
+            return place.read_text(encoding="utf-8")
     with suppress(PackageNotFoundError):
-        return distribution("b2v").read_text(f"licenses/{LICENCE}")
-    return None
-
-
-def _check_repo(repo: str) -> None:
-    if not _REPO.fullmatch(repo):
-        raise UsageError(f"{repo}: not the name of a repository; expected owner/name")
-
-
-def _section(title: str, text: str) -> list[str]:
-    return [f"## {title}", text] if text else []
-
-
-def _hardware(card: Card) -> str:
-    hours = "" if card.hours is None else f"{card.hours:g} hours"
-    return ", ".join(part for part in (card.hardware, hours) if part)
-
-
-def _scores(scores: Mapping[str, Any]) -> str:
-    """Show numbers of sets as a table, where that is what the card has; else as they are."""
-    if not scores:
-        return ""
-    sets = {name: values for name, values in scores.items() if isinstance(values, dict)}
-    columns = list(
-        dict.fromkeys(
-            key
-            for values in sets.values()
-            for key, value in values.items()
-            if isinstance(value, int | float) and not isinstance(value, bool)
+        return (
+            distribution("b2v").read_text(f"licenses/{LICENCE}") if card.licence == "MIT" else None
         )
-    )
-    if len(sets) < len(scores) or not columns:
-        return "\n".join(["```json", json.dumps(scores, indent=2, ensure_ascii=False), "```"])
-    lines = [f"| set | {' | '.join(columns)} |", "|---" * (len(columns) + 1) + "|"]
-    for name, values in sets.items():
-        cells = [f"{values[key]:.4g}" if key in values else "" for key in columns]
-        lines.append(f"| {name} | {' | '.join(cells)} |")
-    return "\n".join(lines)
+    return None

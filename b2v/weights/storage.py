@@ -1,4 +1,4 @@
-"""What weights take on the disk, and how to give that back.
+"""Give back what downloaded weights take on the disk.
 
 Only what a download can bring again is ever deleted: the shipped weights, those in the folder
 `B2V_WEIGHTS_DIR` and those that were imported stay.
@@ -6,46 +6,12 @@ Only what a download can bring again is ever deleted: the shipped weights, those
 
 from collections.abc import Iterable
 from contextlib import suppress
-from dataclasses import dataclass
 from pathlib import Path
 
 from b2v.errors import WeightsError
-from b2v.weights.files import SUFFIX
 from b2v.weights.hub import parse_address
 from b2v.weights.places import cache_dir, card_folders, hub_dir
 from b2v.weights.resolve import find_model, place_of
-
-
-@dataclass(frozen=True)
-class DiskUse:
-    """What lies in one folder: `where` is environment, shipped, imported, downloaded, unfinished.
-
-    "unfinished" are transfers that were cut off and would go on from there.
-    """
-
-    where: str
-    folder: Path
-    files: int
-    bytes: int
-
-
-def disk_use() -> list[DiskUse]:
-    """Add up the weights on the disk, a line for each folder that has any.
-
-    Raises:
-        WeightsError: `B2V_WEIGHTS_DIR` is set but names no folder.
-
-    """
-    folders = [(where, folder) for where, folder in card_folders() if where != "cache"]
-    folders.append(("imported", cache_dir()))
-    downloads = {path.parent for path in _files(hub_dir()) if _is_weights(path)}
-    folders += [("downloaded", folder) for folder in sorted(downloads)]
-    rows = []
-    for where, folder in folders:
-        inside = [path for path in _files(folder, deep=False) if _is_weights(path)]
-        rows.append(_row(where, folder, inside))
-    unfinished = [path for path in _files(cache_dir()) if path.suffix == ".part"]
-    return [row for row in [*rows, _row("unfinished", cache_dir(), unfinished)] if row.files]
 
 
 def remove(model: str) -> list[Path]:
@@ -117,19 +83,6 @@ def _where_else(found: Iterable[Path]) -> str:
     folders = sorted({str(path.parent) for path in found if path.is_file()})
     kept = "; b2v only deletes what a download can bring again"
     return f", it lies in {', '.join(folders)}{kept}" if folders else "; see `b2v weights list`"
-
-
-def _is_weights(path: Path) -> bool:
-    return path.suffix in (SUFFIX, ".json")
-
-
-def _files(folder: Path, *, deep: bool = True) -> list[Path]:
-    found = folder.rglob("*") if deep else folder.glob("*")
-    return sorted(path for path in found if path.is_file())
-
-
-def _row(where: str, folder: Path, files: list[Path]) -> DiskUse:
-    return DiskUse(where, folder, len(files), sum(path.stat().st_size for path in files))
 
 
 def _remove_empty(folder: Path) -> None:
