@@ -62,7 +62,7 @@ class Hub(BaseHTTPRequestHandler):
             self.send_header("Location", f"http://localhost:{server.server_port}/cdn/{name}")
             self.send_header("X-Repo-Commit", REVISION)
             self.send_header("X-Linked-Etag", f'"{digest}"')
-            self.send_header("X-Linked-Size", str(len(content)))
+            self.send_header("X-Linked-Size", server.size or str(len(content)))
         self.send_header("Content-Length", "0")
         self.end_headers()
 
@@ -95,7 +95,12 @@ def server(tmp_path, monkeypatch):
     server = ThreadingHTTPServer(("127.0.0.1", 0), Hub)
     server.files, server.script, server.seen, server.ranges = {"blob.safetensors": BLOB}, [], [], []
     server.heads = []
-    server.etag, server.over, server.got_half = None, threading.Event(), threading.Event()
+    server.size, server.etag, server.over, server.got_half = (
+        None,
+        None,
+        threading.Event(),
+        threading.Event(),
+    )
     thread = threading.Thread(target=server.serve_forever, args=(0.02,))
     thread.start()
     monkeypatch.setenv("HF_ENDPOINT", f"http://127.0.0.1:{server.server_port}")
@@ -192,6 +197,20 @@ def test_spoilt_rest_of_an_earlier_call_is_thrown_away(server):
     (part,) = hub.parse_address(f"{SOURCE}/blob.safetensors").path.parent.glob("*.part")
     part.write_bytes(b"x" * part.stat().st_size)
     assert fetch_blob().read_bytes() == BLOB
+
+
+@pytest.mark.parametrize("size", ["204799", "-5"])
+def test_no_more_is_taken_than_the_size_that_the_hub_states(server, tmp_path, size):
+    server.size = size
+    with pytest.raises(WeightsError, match="204,799 bytes" if size == "204799" else "as a hub"):
+        fetch_blob()
+    assert not [p for p in (tmp_path / "cache").rglob("blob*") if p.suffix != ".lock"]
+
+
+def test_a_version_of_the_hub_is_no_path(server, tmp_path):
+    server.etag = "../../../evil"
+    assert fetch_blob().read_bytes() == BLOB
+    assert not list(tmp_path.glob("*evil*"))
 
 
 @pytest.mark.parametrize("teller", ["card", "hub"])

@@ -126,19 +126,21 @@ def _bring(
     endpoint = os.environ.get("HF_ENDPOINT", "").rstrip("/") or None
     url = hf_hub_url(address.repo, address.file, revision=address.revision, endpoint=endpoint)
     metadata = _ask(url, endpoint, transport_error)
-    if metadata.commit_hash is None or metadata.etag is None:
+    size = metadata.size
+    if metadata.commit_hash is None or metadata.etag is None or size is None or size < 0:
         raise WeightsError(
             f"cannot download {address}: {url} does not answer as a hub does;"
             " check HF_ENDPOINT and the proxy"
         )
     expected = sha256 or (metadata.etag if _SHA256.fullmatch(metadata.etag) else "")
     # What is there of another version of the file must not be gone on from.
-    part = address.path.with_name(f"{address.path.name}.{metadata.etag[:16]}.part")
+    version = re.sub(r"[^A-Za-z0-9]", "", metadata.etag)[:16]
+    part = address.path.with_name(f"{address.path.name}.{version}.part")
     resumed = part.exists()
-    _transfer(url, part, metadata.size, progress, transport_error)
+    _transfer(url, part, size, progress, transport_error)
     if expected and sha256_of(part) != expected and resumed:
         part.unlink()
-        _transfer(url, part, metadata.size, progress, transport_error)
+        _transfer(url, part, size, progress, transport_error)
     if expected and (found := sha256_of(part)) != expected:
         part.unlink()
         raise WeightsError(
@@ -171,25 +173,25 @@ def _ask(
 def _transfer(
     url: str,
     part: Path,
-    size: int | None,
+    size: int,
     progress: Progress | None,
     transport_error: type[Exception],
 ) -> None:
     """Append to `part` until it is whole; tries without any gain are limited."""
     part.touch()
     done = part.stat().st_size
-    if size is not None and done > size:
+    if done > size:
         part.write_bytes(b"")
         done = 0
     free = shutil.disk_usage(part.parent).free
-    if size is not None and size - done > free:
+    if size - done > free:
         raise OSError(errno.ENOSPC, f"{size - done:,} bytes needed, {free:,} free")
     pauses = iter(PAUSES_S)
-    while size is None or done < size:
+    while done < size:
         before = done
         try:
             _append(url, part, size, progress)
-            if size is None or part.stat().st_size >= size:
+            if part.stat().st_size >= size:
                 return
             error: Exception = ConnectionError("the transfer ended early")
         except transport_error as caught:  # also where no byte came for the time limit
@@ -206,11 +208,11 @@ def _transfer(
         if pause is None:
             if getattr(error, "response", None) is not None:
                 raise error
-            raise ConnectionError(f"cut off at {done:,} of {size or 0:,} bytes") from error
+            raise ConnectionError(f"cut off at {done:,} of {size:,} bytes") from error
         time.sleep(pause)
 
 
-def _append(url: str, part: Path, size: int | None, progress: Progress | None) -> None:
+def _append(url: str, part: Path, size: int, progress: Progress | None) -> None:
     """Ask for what `part` lacks and write it as it comes."""
     from huggingface_hub import constants, get_session, hf_raise_for_status
     from huggingface_hub.utils import build_hf_headers  # type: ignore[attr-defined]
@@ -226,6 +228,12 @@ def _append(url: str, part: Path, size: int | None, progress: Progress | None) -
                 file.seek(0)
                 file.truncate()
             for piece in response.iter_raw():
+                if file.tell() + len(piece) > size:
+                    part.unlink()
+                    raise WeightsError(
+                        f"{url} sends more than the {size:,} bytes that the hub says it has;"
+                        " do not use this source"
+                    )
                 file.write(piece)
                 if progress:
                     progress(part.name.rsplit(".", 2)[0], file.tell(), size)
