@@ -22,7 +22,7 @@ from torch import Tensor
 from torch.nn import functional as F
 from torch.utils.flop_counter import FlopCounterMode
 
-from b2v.defaults import PHOTO_MODELS, VIDEO_MODEL
+from b2v.defaults import MB, PHOTO_MODELS, VIDEO_MODEL
 from b2v.errors import B2VError, UsageError
 from b2v.frames import FRAMES
 from b2v.inference import restore
@@ -173,7 +173,7 @@ def measure(
             size=size if case.pictures == 1 else f"{case.pictures}x{size}",
             seconds=seconds,
             megapixels_per_s=pixels / 1e6 / seconds,
-            peak_memory_mb=None if peak is None else peak / 1e6,
+            peak_memory_mb=None if peak is None else peak / MB,
             gflop=operations / 1e9,
             share_of_rate=operations / 1e9 / seconds / machine.matrix_gflops,
         )

@@ -1,5 +1,6 @@
-"""Models that are taken where none is asked for, by the quality that is: of photos and of videos.
+"""What is taken where nothing is asked for, known without the second that it takes to import torch.
 
+Models are named by the quality that is wanted, of photos and of videos.
 For photos a small U-Net is fast, one stage of MAXIM good and all three are best; each takes longer
 than the one before. Videos have one model so far, whatever quality is asked for.
 """
@@ -11,3 +12,12 @@ VIDEO_MODELS = {"fast": "blend", "good": "blend", "best": "blend"}
 PHOTO_MODEL, VIDEO_MODEL = PHOTO_MODELS[QUALITY], VIDEO_MODELS[QUALITY]
 FAST_MODEL = PHOTO_MODELS["fast"]
 """What is taken of photos where there are many of them: each picture of a video."""
+
+FRAMES = 7
+"""Frames that one exposure is taken apart into (T of Jin et al., eq. 1)."""
+COUNTS = (5, 7, 9, 11, 13)
+"""Numbers of frames that may be asked for: the inner five, or more beyond both ends."""
+FPS = 10.0
+"""Frames a second at which a clip is played when nothing else is said."""
+MB, GB = 1e6, 1e9
+"""Bytes."""

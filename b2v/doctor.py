@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Literal
 
 from b2v import __version__
-from b2v.defaults import PHOTO_MODEL, VIDEO_MODEL
+from b2v.defaults import GB, MB, PHOTO_MODEL, VIDEO_MODEL
 
 State = Literal["ok", "warn", "fail"]
 PACKAGES = {
@@ -26,7 +26,6 @@ PACKAGES = {
 FAR_DB = 35.0
 """PSNR below which a way to run the networks is broken; `b2v.runtime.AGREES` is good enough."""
 LITTLE_MEMORY, LITTLE_DISK = 1.5e9, 1e9
-GB, MB = 1e9, 1e6
 
 
 @dataclass(frozen=True)

@@ -22,14 +22,11 @@ from b2v.errors import WeightsError
 from b2v.frames import FRAMES, MIDDLE, check_frame, crop_back, pad_to_multiple
 from b2v.inference import restore
 from b2v.inference.pyramid import sharpen
-from b2v.metrics import Perceptual, psnr, reblur
+from b2v.metrics import MAX_DB, Perceptual, psnr, reblur
 from b2v.models import Extractor, Prior
 from b2v.report import Extremes, in_a_grid
 from b2v.runtime import Runtime, memory_for
 from b2v.windows import Sample, Window, find_windows
-
-MAX_DB = 100.0
-"""Stands for equal pictures, whose PSNR is infinite: the mean of a set would be as well."""
 
 
 @dataclass(frozen=True)
@@ -217,7 +214,7 @@ def _strip(sample: Sample, restored: Tensor) -> Tensor:
 
 
 def _psnr(a: Tensor, b: Tensor) -> Tensor:
-    return psnr(a, b).clamp(max=MAX_DB)
+    return psnr(a, b, max_db=MAX_DB)
 
 
 def _motion(frames: Tensor) -> float:
@@ -225,7 +222,6 @@ def _motion(frames: Tensor) -> float:
 
 
 __all__ = [
-    "MAX_DB",
     "Score",
     "Window",
     "evaluate",

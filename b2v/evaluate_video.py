@@ -18,9 +18,9 @@ from torch import Tensor
 
 from b2v.defaults import PHOTO_MODEL
 from b2v.errors import DatasetError
-from b2v.evaluate import MAX_DB, ssim
+from b2v.evaluate import ssim
 from b2v.media import open_video
-from b2v.metrics import psnr
+from b2v.metrics import MAX_DB, psnr
 from b2v.report import Extremes, in_a_grid
 from b2v.sources import VIDEOS
 from b2v.streaming import Deblurrer
@@ -134,7 +134,7 @@ def _strip(restored: Tensor, blurry: Tensor, sharp: Tensor) -> Tensor:
 
 
 def _compare(frame: Tensor, sharp: Tensor) -> tuple[float, float]:
-    return float(psnr(frame, sharp).clamp(max=MAX_DB)), ssim(frame, sharp)
+    return float(psnr(frame, sharp, max_db=MAX_DB)), ssim(frame, sharp)
 
 
 def summarize_videos(

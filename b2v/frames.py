@@ -7,12 +7,10 @@ RGB, sRGB-encoded, [0, 1].
 from torch import Tensor, isfinite, lerp
 from torch.nn import functional as F
 
+from b2v.defaults import COUNTS as COUNTS
+from b2v.defaults import FRAMES as FRAMES
 from b2v.errors import ShapeError
 
-FRAMES = 7
-"""Frames that one exposure is taken apart into (T of Jin et al., eq. 1)."""
-COUNTS = (5, 7, 9, 11, 13)
-"""Numbers of frames that may be asked for: the inner five, or more beyond both ends."""
 MIDDLE = FRAMES // 2
 """Index of the middle frame, x4 in the papers' counting from 1."""
 MIN_SIDE = 16

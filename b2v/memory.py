@@ -17,9 +17,9 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
+from b2v.defaults import GB
 from b2v.errors import B2VError
 
-GB = 1e9
 SHARE = 0.6
 """Part of what is free that is used when nothing else is said."""
 UNKNOWN = 8e9

@@ -1,5 +1,6 @@
 """How close restored frames are to sharp ones, and to the photo they came from."""
 
+import math
 from collections.abc import Callable
 from importlib import import_module
 from importlib.util import find_spec
@@ -10,6 +11,10 @@ from torch import Tensor
 from b2v.color import Curve, to_encoded, to_linear
 from b2v.errors import WeightsError
 
+MAX_DB = 100.0
+"""Stands for equal pictures, whose PSNR is infinite: so would a mean be, and JSON has no such
+number."""
+
 Perceptual = Callable[[Tensor, Tensor], float]
 """Distance of two pictures [3, H, W] in [0, 1], 0 for equal ones."""
 
@@ -19,12 +24,12 @@ def mse(a: Tensor, b: Tensor) -> Tensor:
     return (a - b).square().mean(dim=(-3, -2, -1))
 
 
-def psnr(a: Tensor, b: Tensor) -> Tensor:
+def psnr(a: Tensor, b: Tensor, *, max_db: float = math.inf) -> Tensor:
     """Peak signal-to-noise ratio in dB for values in [0, 1]: [..., 3, H, W] to [...].
 
-    Each picture has its own value; a batch is never pooled.
+    Each picture has its own value, `max_db` at most; a batch is never pooled.
     """
-    return -10 * torch.log10(mse(a, b))
+    return (-10 * torch.log10(mse(a, b))).clamp(max=max_db)
 
 
 def reblur(frames: Tensor, curve: Curve = "gamma2.2") -> Tensor:

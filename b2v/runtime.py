@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from b2v.errors import B2VError, UsageError
-from b2v.metrics import psnr
+from b2v.metrics import MAX_DB, psnr
 
 NetT = TypeVar("NetT", bound=nn.Module)
 Precision = Literal["auto", "fp32", "bf16", "fp16"]
@@ -109,7 +109,7 @@ def tried(runtime: Runtime, run: Callable[[Runtime], Tensor], name: str, record:
 def agreement(run: Callable[[Runtime], Tensor], one: Runtime, other: Runtime) -> float:
     """Say how near `run` comes by two ways: PSNR in dB of its worst frame, 100 at most."""
     meant = run(one)
-    return min(100.0, round(float(psnr(run(other), meant).min()), 2))
+    return round(float(psnr(run(other), meant, max_db=MAX_DB).min()), 2)
 
 
 def keep_large_blocks() -> None:

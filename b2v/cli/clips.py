@@ -19,8 +19,6 @@ MAX_VIDEO_LOOPS = 20
 VIDEOS = (".mp4", ".mov", ".mkv", ".webm")
 FILES = (*VIDEOS, ".gif", ".webp")
 """What `b2v.media.coding` writes, without the second that it takes to import torch."""
-MAX_DB = 100.0
-"""Stands for equal pictures: JSON has no infinite numbers."""
 
 
 class Order(str, Enum):

@@ -16,7 +16,7 @@ from b2v.cli.photo import extract_one
 from b2v.cli.showing import PAGES, Showing
 from b2v.cli.video_extras import video_scene
 from b2v.cli.videos import VideoResult, show_result
-from b2v.defaults import PHOTO_MODEL, VIDEO_MODEL
+from b2v.defaults import FPS, PHOTO_MODEL, VIDEO_MODEL
 from b2v.errors import WeightsError
 
 if TYPE_CHECKING:
@@ -27,7 +27,6 @@ BUNDLED = {"b2v_demo.jpg": "demo.jpg", "b2v_demo_video.mp4": "demo_video.mp4"}
 """Names that the bundled files have for the user, and in the package."""
 PHOTO, VIDEO = BUNDLED
 CLIP, RESTORED, PAGE = "b2v_demo.mp4", "b2v_demo_video_deblurred.mp4", "b2v_demo.html"
-FPS = 10.0
 
 Shut = Annotated[bool, typer.Option("--no-open", help="Do not open the page in the browser.")]
 

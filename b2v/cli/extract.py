@@ -20,7 +20,7 @@ from b2v.cli.clips import (
     show,
 )
 from b2v.cli.photo import extract_one
-from b2v.defaults import PHOTO_MODELS, QUALITY
+from b2v.defaults import FPS, FRAMES, PHOTO_MODELS, QUALITY
 from b2v.errors import UsageError
 
 if TYPE_CHECKING:
@@ -77,11 +77,11 @@ def command(
     sharp: still.Still = False,
     strength: still.Strength = 1.0,
     codec: options.Coding = None,
-    fps: Fps = still.FPS,
+    fps: Fps = FPS,
     order: Annotated[Order, typer.Option(help="Direction of time.")] = Order.FORWARD,
     loop: Loop = 0,
     middle: Middle = None,
-    frames: options.Frames = still.FRAMES,
+    frames: options.Frames = FRAMES,
     preview: Preview = None,
     compare: showing.Side = None,
     filmstrip: showing.Filmstrip = None,

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 from b2v.cli import options
 from b2v.cli.clips import Job, Order, PhotoResult, arrange, is_video
+from b2v.defaults import FRAMES
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -121,7 +122,7 @@ def note_on_photo(photo: "Photo", result: PhotoResult, job: Job) -> None:
 
 def timing(seconds: float, played: float) -> dict[str, float]:
     """Say to programs how fast seven frames of an exposure went by, and how they are played."""
-    fps = 7 / seconds
+    fps = FRAMES / seconds
     return {"seconds": round(seconds, 6), "fps": round(fps, 6), "slower": round(fps / played, 6)}
 
 
@@ -137,7 +138,7 @@ def scene_of(
     frames: "Tensor", blurry: "Tensor", result: PhotoResult, *, played: float, count: int = 7
 ) -> "Scene":
     """Put `count` of the frames of one photo on a page, with what is known of them."""
-    from b2v.frames import FRAMES, inner
+    from b2v.frames import inner
     from b2v.media.draw import data_uri
     from b2v.show import Scene, heat_map
     from b2v.show.page import pictures, start

@@ -13,10 +13,8 @@ import typer
 from rich.console import Console
 from rich.text import Text
 
+from b2v.defaults import COUNTS
 from b2v.errors import B2VError, UsageError
-
-COUNTS = (5, 7, 9, 11, 13)
-"""`b2v.frames.COUNTS`, without the second that it takes to import torch."""
 
 Model = Annotated[
     str, typer.Option("--model", "-m", help="Name of the weights; see `b2v weights list`.")

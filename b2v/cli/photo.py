@@ -5,8 +5,9 @@ from functools import partial
 from typing import TYPE_CHECKING
 
 from b2v.cli import options, pace
-from b2v.cli.clips import MAX_DB, Job, PhotoResult
+from b2v.cli.clips import Job, PhotoResult
 from b2v.cli.extras import note_on_photo, write
+from b2v.defaults import GB
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -28,7 +29,7 @@ def extract_one(
     from b2v.frames import blend, inner
     from b2v.inference import remarks
     from b2v.media import read_photo
-    from b2v.metrics import psnr, reblur
+    from b2v.metrics import MAX_DB, psnr, reblur
 
     started = time.monotonic()
     result.made_by(loaded, runtime)
@@ -44,7 +45,7 @@ def extract_one(
     with busy():
         frames = blend(restored.frames, blurry, job.strength)
         again = reblur(inner(frames))
-        result.reblur_db = round(min(float(psnr(again, blurry)), MAX_DB), 2)
+        result.reblur_db = round(float(psnr(again, blurry, max_db=MAX_DB)), 2)
         result.notes += [f"{result.input}: {said}" for said in remarks(restored, again, blurry)]
         result.provenance = tags.provenance.as_dict() if tags.provenance else None
         write(frames, photo, blurry, tags, job, result)
@@ -112,7 +113,7 @@ def _announce(
     seconds = seconds_for(net, height, width, runtime, given=job.middle is not None)
     if seconds > LONG or job.preview is not None:
         will = "will" if job.preview is None else "would"
-        said = f"{max(1, seconds):.0f} s and {plan.peak / 1e9:.1f} GB"
+        said = f"{max(1, seconds):.0f} s and {plan.peak / GB:.1f} GB"
         options.note(
             f"{named}: {width}x{height} pixels {will} take about {said}"
             f"{f' ({runtime})' if job.verbose else ''}",

@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 
 from b2v.cli.clips import Format, Job, Order
+from b2v.defaults import FPS, FRAMES
 from b2v.errors import UsageError
 
 KINDS = {
@@ -24,8 +25,6 @@ ALONE = (Format.JPG, Format.AVIF)
 """Kinds that no clip has; PNG and TIFF are also folders of frames, WebP can be played."""
 MANY = re.compile(r"%\d*d(?![A-Za-z])")
 """The number of a frame, as FFmpeg writes it into names."""
-FPS, FRAMES = 10.0, 7
-"""Of a clip where nothing else is asked for."""
 
 
 def _share(strength: float) -> float:

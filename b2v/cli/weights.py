@@ -14,13 +14,12 @@ from rich.text import Text
 
 from b2v.cli import options
 from b2v.cli.manual import examples
-from b2v.defaults import PHOTO_MODEL
+from b2v.defaults import MB, PHOTO_MODEL
 from b2v.errors import UsageError, WeightsError
 
 if TYPE_CHECKING:
     from b2v.weights import ModelInfo, Progress
 
-MB = 1e6
 
 app = typer.Typer(
     help="List, check, download, import, publish and remove weights.", no_args_is_help=True

@@ -13,7 +13,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from b2v import strips
-from b2v.defaults import PHOTO_MODEL, PHOTO_MODELS, QUALITY
+from b2v.defaults import FPS, PHOTO_MODEL, PHOTO_MODELS, QUALITY
 from b2v.direction import in_one_direction
 from b2v.errors import ShapeError, UsageError, WeightsError
 from b2v.frames import COUNTS, FRAMES, check_frame, crop_back, inner, pad_to_multiple
@@ -31,8 +31,6 @@ from b2v.provenance import Provenance
 from b2v.runtime import Runtime, choose, is_finite, is_out_of_memory, memory_for, release, tried
 from b2v.weights import LoadedModel, cache_dir, load_model
 
-FPS = 10.0
-"""Frames a second at which a clip is played when nothing else is said."""
 TILE_BYTES, PHOTO_BYTES = 6500, 120
 """Bytes that a prior takes for each pixel of a tile, and all that goes with it of the photo."""
 JIN_BYTES = 2600.0
@@ -356,7 +354,6 @@ def _size(picture: Tensor) -> str:
 
 
 __all__ = [
-    "FPS",
     "Restored",
     "check_count",
     "extract",

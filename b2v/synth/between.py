@@ -21,14 +21,13 @@ from skimage.registration import optical_flow_ilk
 from torch import Tensor
 from torch.nn import functional as F
 
+from b2v.color import GREY
 from b2v.models.moving import move_along
 
 SHRINK = 2
 """Flow is sought on frames of so many times fewer pixels a side: four times faster, as good."""
 RADIUS, WARPS = 6, 5
 """Half the side of a window in which flow is one, and how often it is refined."""
-GREY = 0.3, 0.4, 0.3
-"""Shares of red, green and blue."""
 ROUNDS = 4
 """Times that the flow at an instant is looked up where it came from."""
 SLACK, SHARE = 4.0, 0.5
