@@ -67,6 +67,7 @@ WITHIN_A_LAYER = {("losses", "metrics"), ("losses", "models")}
 OWNERS = {
     "PIL": "media",
     "pillow_heif": "media",
+    "tifffile": "media",
     "av": "media",
     "imageio": "media",
     "imageio_ffmpeg": "media",

@@ -112,6 +112,7 @@ def _write_extras(
 
 def note_on_photo(photo: "Photo", result: PhotoResult, job: Job) -> None:
     """Note in `result` what the photo tells before it is restored: its pages, its time."""
+    result.notes += [f"{result.input}: {note}" for note in photo.notes]
     if photo.pages > 1:
         result.notes.append(f"{result.input}: has {photo.pages} pictures; the first one is taken")
     if photo.exposure_time is not None:

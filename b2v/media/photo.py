@@ -1,7 +1,7 @@
 """Photos from files: upright, sRGB, in full precision.
 
-A picture is [3, H, W] float32, RGB, sRGB-encoded, in [0, 1]. Pillow reads; PyAV does where
-Pillow would cut 16-bit colour to 8 bits. Every failure names the file in one line.
+A picture is [3, H, W] float32, RGB, sRGB-encoded, in [0, 1]. Pillow reads; what it would cut to
+8 bits is read by FFmpeg (PNG) and in `b2v.media.tiff`. Every failure names the file in one line.
 """
 
 import io
@@ -17,18 +17,26 @@ from typing import BinaryIO
 
 import av
 import numpy as np
-from PIL import ExifTags, Image, ImageCms, TiffImagePlugin, UnidentifiedImageError
-from torch import Tensor, from_numpy
+from PIL import ExifTags, Image, ImageCms, UnidentifiedImageError
+from torch import Tensor
 
+from b2v.color import to_encoded
 from b2v.errors import B2VError, MediaError, UsageError
 from b2v.locks import alone
+from b2v.media import tiff
+from b2v.media.hdr import ToneMap
+from b2v.media.info import BT709, Colours
 from b2v.media.pipe import may_never_end
-from b2v.media.stills import to_pixels
+from b2v.media.stills import to_codes, to_pixels
 
 MAX_MEGAPIXELS = 400
 """Largest picture that is read; more is a mistake or a decompression bomb."""
 FORMATS = ("JPEG", "PNG", "WEBP", "AVIF", "TIFF", "BMP", "GIF")
+RAW_HEADS = (b"IIU\0", b"IIRO", b"IIRS", b"MMOR", b"FUJIFILM", b"FOVb")
+"""How the RAW of cameras begins that is no TIFF."""
 HEIC_BRANDS = (b"heic", b"heix", b"hevc", b"hevx", b"heim", b"heis", b"mif1", b"msf1")
+SRGB_GAMMA, SRGB_CURVES = 1 / 2.2, (1, 2, 6, 13, 14, 15)
+"""Of PNG: what gAMA says of sRGB, and the codes of curves that are near enough to it."""
 FLIPS = {2: [-1], 3: [-2, -1], 4: [-2], 6: [-1], 7: [-2, -1], 8: [-2]}
 """Axes to flip for an EXIF orientation, after rows and columns are swapped where it is >= 5."""
 
@@ -40,6 +48,7 @@ class Photo:
     `alpha` is [1, H, W] in [0, 1], None where the picture is opaque; the colours are not
     multiplied by it. `exposure_time` is in seconds, from EXIF, None where it is not told. `bits`
     are those of a colour that it was stored with, 8 or 16; of `pages`, or moments, it is the first.
+    `notes` say what was lost or guessed in reading it.
     """
 
     pixels: Tensor
@@ -48,6 +57,7 @@ class Photo:
     path: Path
     bits: int = 8
     pages: int = 1
+    notes: tuple[str, ...] = ()
 
     def on_white(self) -> Tensor:
         """Lay the pixels [3, H, W] on white where they are not opaque."""
@@ -80,8 +90,7 @@ def read_photo(path: str | os.PathLike[str]) -> Photo:
         except B2VError:
             raise
         except (Image.DecompressionBombError, Image.DecompressionBombWarning, MemoryError):
-            limit = f"{MAX_MEGAPIXELS} megapixels or memory"
-            raise MediaError(f"{path}: too large for {limit}; scale it down") from None
+            raise _too_large(path) from None
         except Exception as error:  # decoders raise errors of any type on damaged data
             why = f"truncated or damaged picture ({one_line(error)})"
             raise MediaError(f"{path}: {why}; get a whole copy") from error
@@ -157,10 +166,22 @@ def _open(path: Path) -> BinaryIO:
 
 
 @contextmanager
-def open_photo(path: Path) -> Iterator[Image.Image]:
+def open_photo(path: Path) -> Iterator[Image.Image | tiff.DeepTiff]:
     """Open a picture of any of `FORMATS` or HEIC, for what stands before its pixels."""
     with _open(path) as file, picture_limits():
         yield _identify(file, path)
+
+
+def picture_size(path: str | os.PathLike[str]) -> tuple[int, int]:
+    """Read the height and width of a picture, upright, before its pixels; raises MediaError."""
+    with open_photo(Path(path)) as image:
+        width, height = image.size
+        return (width, height) if _exif(image)[0] >= 5 else (height, width)
+
+
+def _too_large(path: Path) -> MediaError:
+    limit = f"{MAX_MEGAPIXELS} megapixels or memory"
+    return MediaError(f"{path}: too large for {limit}; scale it down")
 
 
 @contextmanager
@@ -177,40 +198,65 @@ def picture_limits() -> Iterator[None]:
             Image.MAX_IMAGE_PIXELS = before
 
 
-def _identify(file: BinaryIO, path: Path) -> Image.Image:
+def _identify(file: BinaryIO, path: Path) -> Image.Image | tiff.DeepTiff:
     """Open the picture in `file`, which starts with a header of one of `FORMATS` or of HEIC."""
     try:
+        if deep := tiff.look(file, path):
+            _check_size(deep)
+            return deep
+        file.seek(0)
         return Image.open(file, formats=FORMATS)
     except UnidentifiedImageError:
         file.seek(0)
         head = file.read(12)
+    except (Image.DecompressionBombError, Image.DecompressionBombWarning):
+        raise _too_large(path) from None
+    if head.startswith(RAW_HEADS) or head[4:12] == b"ftypcrx ":
+        raise MediaError(f"{path}: {tiff.RAW}")
     if head[4:8] != b"ftyp" or head[8:12] not in HEIC_BRANDS:
         raise MediaError(f"{path}: not a picture; expected JPEG, PNG, WebP, AVIF, TIFF, BMP or GIF")
     try:
-        import pillow_heif
+        from pillow_heif import HeifImageFile
     except ImportError:
         raise MediaError(f"{path}: HEIC needs one more package: pip install b2v[heic]") from None
     file.seek(0)
-    return pillow_heif.open_heif(file).to_pillow()
+    image: Image.Image = HeifImageFile(file)  # type: ignore[no-untyped-call]
+    _check_size(image)
+    return image
 
 
-def _decode(image: Image.Image, file: BinaryIO, path: Path) -> Photo:
+def _check_size(image: Image.Image | tiff.DeepTiff) -> None:
+    """Refuse too many pixels, as Pillow does of what it opens itself."""
+    if math.prod(image.size) > MAX_MEGAPIXELS * 10**6:
+        raise Image.DecompressionBombError
+
+
+def _decode(image: Image.Image | tiff.DeepTiff, file: BinaryIO, path: Path) -> Photo:
     """Decode all of `image`, whose bytes are `file`, and turn it upright."""
-    stored, _ = _exif(image)
-    pages = int(getattr(image, "n_frames", 1))
-    image.load()
-    turn, exposure_time = _exif(image)  # Pillow has turned a TIFF by now and dropped the tag
-    deep = _deep_pixels(image, file)
-    pixels, turn = (_pixels(image), turn) if deep is None else (deep, stored)
+    turn, _ = _exif(image)
+    pages, notes = int(getattr(image, "n_frames", 1)), list[str]()
+    if isinstance(image, tiff.DeepTiff):
+        _, exposure_time = _exif(image)
+        pixels, bits, notes = image.pixels(), image.bits, image.notes
+        turn = 1 if image.turned else turn
+        if (convert := _to_srgb(image.info.get("icc_profile"), "RGB")) is not None:
+            pixels = _converted(Image.fromarray(to_codes(pixels)), convert)
+    else:
+        image.load()
+        pillow_turn, exposure_time = _exif(image)  # of a TIFF it has turned, and dropped the tag
+        deep = _deep_png(image, file)
+        pixels, turn = (_pixels(image), pillow_turn) if deep is None else (deep, turn)
+        bits = 8 if deep is None and image.mode[0] != "I" else 16
+        pixels = _as_png_says(pixels, image, file, notes)
     if turn >= 5:
         pixels = pixels.transpose(-2, -1)
-    pixels = pixels.flip(FLIPS.get(turn, [])).contiguous()
+    if turn > 1:  # else there is no need for a copy
+        pixels = pixels.flip(FLIPS.get(turn, [])).contiguous()
     alpha = pixels[3:] if len(pixels) == 4 and pixels[3].min() < 1 else None
-    bits = 8 if deep is None and image.mode[0] not in "IF" else 16
-    return Photo(pixels[:3], alpha, exposure_time, path, bits, pages)
+    return Photo(pixels[:3], alpha, exposure_time, path, bits, pages, tuple(notes))
 
 
-def _exif(image: Image.Image) -> tuple[int, float | None]:
+def _exif(image: Image.Image | tiff.DeepTiff) -> tuple[int, float | None]:
     """Orientation (1 where there is none) and exposure time in seconds; bad EXIF is no EXIF."""
     turn, seconds = 1, math.nan
     with suppress(Exception):  # EXIF is data from anywhere, and never worth losing the picture
@@ -224,31 +270,30 @@ def _exif(image: Image.Image) -> tuple[int, float | None]:
 def _pixels(image: Image.Image) -> Tensor:
     """Pixels [3, H, W], or [4, H, W] with alpha, in [0, 1] of whatever mode Pillow gives."""
     profile = image.info.get("icc_profile")
-    if image.mode.startswith("I") or image.mode == "F":
-        grey = _full_scale(np.asarray(image))
+    if image.mode.startswith("I"):
+        grey = np.asarray(image).astype(np.uint16)[..., None]
         if _to_srgb(profile, "L") is None:
-            return from_numpy(grey)[None].expand(3, -1, -1)
-        image = Image.fromarray((grey * 255).round().astype(np.uint8))
-    alpha = None
+            return to_pixels(grey).expand(3, -1, -1)
+        image = Image.fromarray((grey[..., 0] / 257).round().astype(np.uint8))
     base = image.mode if image.mode in ("CMYK", "LAB") else "L" if image.mode[0] in "1L" else "RGB"
+    convert = _to_srgb(profile, base)
     if image.has_transparency_data:
         image = image.convert("RGBA")
-        alpha = image.getchannel("A")
+    if convert is not None:
+        return _converted(image, convert, base)
+    return to_pixels(np.asarray(image if image.mode == "RGBA" else image.convert("RGB")))
+
+
+def _converted(
+    image: Image.Image, convert: ImageCms.ImageCmsTransform, base: str = "RGB"
+) -> Tensor:
+    """Bring an image to sRGB by way of mode `base`, in 8 bits; alpha stays as it is."""
     colour = image if image.mode == base else image.convert(base)
-    convert = _to_srgb(profile, base)
-    rgb = colour.convert("RGB") if convert is None else ImageCms.applyTransform(colour, convert)
+    rgb = ImageCms.applyTransform(colour, convert)
     assert rgb is not None  # None is for inPlace=True only
-    if alpha is not None:
-        rgb.putalpha(alpha)
+    if image.mode == "RGBA":
+        rgb.putalpha(image.getchannel("A"))
     return to_pixels(np.asarray(rgb))
-
-
-def _full_scale(grey: np.ndarray) -> np.ndarray:
-    """Bring integer or float grey [H, W] to [0, 1]: white is the least usual one that fits."""
-    values = np.nan_to_num(grey.astype(np.float64), nan=0.0, posinf=0.0, neginf=0.0)
-    whites = (1, 255, 65535, 2**32 - 1) if grey.dtype.kind == "f" else (65535, 2**32 - 1)
-    top = next((white for white in whites if values.max() <= white), values.max())
-    return np.asarray((values / top).clip(0, 1), dtype=np.float32)
 
 
 def _to_srgb(profile: bytes | None, mode: str) -> ImageCms.ImageCmsTransform | None:
@@ -271,25 +316,57 @@ def _to_srgb(profile: bytes | None, mode: str) -> ImageCms.ImageCmsTransform | N
     return None if abs(moved - np.asarray(image.convert("RGB"))).max() <= 1 else convert
 
 
-def _deep_pixels(image: Image.Image, file: BinaryIO) -> Tensor | None:
-    """Pixels [4, H, W] in [0, 1] of PNG or TIFF with 16 bits in each of several channels.
+def _deep_png(image: Image.Image, file: BinaryIO) -> Tensor | None:
+    """Pixels [4, H, W] in [0, 1] of PNG with 16 bits in each of several channels.
 
-    Pillow would cut them to 8 bits. None for every other picture, for one whose colour
-    profile has to be applied, and for the rare TIFF that FFmpeg cannot decode.
+    Pillow has cut them to 8 bits. None for every other picture, for one whose colour profile has
+    to be applied, and where FFmpeg does not see the picture that Pillow sees.
     """
     file.seek(0)
-    head = file.read(26)  # of a PNG: depth in byte 24, kind in byte 25 (2, 4, 6: many channels)
-    deep = image.format == "PNG" and head[24] == 16 and head[25] in (2, 4, 6)
-    if isinstance(image, TiffImagePlugin.TiffImageFile):
-        depths, kinds = image.tag_v2.get(258, ()), image.tag_v2.get(339, (1,))
-        deep = len(depths) >= 3 and set(depths) == {16} and set(kinds) == {1}
-        deep = deep and image.mode.startswith("RGB")
-    if not deep or _to_srgb(image.info.get("icc_profile"), "RGB") is not None:
+    head = file.read(26)  # depth in byte 24, kind in byte 25 (2, 4, 6: many channels)
+    if image.format != "PNG" or head[24] != 16 or head[25] not in (2, 4, 6):
         return None
-    file.seek(0)
-    try:
-        with av.open(file, "r", format=f"{str(image.format).lower()}_pipe") as container:
-            frame = next(container.decode(video=0))
-            return to_pixels(frame.to_ndarray(format="rgba64le"))
-    except (av.FFmpegError, StopIteration):
+    if _to_srgb(image.info.get("icc_profile"), "RGB") is not None:
         return None
+    with suppress(av.FFmpegError, StopIteration):
+        pixels = tiff.deep_frame(file, "png")
+        return pixels if tiff.agree(pixels, image) else None
+    return None
+
+
+def _as_png_says(pixels: Tensor, image: Image.Image, file: BinaryIO, notes: list[str]) -> Tensor:
+    """Bring a PNG to sRGB that says by cICP or gAMA how its values are meant; note what is lost.
+
+    cICP comes before a profile, and that before gAMA.
+    """
+    if image.format != "PNG":
+        return pixels
+    coded, gamma = _cicp(file), image.info.get("gamma", SRGB_GAMMA)
+    if coded is not None:
+        colours = Colours(BT709, True, *coded)
+        if colours.hdr:
+            notes.append(f"HDR ({colours.hdr}) was brought to standard range")
+            pixels[:3] = ToneMap(colours)(pixels[:3])
+        elif coded[0] != BT709 or coded[1] not in SRGB_CURVES:
+            meant = f"primaries {coded[0]} and curve {coded[1]}"
+            notes.append(f"its colors, of {meant} (cICP), were taken for sRGB")
+    elif not {"srgb", "icc_profile"} & set(image.info) and abs(gamma / SRGB_GAMMA - 1) > 0.05:
+        if not 0.1 <= gamma <= 10:
+            notes.append(f"a gamma of {gamma:g} (gAMA) was passed over")
+        else:
+            pixels = pixels.clone()  # of grey, all channels are one
+            pixels[:3] = to_encoded(pixels[:3] ** (1 / gamma))
+    return pixels
+
+
+def _cicp(file: BinaryIO) -> tuple[int, int] | None:
+    """Look for the chunk cICP of a PNG; return its codes of primaries and of the curve."""
+    place = 8
+    while True:
+        file.seek(place)
+        head = file.read(12)
+        if len(head) < 12 or head[4:8] == b"IDAT":
+            return None
+        if head[4:8] == b"cICP":
+            return head[8], head[9]
+        place += 12 + int.from_bytes(head[:4], "big")

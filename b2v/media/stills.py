@@ -24,8 +24,10 @@ def to_codes(pixels: Tensor, bits: int = 8) -> np.ndarray:
 
 def to_pixels(codes: np.ndarray) -> Tensor:
     """Turn an array [H, W, C] of 8- or 16-bit code values into [C, H, W] in [0, 1]."""
-    top = np.iinfo(codes.dtype).max
-    return from_numpy(np.ascontiguousarray(codes.transpose(2, 0, 1), dtype=np.float32) / top)
+    pixels = np.empty((codes.shape[2], *codes.shape[:2]), np.float32)
+    for channel, plane in enumerate(pixels):  # without a second copy of so many floats
+        np.divide(codes[..., channel], np.iinfo(codes.dtype).max, out=plane, dtype=np.float32)
+    return from_numpy(pixels)
 
 
 def unveiled(pixels: Tensor, alpha: Tensor | None) -> Tensor:

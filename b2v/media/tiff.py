@@ -1,0 +1,202 @@
+"""TIFF with more than 8 bits a value, which Pillow cuts, wraps or does not read at all.
+
+tifffile reads grey and RGB of whole and float numbers, with or without alpha, in strips, tiles or
+planes; what it cannot unpack (LZW) FFmpeg does for 16-bit RGB. No decoder is taken at its word:
+where Pillow reads the picture in 8 bits, the two have to agree.
+"""
+
+import logging
+from contextlib import suppress
+from pathlib import Path
+from typing import BinaryIO
+
+import av
+import numpy as np
+import tifffile
+from PIL import Image, ImageStat
+from torch import Tensor, from_numpy
+
+from b2v.errors import MediaError
+from b2v.media.stills import to_pixels
+
+WHITE_IS_ZERO, GREY, RGB = 0, 1, 2
+MOSAIC, LINEAR_RAW, REDUCED, MORE, DNG = 32803, 34892, 1, "SubIFDs", "DNGVersion"
+"""Of camera RAW, which is a TIFF too: what its pixels are, and a thumbnail in front of them."""
+PLANES, PREMULTIPLIED, STRAIGHT = 2, 1, 2
+"""Colors apart from each other, and kinds of alpha; other additional values are none."""
+RAW = "is the RAW of a camera; develop it first, to TIFF or JPEG"
+logging.getLogger("tifffile").addHandler(logging.NullHandler())  # else it would write to stderr
+APART = 3 / 255
+"""Most by which mean and deviation of two decoders' pictures may differ."""
+
+
+class DeepTiff:
+    """A TIFF with more than 8 bits a value: what Pillow's pictures tell, and its pixels.
+
+    `bits` are those of a color that are kept; `notes` say what was lost or guessed.
+    """
+
+    def __init__(self, page: tifffile.TiffPage, file: BinaryIO, path: Path) -> None:
+        self.page, self.file, self.path = page, file, path
+        self.size = page.imagewidth, page.imagelength
+        self.info = {"icc_profile": page.iccprofile} if page.iccprofile else {}
+        self.n_frames, self.bits, self.turned = len(page.parent.pages), 16, False
+        self.notes: list[str] = []
+        self.colors = 3 if page.photometric == RGB else 1
+        kinds = [int(kind) for kind in page.extrasamples]
+        veils = [kind for kind in kinds if kind in (PREMULTIPLIED, STRAIGHT)]
+        self.alpha = self.colors + kinds.index(veils[0]) if veils else None
+        self.premultiplied = veils[:1] == [PREMULTIPLIED]
+
+    @property
+    def has_transparency_data(self) -> bool:
+        """Tell whether there is alpha."""
+        return self.alpha is not None
+
+    def getexif(self) -> Image.Exif:
+        """Read its tags, which are those of EXIF."""
+        exif = Image.Exif()
+        self.file.seek(0)
+        exif.load_from_fp(self.file)
+        return exif
+
+    def pixels(self) -> Tensor:
+        """Decode it to [3, H, W] in [0, 1], or [4, H, W] with alpha.
+
+        It is upright where `turned` says so. Raises MediaError where decoders disagree, and errors
+        of any type on damaged data.
+        """
+        plain = self._by_pillow()
+        try:
+            pixels = self._by_tifffile()
+        except ValueError as error:
+            if "imagecodecs" not in str(error):
+                raise
+            return self._otherwise(plain)
+        if plain is not None and not agree(pixels, plain):
+            what = "two decoders see different pictures in it"
+            raise MediaError(f"{self.path}: {what}; save it as PNG, or anew as TIFF")
+        return pixels
+
+    def _by_tifffile(self) -> Tensor:
+        page = self.page
+        for offset, count in zip(page.dataoffsets, page.databytecounts, strict=True):
+            if count <= 0 or offset + count > page.parent.filehandle.size:
+                raise EOFError("parts of the picture are not in the file")
+        stored = page.asarray(squeeze=False, maxworkers=1)[:, 0]  # [planes, H, W, values]
+        channels = [stored[i, ..., j] for i in range(len(stored)) for j in range(stored.shape[-1])]
+        width, height = self.size
+        pixels = np.empty((3 if self.alpha is None else 4, height, width), np.float32)
+        white = self._white(channels[: self.colors])
+        with np.errstate(over="ignore", invalid="ignore"):
+            for place, codes in enumerate(channels[: self.colors]):
+                np.divide(codes, white, out=pixels[place], casting="same_kind", dtype=np.float32)
+            if self.alpha is not None:
+                veil = channels[self.alpha]
+                whole = 1 if veil.dtype.kind == "f" else white
+                np.divide(veil, whole, out=pixels[3], casting="same_kind", dtype=np.float32)
+        np.nan_to_num(pixels, copy=False, nan=0, posinf=1, neginf=0).clip(0, 1, out=pixels)
+        if page.photometric == WHITE_IS_ZERO:
+            np.subtract(1, pixels[0], out=pixels[0])
+        if self.premultiplied:
+            np.divide(pixels[: self.colors], pixels[3].clip(1 / 65535), out=pixels[: self.colors])
+            pixels.clip(0, 1, out=pixels)
+        pixels[self.colors : 3] = pixels[0]
+        return from_numpy(pixels)
+
+    def _white(self, colors: list[np.ndarray]) -> float:
+        """Say which value is white: the largest of up to 16 bits, else the least usual that fits.
+
+        Float pictures may well have lights beyond 1; those in codes have them in the middle too.
+        """
+        most = max(float(np.nanmax(codes, initial=0)) for codes in colors)
+        if colors[0].dtype.kind == "f":
+            if most > 1 and max(float(np.nanmedian(codes)) for codes in colors) > 1:
+                return next((white for white in (255.0, 65535.0) if most <= white), most)
+            said = "; what is above 1 was cut" if most > 1 else ""
+            self.notes.append(f"float values are taken for sRGB-encoded{said}")
+            return 1.0
+        top = 2.0 ** (self.page.bitspersample - (colors[0].dtype.kind == "i")) - 1
+        return 65535.0 if most <= 65535 < top else top
+
+    def _by_pillow(self) -> Image.Image | None:
+        """Have Pillow read it, turned upright, where it can: RGB in 8 bits, grey in 16.
+
+        Planes of 16 bits it reads wrongly unless they are compressed.
+        """
+        if self.page.planarconfig == PLANES:
+            return None
+        with suppress(Exception):
+            self.file.seek(0)
+            image = Image.open(self.file, formats=("TIFF",))
+            if image.mode in ("RGB", "RGBA", "RGBX", "I;16", "I;16B"):
+                image.load()
+                return image
+        return None
+
+    def _otherwise(self, plain: Image.Image | None) -> Tensor:
+        """Read what tifffile cannot unpack by FFmpeg, or take what Pillow has read."""
+        name = tifffile.COMPRESSION(self.page.compression).name
+        if plain is None:
+            how = "save it uncompressed, or with deflate"
+            raise MediaError(f"{self.path}: a TIFF of this kind in {name} cannot be read; {how}")
+        if plain.mode.startswith("RGB"):
+            with suppress(av.FFmpegError, StopIteration):
+                pixels = deep_frame(self.file, "tiff")
+                pixels = pixels[:3] if self.alpha is None else pixels
+                if agree(pixels, plain):
+                    return pixels
+            self.bits = 8
+            self.notes.append(f"16 bits of each color were read as 8; {name} keeps them from b2v")
+        self.turned = True
+        if not plain.mode.startswith("RGB"):
+            pixels = to_pixels(np.asarray(plain).astype(np.uint16)[..., None]).expand(3, -1, -1)
+            return 1 - pixels if self.page.photometric == WHITE_IS_ZERO else pixels
+        return to_pixels(np.asarray(plain if plain.mode == "RGBA" else plain.convert("RGB")))
+
+
+def look(file: BinaryIO, path: Path) -> DeepTiff | None:
+    """Open a TIFF with more than 8 bits a value; None for every other file.
+
+    Raises MediaError for the RAW of a camera, of which Pillow would give the thumbnail.
+    """
+    page = None
+    with suppress(Exception):  # Pillow will say what is wrong with it
+        page = tifffile.TiffFile(file, name=path.name).pages.first
+    if not isinstance(page, tifffile.TiffPage):
+        return None
+    thumbnail = bool(page.subfiletype & REDUCED) and MORE in page.tags
+    if page.photometric in (MOSAIC, LINEAR_RAW) or DNG in page.tags or thumbnail:
+        raise MediaError(f"{path}: {RAW}")
+    plain = page.photometric in (WHITE_IS_ZERO, GREY, RGB) and page.imagedepth == 1
+    numbers = page.dtype is not None and page.dtype.kind in "uif"
+    if not (plain and numbers and isinstance(page.bitspersample, int) and page.bitspersample > 8):
+        return None
+    return DeepTiff(page, file, path)
+
+
+def deep_frame(file: BinaryIO, kind: str) -> Tensor:
+    """Decode RGB of 16 bits, a `png` or `tiff`, by FFmpeg: [4, H, W] in [0, 1], alpha last."""
+    file.seek(0)
+    with av.open(file, "r", format=f"{kind}_pipe") as container:
+        return to_pixels(next(container.decode(video=0)).to_ndarray(format="rgba64le"))
+
+
+def agree(pixels: Tensor, plain: Image.Image) -> bool:
+    """Tell whether two decoders see one picture: mean and deviation of each color on white."""
+    if not plain.mode.startswith("RGB"):
+        return True
+    if plain.mode == "RGBA":
+        white = Image.new("RGBA", plain.size, "white")
+        white.alpha_composite(plain)
+        plain = white
+    stat = ImageStat.Stat(plain)
+    for color, mean, spread in zip(pixels[:3], stat.mean, stat.stddev, strict=False):
+        shown = color if len(pixels) < 4 else 1 - (1 - color) * pixels[3]
+        apart = (
+            abs(float(shown.mean()) - mean / 255),
+            abs(float(shown.std(correction=0)) - spread / 255),
+        )
+        if not max(apart) <= APART:  # not a number is no agreement either
+            return False
+    return True
