@@ -1,10 +1,14 @@
 """`b2v extract` of pictures that are large: what is said, refused and kept within."""
 
 import json
+from pathlib import Path
 
+import numpy as np
 import pytest
+import tifffile
 import torch
 from conftest import make_picture
+from PIL import Image
 from test_cli_extract import (
     assert_one_line,
     names_in,
@@ -17,7 +21,9 @@ from test_cli_extract import (
 from b2v.cli.options import parse_bytes
 from b2v.errors import UsageError
 from b2v.inference import plan_for
-from b2v.media import write_photo
+from b2v.media import read_photo, write_photo
+from b2v.media.photo import centre
+from b2v.media.stills import encode, to_codes
 
 
 @pytest.fixture
@@ -105,14 +111,38 @@ def test_a_preview_is_made_though_all_of_the_photo_would_not_fit(b2v, tmp_path, 
     assert b2v("extract", "photo.png", "-f", "png").code == 1
 
 
-def test_a_preview_of_a_photo_with_alpha_keeps_its_part_of_it(tmp_path):
-    from b2v.media.photo import Photo
+@pytest.mark.parametrize("turn", range(1, 9))
+@pytest.mark.parametrize("kind", ["png", "16 bits", "tif", "float"])
+def test_the_middle_alone_is_the_middle_of_all(tmp_path, kind, turn):
+    pixels, path = make_picture(31, 50), tmp_path / ("a.png" if kind[0] in "p1" else "a.tif")
+    codes = to_codes(
+        torch.cat([pixels, make_picture(31, 50, 2)[:1]]), 16 if kind == "16 bits" else 8
+    )
+    if kind in ("png", "tif"):
+        exif = Image.Exif()
+        exif[0x112] = turn
+        Image.fromarray(codes).save(path, exif=exif)
+    elif kind == "float":
+        tag = (0x112, "H", 1, turn, True)
+        values, alpha = codes / np.float32(255), ["unassalpha"]
+        tifffile.imwrite(path, values, photometric="rgb", extrasamples=alpha, extratags=[tag])
+    else:
+        path.write_bytes(encode(codes, "PNG"))
+    whole = read_photo(path)
+    for side in (20, 21, 40, 60):
+        part = read_photo(path, side=side)
+        assert torch.equal(part.pixels, centre(whole.pixels, side))
+        assert torch.equal(part.alpha, centre(whole.alpha, side))
 
-    pixels, alpha = make_picture(30, 50), make_picture(30, 50, 2)[:1]
-    cut = Photo(pixels, alpha, None, tmp_path).centre(20)
-    assert torch.equal(cut.pixels, pixels[:, 5:25, 15:35])
-    assert torch.equal(cut.alpha, alpha[:, 5:25, 15:35])
-    assert Photo(pixels, None, None, tmp_path).centre(40).pixels.shape == (3, 30, 40)
+
+def test_a_small_file_of_many_pixels_is_refused_before_they_are_decoded(b2v, monkeypatch):
+    Image.new("L", (9000, 9000)).save("bomb.png", compress_level=9)
+    monkeypatch.setattr("b2v.media.read_photo", None)
+    assert Path("bomb.png").stat().st_size < 200_000
+    ran = b2v("extract", "bomb.png", "-o", "a.mp4", "-q")
+    assert_one_line(ran, 2, "a.mp4: 9000x9000 pixels are too many", "folder for PNG")
+    ran = b2v("extract", "bomb.png", "-o", "a", "--max-memory", "1G", "-q")
+    assert_one_line(ran, 1, "9000x9000 pixels need", "--max-memory")
 
 
 def test_a_picture_that_no_mp4_holds_is_refused_before_the_run(b2v, monkeypatch):

@@ -104,19 +104,19 @@ def test_deep_lzw_is_read_by_another_decoder_or_told(tmp_path):
 def test_a_decoder_that_sees_black_is_not_believed(tmp_path, monkeypatch):
     write(tmp_path / "a.tif", picture(3), "u2", tile=(32, 32))
     black = torch.zeros(3, HEIGHT, WIDTH)
-    monkeypatch.setattr(tiff.DeepTiff, "_by_tifffile", lambda self: black)
+    monkeypatch.setattr(tiff.DeepTiff, "_by_tifffile", lambda *_: black)
     assert "two decoders see different pictures" in refusal(tmp_path / "a.tif")
 
 
 def test_what_only_pillow_can_read_is_read_in_8_bits_and_told(tmp_path, monkeypatch):
     write(tmp_path / "a.tif", picture(3), "u2", compression="zlib")
 
-    def missing(self):
+    def missing(*_):
         raise ValueError("requires the 'imagecodecs' package")
 
     black = torch.zeros(4, HEIGHT, WIDTH)
     monkeypatch.setattr(tiff.DeepTiff, "_by_tifffile", missing)
-    monkeypatch.setattr(tiff, "deep_frame", lambda file, kind: black)
+    monkeypatch.setattr(tiff, "deep_frame", lambda *_: black)
     photo = read_photo(tmp_path / "a.tif")
     assert apart(photo, picture(3)) < 1.1 / 255
     assert photo.bits == 8

@@ -13,7 +13,6 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from b2v.inference import Restored
-    from b2v.media import Photo
     from b2v.models import Extractor
     from b2v.runtime import Runtime
     from b2v.weights import LoadedModel
@@ -29,15 +28,16 @@ def extract_one(
     from b2v.frames import blend, inner
     from b2v.inference import remarks
     from b2v.media import read_photo
+    from b2v.media.photo import picture_size
     from b2v.metrics import MAX_DB, psnr, reblur
 
     started = time.monotonic()
     result.made_by(loaded, runtime)
     busy = partial(options.busy, f"{options.one_line(result.input)} ...", quiet=job.quiet)
     with busy():
-        photo, net = read_photo(result.input), runtime.place(loaded.net)
-        _announce(net, photo.pixels, runtime, job, result)
-        photo, middle = _part(photo, job)
+        size, net = picture_size(result.input), runtime.place(loaded.net)
+        _announce(net, size, runtime, job, result)
+        photo, middle = read_photo(result.input, side=job.preview), _middle(size, job)
         blurry = photo.on_white()
         tags = job.showing.tags_for(result.input, loaded, strength=job.strength)
         note_on_photo(photo, result, job)
@@ -78,18 +78,18 @@ def _restored(
         )
 
 
-def _part(photo: "Photo", job: Job) -> "tuple[Photo, Tensor | None]":
-    """Take the part of the photo that is asked for, and of the middle frame that comes with it."""
+def _middle(size: tuple[int, int], job: Job) -> "Tensor | None":
+    """Take the part that is asked for of the middle frame that comes with a photo of a size."""
     from b2v.media.photo import centre
 
     middle = job.middle
-    if job.preview is None or (middle is not None and middle.shape != photo.pixels.shape):
-        return photo, middle  # if they do not fit, `restore` says so
-    return photo.centre(job.preview), None if middle is None else centre(middle, job.preview)
+    if job.preview is None or middle is None or middle.shape[1:] != size:
+        return middle  # if it does not fit, `restore` says so
+    return centre(middle, job.preview)
 
 
 def _announce(
-    net: "Extractor", photo: "Tensor", runtime: "Runtime", job: Job, result: PhotoResult
+    net: "Extractor", size: tuple[int, int], runtime: "Runtime", job: Job, result: PhotoResult
 ) -> None:
     """Refuse what cannot be written or does not fit, and say what takes more than a while.
 
@@ -99,7 +99,7 @@ def _announce(
     from b2v.inference import plan_for, seconds_for
     from b2v.media.clip import check_coding
 
-    height, width = photo.shape[1:]
+    height, width = size
     most = job.preview or max(height, width)
     check_coding(result.output, min(height, most), min(width, most), job.codec)
     named = options.one_line(result.input)

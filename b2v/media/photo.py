@@ -11,7 +11,7 @@ import shutil
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO
 
@@ -63,11 +63,6 @@ class Photo:
         """Lay the pixels [3, H, W] on white where they are not opaque."""
         return self.pixels if self.alpha is None else 1 - (1 - self.pixels) * self.alpha
 
-    def centre(self, side: int) -> "Photo":
-        """Cut a square out of the middle, with `side` pixels a side, fewer where it has fewer."""
-        alpha = None if self.alpha is None else centre(self.alpha, side)
-        return replace(self, pixels=centre(self.pixels, side), alpha=alpha)
-
 
 def centre(picture: Tensor, side: int) -> Tensor:
     """Cut a square [C, side, side], or what there is of it, out of the middle of a picture."""
@@ -77,8 +72,10 @@ def centre(picture: Tensor, side: int) -> Tensor:
     return picture.contiguous()
 
 
-def read_photo(path: str | os.PathLike[str]) -> Photo:
+def read_photo(path: str | os.PathLike[str], *, side: int | None = None) -> Photo:
     """Read a picture of any of `FORMATS`, or HEIC where pillow-heif is installed.
+
+    With `side`, only a square of the middle with so many pixels a side, fewer where it has fewer.
 
     16 bits a colour are kept, unless a colour profile other than sRGB has to be applied to
     them: that is done in 8 bits. Raises MediaError when the file cannot be read as a picture.
@@ -86,7 +83,7 @@ def read_photo(path: str | os.PathLike[str]) -> Photo:
     path = Path(path)
     with _open(path) as file, picture_limits():
         try:
-            return _decode(_identify(file, path), file, path)
+            return _decode(_identify(file, path), file, path, side)
         except B2VError:
             raise
         except (Image.DecompressionBombError, Image.DecompressionBombWarning, MemoryError):
@@ -231,27 +228,32 @@ def _check_size(image: Image.Image | tiff.DeepTiff) -> None:
         raise Image.DecompressionBombError
 
 
-def _decode(image: Image.Image | tiff.DeepTiff, file: BinaryIO, path: Path) -> Photo:
-    """Decode all of `image`, whose bytes are `file`, and turn it upright."""
+def _decode(
+    image: Image.Image | tiff.DeepTiff, file: BinaryIO, path: Path, side: int | None
+) -> Photo:
+    """Decode `image`, whose bytes are `file`, or a square of `side` pixels; turn it upright."""
     turn, _ = _exif(image)
     pages, notes = int(getattr(image, "n_frames", 1)), list[str]()
     if isinstance(image, tiff.DeepTiff):
         _, exposure_time = _exif(image)
-        pixels, bits, notes = image.pixels(), image.bits, image.notes
+        pixels, bits, notes = image.pixels(side), image.bits, image.notes
         turn = 1 if image.turned else turn
         if (convert := _to_srgb(image.info.get("icc_profile"), "RGB")) is not None:
             pixels = _converted(Image.fromarray(to_codes(pixels)), convert)
     else:
         image.load()
         pillow_turn, exposure_time = _exif(image)  # of a TIFF it has turned, and dropped the tag
-        deep = _deep_png(image, file)
-        pixels, turn = (_pixels(image), pillow_turn) if deep is None else (deep, turn)
+        deep = _deep_png(image, file, side)
+        cut = image if side is None else image.crop(tiff.around_middle(image.size, side))
+        pixels, turn = (_pixels(cut), pillow_turn) if deep is None else (deep, turn)
         bits = 8 if deep is None and image.mode[0] != "I" else 16
         pixels = _as_png_says(pixels, image, file, notes)
     if turn >= 5:
         pixels = pixels.transpose(-2, -1)
     if turn > 1:  # else there is no need for a copy
         pixels = pixels.flip(FLIPS.get(turn, [])).contiguous()
+    if side is not None:
+        pixels = centre(pixels, side)
     alpha = pixels[3:] if len(pixels) == 4 and pixels[3].min() < 1 else None
     return Photo(pixels[:3], alpha, exposure_time, path, bits, pages, tuple(notes))
 
@@ -316,7 +318,7 @@ def _to_srgb(profile: bytes | None, mode: str) -> ImageCms.ImageCmsTransform | N
     return None if abs(moved - np.asarray(image.convert("RGB"))).max() <= 1 else convert
 
 
-def _deep_png(image: Image.Image, file: BinaryIO) -> Tensor | None:
+def _deep_png(image: Image.Image, file: BinaryIO, side: int | None) -> Tensor | None:
     """Pixels [4, H, W] in [0, 1] of PNG with 16 bits in each of several channels.
 
     Pillow has cut them to 8 bits. None for every other picture, for one whose colour profile has
@@ -329,8 +331,8 @@ def _deep_png(image: Image.Image, file: BinaryIO) -> Tensor | None:
     if _to_srgb(image.info.get("icc_profile"), "RGB") is not None:
         return None
     with suppress(av.FFmpegError, StopIteration):
-        pixels = tiff.deep_frame(file, "png")
-        return pixels if tiff.agree(pixels, image) else None
+        pixels = tiff.deep_frame(file, "png", side)
+        return pixels if tiff.agree(pixels, image, side) else None
     return None
 
 

@@ -60,33 +60,36 @@ class DeepTiff:
         exif.load_from_fp(self.file)
         return exif
 
-    def pixels(self) -> Tensor:
-        """Decode it to [3, H, W] in [0, 1], or [4, H, W] with alpha.
+    def pixels(self, side: int | None = None) -> Tensor:
+        """Decode it to [3, H, W] in [0, 1], or [4, H, W] with alpha; of `side`, only the middle.
 
         It is upright where `turned` says so. Raises MediaError where decoders disagree, and errors
         of any type on damaged data.
         """
         plain = self._by_pillow()
         try:
-            pixels = self._by_tifffile()
+            pixels = self._by_tifffile(side)
         except ValueError as error:
             if "imagecodecs" not in str(error):
                 raise
-            return self._otherwise(plain)
-        if plain is not None and not agree(pixels, plain):
+            return self._otherwise(plain, side)
+        if plain is not None and not agree(pixels, plain, side):
             what = "two decoders see different pictures in it"
             raise MediaError(f"{self.path}: {what}; save it as PNG, or anew as TIFF")
         return pixels
 
-    def _by_tifffile(self) -> Tensor:
+    def _by_tifffile(self, side: int | None) -> Tensor:
         page = self.page
         for offset, count in zip(page.dataoffsets, page.databytecounts, strict=True):
             if count <= 0 or offset + count > page.parent.filehandle.size:
                 raise EOFError("parts of the picture are not in the file")
         stored = page.asarray(squeeze=False, maxworkers=1)[:, 0]  # [planes, H, W, values]
         channels = [stored[i, ..., j] for i in range(len(stored)) for j in range(stored.shape[-1])]
-        width, height = self.size
-        pixels = np.empty((3 if self.alpha is None else 4, height, width), np.float32)
+        if side is not None:
+            left, top, right, bottom = around_middle(self.size, side)
+            channels = [codes[top:bottom, left:right] for codes in channels]
+        colors = 3 if self.alpha is None else 4
+        pixels = np.empty((colors, *channels[0].shape), np.float32)
         white = self._white(channels[: self.colors])
         with np.errstate(over="ignore", invalid="ignore"):
             for place, codes in enumerate(channels[: self.colors]):
@@ -134,7 +137,7 @@ class DeepTiff:
                 return image
         return None
 
-    def _otherwise(self, plain: Image.Image | None) -> Tensor:
+    def _otherwise(self, plain: Image.Image | None, side: int | None) -> Tensor:
         """Read what tifffile cannot unpack by FFmpeg, or take what Pillow has read."""
         name = tifffile.COMPRESSION(self.page.compression).name
         if plain is None:
@@ -142,13 +145,15 @@ class DeepTiff:
             raise MediaError(f"{self.path}: a TIFF of this kind in {name} cannot be read; {how}")
         if plain.mode.startswith("RGB"):
             with suppress(av.FFmpegError, StopIteration):
-                pixels = deep_frame(self.file, "tiff")
+                pixels = deep_frame(self.file, "tiff", side)
                 pixels = pixels[:3] if self.alpha is None else pixels
-                if agree(pixels, plain):
+                if agree(pixels, plain, side):
                     return pixels
             self.bits = 8
             self.notes.append(f"16 bits of each color were read as 8; {name} keeps them from b2v")
         self.turned = True
+        if side is not None:
+            plain = plain.crop(around_middle(plain.size, side))
         if not plain.mode.startswith("RGB"):
             pixels = to_pixels(np.asarray(plain).astype(np.uint16)[..., None]).expand(3, -1, -1)
             return 1 - pixels if self.page.photometric == WHITE_IS_ZERO else pixels
@@ -175,17 +180,35 @@ def look(file: BinaryIO, path: Path) -> DeepTiff | None:
     return DeepTiff(page, file, path)
 
 
-def deep_frame(file: BinaryIO, kind: str) -> Tensor:
+def deep_frame(file: BinaryIO, kind: str, side: int | None) -> Tensor:
     """Decode RGB of 16 bits, a `png` or `tiff`, by FFmpeg: [4, H, W] in [0, 1], alpha last."""
     file.seek(0)
     with av.open(file, "r", format=f"{kind}_pipe") as container:
-        return to_pixels(next(container.decode(video=0)).to_ndarray(format="rgba64le"))
+        codes = next(container.decode(video=0)).to_ndarray(format="rgba64le")
+    if side is not None:
+        left, top, right, bottom = around_middle((codes.shape[1], codes.shape[0]), side)
+        codes = codes[top:bottom, left:right]
+    return to_pixels(codes)
 
 
-def agree(pixels: Tensor, plain: Image.Image) -> bool:
-    """Tell whether two decoders see one picture: mean and deviation of each color on white."""
+def around_middle(size: tuple[int, int], side: int) -> tuple[int, int, int, int]:
+    """Place a square about the middle that is a little larger: left, top, right, bottom.
+
+    It lies as far from one edge as from the other, so that turns and mirrors leave it in place.
+    """
+    margins = [max(0, (length - side) // 2 - 1) for length in size]
+    return margins[0], margins[1], size[0] - margins[0], size[1] - margins[1]
+
+
+def agree(pixels: Tensor, plain: Image.Image, side: int | None) -> bool:
+    """Tell whether two decoders see one picture: mean and deviation of each color on white.
+
+    With a `side`, `pixels` are only what is `around_middle` of the whole that `plain` is.
+    """
     if not plain.mode.startswith("RGB"):
         return True
+    if side is not None:
+        plain = plain.crop(around_middle(plain.size, side))
     if plain.mode == "RGBA":
         white = Image.new("RGBA", plain.size, "white")
         white.alpha_composite(plain)
