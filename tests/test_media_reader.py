@@ -259,6 +259,76 @@ def test_a_file_cut_in_the_middle_gives_what_is_there(tmp_path):
         assert f"{name}: breaks off after {len(found)} frames" in str(caught.value)
 
 
+KINDS = {
+    **{"a.mp4": [], "a.mov": [], "a.mkv": [], "a.webm": ["-c:v", "libvpx-vp9", "-cpu-used", "8"]},
+    **{"front.mp4": ["-movflags", "+faststart"], "parts.mp4": ["-movflags", "frag_keyframe"]},
+    **{
+        "a.avi": [],
+        "mpeg4.avi": ["-c:v", "mpeg4"],
+        "a.flv": ["-an"],
+        "sound.flv": ["-ar", "44100"],
+    },
+    **{"a.ts": [], "a.m2ts": [], "a.wmv": ["-c:v", "wmv2"], "a.gif": ["-an"]},
+}
+"""Kinds of video file that tell how long they are, and how FFmpeg makes them."""
+
+
+@pytest.mark.parametrize("name", KINDS)
+def test_a_cut_file_of_any_kind_is_told(tmp_path, name):
+    clip = make_video(tmp_path / "clip.mkv", [20 * n for n in range(90)], audio="aac")
+    ffmpeg("-i", clip, "-g", 15, *KINDS[name], tmp_path / name)
+    data = (tmp_path / name).read_bytes()
+    assert len(frames_of(tmp_path / name)) in (90, 91)  # GIF has its own clock
+    for share in (0.3, 0.7, 0.8):
+        end = int(share * len(data)) | 1  # in a packet of TS, not between two
+        (tmp_path / name).write_bytes(data[:end])
+        with pytest.raises(MediaError, match=r"breaks off after \d+ frames|cut off"):
+            frames_of(tmp_path / name)
+
+
+@pytest.mark.parametrize("kind", ["avi", "mkv"])
+def test_a_file_of_unstated_length_is_whole(tmp_path, kind):
+    """As a recorder leaves it that had no time to say how much it wrote."""
+    path = make_video(tmp_path / f"a.{kind}", container={"mkv": "matroska"}.get(kind))
+    data = bytearray(path.read_bytes())
+    if kind == "avi":
+        data[4:8] = bytes(4)
+        at = data.index(b"strh") + 8 + 32
+        data[at : at + 4] = bytes(4)
+    else:
+        at = data.index(bytes.fromhex("18538067")) + 4
+        data[at : at + 8] = b"\x01" + b"\xff" * 7
+    path.write_bytes(data)
+    assert len(frames_of(path)) == FRAMES
+
+
+@pytest.mark.parametrize("reorder", [0, 1, 2, 3])
+def test_avi_that_stores_frames_in_another_order_shows_them_evenly(tmp_path, reorder):
+    options = {"bf": str(reorder), "b_strategy": "0", "qp": "8"}
+    make_video(tmp_path / "a.mp4", [20 * n for n in range(40)], options=options, audio="mp2")
+    ffmpeg("-i", tmp_path / "a.mp4", "-c", "copy", tmp_path / "a.avi")
+    frames = frames_of(tmp_path / "a.avi")
+    with open_video(tmp_path / "a.avi") as reader:
+        tick = reader.info.time_base
+    assert [frame.pts * tick for frame in frames] == [Fraction(n, 30) for n in range(40)]
+    assert {frame.duration * tick for frame in frames[:-1]} == {Fraction(1, 30)}
+    assert all(error_of(frame.pixels, number) < 6 for number, frame in enumerate(frames))
+    part = frames_of(tmp_path / "a.avi", start=0.5)
+    assert [frame.pts for frame in part] == [frame.pts for frame in frames[:25]]
+
+
+def test_times_that_go_back_later_in_a_video_give_way_to_those_of_decoding(tmp_path):
+    make_video(tmp_path / "a.mp4", [20 * n for n in range(40)], options={"bf": "2", "qp": "8"})
+    with av.open(str(tmp_path / "a.mp4")) as source, av.open(str(tmp_path / "a.mkv"), "w") as file:
+        stream = file.add_stream_from_template(source.streams.video[0])
+        for packet in source.demux(source.streams.video[0]):
+            if packet.size:
+                packet.pts, packet.stream = packet.dts, stream
+                file.mux(packet)
+    steps = [frame.duration for frame in frames_of(tmp_path / "a.mkv")]
+    assert all(30 <= step <= 70 for step in steps[:-1])
+
+
 def bad_files(folder):
     video = make_video(folder / "whole.mp4", audio="aac")
     (folder / "empty.mp4").touch()

@@ -19,6 +19,8 @@ TV_RANGE, FULL_RANGE = 1, 2
 HDR_TRANSFERS = {16: "PQ", 18: "HLG"}
 MATRICES = {1: "bt709", 4: "fcc", 5: "bt601", 6: "bt601", 7: "smpte240m", 9: "bt2020"}
 """Matrices from YCbCr to RGB by their code, as FFmpeg's scaler calls them."""
+STATING = ("matroska", "flv")
+"""Kinds of file that state the duration of the whole."""
 SD_SIZE = (1279, 576)
 """Untagged video up to this stored size is taken for BT.601, above for BT.709, as players do."""
 
@@ -208,10 +210,12 @@ def stated_frames(stream: av.VideoStream) -> int | None:
 def stated_end(container: InputContainer, stream: av.VideoStream) -> Fraction | None:
     """When a Matroska or AVI file says that its video ends, in seconds; None for other files.
 
-    They state how many frames there are, which says more; AVI counts those that it leaves out.
+    They state how many frames there are, which says more. AVI states its length in ticks, those
+    of frames that it leaves out included; FFmpeg works out a duration from what is there.
     """
-    if "avi" in container.format.name and stream.duration and stream.time_base:
-        return ((stream.start_time or 0) + stream.duration) * stream.time_base
+    if "avi" in container.format.name and stream.time_base:
+        length = stream.frames or stream.duration
+        return ((stream.start_time or 0) + length) * stream.time_base if length else None
     if "matroska" not in container.format.name:
         return None
     tags = {key.upper(): value for key, value in stream.metadata.items()}
@@ -219,5 +223,12 @@ def stated_end(container: InputContainer, stream: av.VideoStream) -> Fraction | 
         hours, minutes, seconds = tags["DURATION"].split(":")
         return int(hours) * 3600 + int(minutes) * 60 + Fraction(seconds[:12])
     if len(container.streams) > 1 or container.duration is None:
+        return None
+    return Fraction(container.duration, av.time_base)
+
+
+def stated_whole(container: InputContainer) -> Fraction | None:
+    """When a file says that the last of its streams ends, in seconds; None where it does not."""
+    if container.duration is None or not any(kind in container.format.name for kind in STATING):
         return None
     return Fraction(container.duration, av.time_base)

@@ -5,17 +5,21 @@ frames at a time. A file that breaks off gives all that can be read, then `Trunc
 """
 
 import os
+from collections import deque
 from collections.abc import Iterator
 from contextlib import suppress
 from dataclasses import replace
 from fractions import Fraction
+from itertools import chain
+from pathlib import Path
 from typing import NamedTuple
 
 import av
 from torch import Tensor
 
 from b2v.errors import MediaError, UsageError
-from b2v.media.info import describe, stated_end
+from b2v.media.extent import missing_bytes
+from b2v.media.info import describe, stated_end, stated_whole
 from b2v.media.photo import one_line
 from b2v.media.pipe import PIPE
 from b2v.media.pixels import ToPixels
@@ -25,6 +29,8 @@ SEEK_BACK = 2
 """Seconds by which a seek goes too far back; pictures are stored in another order than shown."""
 LATE = Fraction(1, 2)
 """Seconds by which a video may end before it should; the last frame may just stay."""
+AHEAD = 8
+"""Frames that are decoded before the time of one is settled: times that go back show by then."""
 LAST_FRAME = 1
 """Seconds that the last frame may be stated to stay beyond its own duration."""
 
@@ -67,14 +73,16 @@ class VideoReader:
     def _prepare(self, start: float | None, end: float | None) -> None:
         """Find the first frame that is wanted, and all that `info` tells."""
         self.count, self._damaged, self._broken, self._ended = 0, 0, "", False
-        self._end = Fraction(0)  # when the last frame that was read goes, in seconds
+        self._end = self._gone = Fraction(0)  # of the last frame, and of all packets, in seconds
         self._frames = self._decode()
+        self._decoding_times = "avi" in self.container.format.name
         first = next(self._frames, None)
         if first is None:
             raise MediaError(f"{self.name}: no frame can be read ({self._broken or 'none inside'})")
         self.info = describe(self.name, self.container, self.stream, first)
         self._pixels = ToPixels(first, self.info.turn, self.info.colours, self.info.codec)
-        zero, tick = first.pts or 0, self.info.time_base
+        tick = self.info.time_base
+        zero = (self._first_dts if self._decoding_times else first.pts) or 0
         self._from = None if start is None else zero + round(Fraction(start) / tick)
         self._until = None if end is None else zero + round(Fraction(end) / tick)
         if start and not self.live:
@@ -138,9 +146,11 @@ class VideoReader:
     def _decode(self) -> Iterator[av.VideoFrame]:
         """Yield decoded frames in the order they are shown; note where the file breaks off."""
         self._held: av.Packet[av.VideoStream] | None = None  # damaged, and perhaps the last
-        self._packets = 0
+        self._packets, self._first_dts = 0, None
         try:
-            for packet in self.container.demux(self.stream):
+            for packet in self._of_video():
+                if self._first_dts is None:
+                    self._first_dts = packet.dts
                 self._packets += bool(packet.size)
                 if self._held is not None and packet.size:
                     yield from self._decoded(self._held)
@@ -153,6 +163,16 @@ class VideoReader:
         if self._held is not None:
             self._broken = "the last picture is cut"
         self._ended = True
+
+    def _of_video(self) -> "Iterator[av.Packet[av.VideoStream]]":
+        """Yield the packets of the video; note when those of any stream end."""
+        for packet in self.container.demux():
+            begin = packet.pts if packet.pts is not None else packet.dts
+            if packet.size and begin is not None and packet.time_base:
+                end = (begin + (packet.duration or 0)) * packet.time_base
+                self._gone = max(self._gone, end)
+            if packet.stream.index == self.stream.index:
+                yield packet  # type: ignore[misc]
 
     def _decoded(self, packet: "av.Packet[av.VideoStream]") -> list[av.VideoFrame]:
         try:
@@ -169,13 +189,14 @@ class VideoReader:
         """
         usual = max(1, round(self.info.frame_interval / self.info.time_base))
         waiting: tuple[av.VideoFrame, int, int] | None = None
-        pts, lasts = None, usual
-        frame: av.VideoFrame | None = first
-        while frame is not None:
-            least = None if pts is None else pts + 1
-            found = frame.pts if frame.pts is not None else frame.dts
-            follows = 0 if pts is None else pts + lasts
-            pts = follows if found is None else found if least is None else max(found, least)
+        pts, step, lasts = None, None, usual
+        for frame, found in self._dated(first):
+            before = pts
+            if found is None:
+                pts = 0 if before is None else before + (step or lasts)
+            else:
+                pts = found if before is None else max(found, before + 1)
+            step = step if before is None else pts - before
             lasts = frame.duration or usual
             self._end = (pts + lasts) * self.info.time_base
             if waiting is not None:
@@ -188,9 +209,37 @@ class VideoReader:
                 if self.live:
                     yield waiting
                     waiting = None
-            frame = next(self._frames, None)
         if waiting is not None:
             yield waiting[0], waiting[1], self._last_duration(waiting[1], waiting[2])
+
+    def _dated(self, first: av.VideoFrame) -> Iterator[tuple[av.VideoFrame, int | None]]:
+        """Yield the frames with the time that the file gives them, None where it gives none.
+
+        AVI has times of decoding only, and other files may have been copied from one; FFmpeg makes
+        up the rest. Of both kinds that is taken which goes back less often, as players do. A frame
+        is shown by so much earlier than the decoder gives it as it was late with the first one.
+        """
+        backs, last, waiting = {"pts": 0, "dts": 0}, dict[str, int](), deque[av.VideoFrame]()
+        backs["pts"] += self._decoding_times
+        late = 0
+        if first.dts is not None and self._first_dts is not None:
+            late = first.dts - self._first_dts
+
+        def settled(frame: av.VideoFrame) -> tuple[av.VideoFrame, int | None]:
+            if backs["pts"] > backs["dts"]:
+                return frame, None if frame.dts is None else frame.dts - late
+            return frame, frame.pts if frame.pts is not None else frame.dts
+
+        for frame in chain([first], self._frames):
+            for kind in backs:
+                time = getattr(frame, kind)
+                if time is not None:
+                    backs[kind] += time <= last.get(kind, time - 1)
+                    last[kind] = time
+            waiting.append(frame)
+            if self.live or len(waiting) > AHEAD:
+                yield settled(waiting.popleft())
+        yield from map(settled, waiting)
 
     def _last_duration(self, pts: int, usual: int) -> int:
         """How long the last frame stays: until the stated end of the video, where that fits."""
@@ -230,6 +279,10 @@ class VideoReader:
             missing = f"{self.stream.frames} are stated"
         elif stated is not None and stated - self._end > LATE:
             missing = f"it should go on for {float(stated - self._end):.1f} s"
+        elif (whole := stated_whole(self.container)) is not None and whole - self._gone > LATE:
+            missing = f"it should go on for {float(whole - self._gone):.1f} s"
+        elif self.info.cut is None and (bytes_missing := missing_bytes(Path(self.name))):
+            missing = f"{bytes_missing} bytes are missing at its end"
         if why := self._broken or missing:
             message = f"{self.name}: breaks off after {self.count} frames ({why})"
             raise TruncatedVideoError(f"{message}; get a whole copy for the rest", self.count)

@@ -206,7 +206,7 @@ def _digest(path: Path) -> str:
 
 
 def _write(stored: dict[str, Tensor], metadata: dict[str, str], path: Path) -> None:
-    part = path.with_name(path.name + ".part")
+    part = path.with_name(f".{path.name}.part")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         with alone(path, wait=True), gone(part):
