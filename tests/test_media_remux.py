@@ -26,6 +26,7 @@ from b2v.media import (
     output,
     verify,
 )
+from b2v.media import remux as remux_module
 from b2v.media.output import compare_audio
 
 
@@ -258,6 +259,15 @@ def test_targets_are_checked_before_any_work(tmp_path, monkeypatch):
     assert "no permission" in refused(MediaError, check_video_target, tmp_path / "b.mp4")
 
 
+@pytest.mark.parametrize("program", ["missing", "broken"])
+def test_the_program_is_looked_for_before_any_work(tmp_path, monkeypatch, program):
+    (tmp_path / "broken").write_text("#!/bin/sh\nexit 3\n")
+    (tmp_path / "broken").chmod(0o755)
+    monkeypatch.setenv("IMAGEIO_FFMPEG_EXE", str(tmp_path / program))
+    said = refused(MediaError, check_video_target, tmp_path / "out.mp4")
+    assert f"FFmpeg's program, {tmp_path / program}, does not run" in said
+
+
 REAL = [
     ("gopro-with-audio.mp4", 315, (848, 480)),
     ("phone-portrait-hevc.mov", 41, (1080, 1920)),
@@ -288,3 +298,152 @@ def test_real_videos_keep_all_but_the_pictures(tmp_path, shared, name, count, si
         difference = next(iter(reader)).pixels - next(iter(original)).pixels
     assert difference.square().mean().sqrt() < 0.04
     assert names(tmp_path) == [target.name]
+
+
+def streams_of(path):
+    with open_video(path) as reader:
+        return reader.info.streams
+
+
+def with_flags(folder, *flags):
+    """Make a Matroska with sound and subtitles in pairs, which have these flags."""
+    plain = make_video(folder / "plain.mp4", audio="aac")
+    (folder / "a.srt").write_text("1\n00:00:00,100 --> 00:00:00,400\nHello\n\n")
+    maps = ["-map", "0:v", *["-map", "0:a"] * 2, *["-map", "1"] * 2]
+    places = ("v:0", "a:0", "a:1", "s:0", "s:1")
+    said = [
+        word
+        for pair in zip(places, flags, strict=True)
+        for word in (f"-disposition:{pair[0]}", pair[1])
+    ]
+    codecs = ["-c:v", "copy", "-c:a", "copy", "-c:s", "srt"]
+    ffmpeg("-i", plain, "-i", folder / "a.srt", *maps, *codecs, *said, folder / "a.mkv")
+    return folder / "a.mkv"
+
+
+FLAGS = (
+    ("0", "comment", "0", "0", "forced"),
+    ("default", "0", "default", "forced", "0"),
+    ("default", "original", "default+visual_impaired", "hearing_impaired", "default"),
+)
+
+
+@pytest.mark.parametrize("flags", FLAGS)
+def test_flags_of_tracks_stay_as_they_are(tmp_path, flags):
+    source = with_flags(tmp_path, *flags)
+    assert ["+".join(stream.flags) or "0" for stream in streams_of(source)] == list(flags)
+    assert restore(source, tmp_path / "out.mkv") == []
+    assert [s.flags for s in streams_of(tmp_path / "out.mkv")] == [
+        s.flags for s in streams_of(source)
+    ]
+    notes = restore(source, tmp_path / "out.mp4")
+    marked = [s.flags for s in streams_of(tmp_path / "out.mp4") if s.kind == "audio"]
+    commentary = "comment" in flags
+    assert ("default" in marked[0]) == (commentary or "default" not in flags[2])
+    assert all("converted" in note or "has other flags" in note for note in notes)
+
+
+@pytest.mark.parametrize("kind", ["jpg", "png"])
+def test_a_cover_attached_to_matroska_stays_one(tmp_path, kind):
+    cover, source = tmp_path / f"front.{kind}", tmp_path / "a.mkv"
+    Image.new("RGB", (60, 60), "red").save(cover)
+    (tmp_path / "a.ttf").write_bytes(b"a font")
+    plain = make_video(tmp_path / "plain.mp4", audio="aac")
+    mime = f"mimetype=image/{kind.replace('jpg', 'jpeg')}"
+    attached = ["-attach", tmp_path / "a.ttf", "-metadata:s:t:0", "mimetype=font/ttf"]
+    attached += ["-attach", cover, "-metadata:s:t:1", mime, "-metadata:s:t:1", "filename=front"]
+    ffmpeg("-i", plain, "-c", "copy", *attached, source)
+    restore(source, tmp_path / "out.mkv")
+    meant, found = streams_of(source), streams_of(tmp_path / "out.mkv")
+    assert [(s.kind, s.codec, s.cover) for s in found] == [
+        (s.kind, s.codec, s.cover) for s in meant
+    ]
+    assert found[-1].cover
+    assert found[-1].tags["filename"] == "front"
+    with av.open(str(tmp_path / "out.mkv")) as file:
+        packet = next(p for p in file.demux(file.streams[len(found) - 1]) if p.size)
+        assert bytes(packet) == cover.read_bytes()
+    assert restore(source, tmp_path / "out.mp4")[0].endswith(
+        "(unknown) cannot be kept in .mp4; .mkv can hold it"
+    )
+    assert streams_of(tmp_path / "out.mp4")[-1].cover
+
+
+@pytest.mark.parametrize("suffix", [".mkv", ".mp4"])
+def test_the_place_is_left_out_of_the_streams_as_well(tmp_path, suffix):
+    plain = make_video(tmp_path / "plain.mp4", audio="aac")
+    said = ["-metadata:s:a:0", "LOCATION=+48.1+011.5/", "-metadata:s:a:0", "GPSLatitude=48"]
+    said += ["-metadata:s:a:0", "title=Wind", "-metadata:s:v:0", "com.apple.xyz=48"]
+    ffmpeg("-i", plain, "-c", "copy", *said, tmp_path / "a.mkv")
+    notes = restore(tmp_path / "a.mkv", tmp_path / f"out{suffix}")
+    found = streams_of(tmp_path / f"out{suffix}")
+    assert not [
+        key for s in found for key in s.tags if "loc" in key or "gps" in key or "xyz" in key
+    ]
+    assert any("GPS" in note for note in notes)
+    if suffix == ".mkv":
+        assert found[1].tags["title"] == "Wind"
+        restore(tmp_path / "a.mkv", tmp_path / "all.mkv", keep_gps=True)
+        assert streams_of(tmp_path / "all.mkv")[1].tags["location"] == "+48.1+011.5/"
+
+
+def damaged_sound(folder, *, told):
+    """Make a TS one of whose packets of sound has no header of AAC; `told` in its packets too."""
+    plain = make_video(folder / "plain.mp4", [20 * n for n in range(60)], audio="aac")
+    ffmpeg("-i", plain, "-c", "copy", folder / "a.ts")
+    data = bytearray((folder / "a.ts").read_bytes())
+    headers = [
+        at
+        for at in range(len(data))
+        if data[at : at + 3] == b"\xff\xf1\x4c" or data[at : at + 3] == b"\xff\xf1\x50"
+    ]
+    at = headers[len(headers) // 2]
+    data[at : at + 8] = bytes(range(100, 108))
+    if told:  # the flag of an error in transport
+        data[at // 188 * 188 + 1] |= 0x80
+    (folder / "a.ts").write_bytes(data)
+    return folder / "a.ts"
+
+
+@pytest.mark.parametrize("told", [False, True])
+@pytest.mark.parametrize("suffix", [".mkv", ".mp4"])
+def test_a_damaged_packet_of_sound_does_not_cost_the_pictures(tmp_path, suffix, told):
+    source = damaged_sound(tmp_path, told=told)
+    notes = restore(source, tmp_path / f"out{suffix}")
+    assert len(times_of(tmp_path / f"out{suffix}")[0]) == 60
+    assert any("damaged" in note or "other packets" in note for note in notes)
+
+
+def test_of_two_tracks_only_the_damaged_one_is_left_out(tmp_path):
+    damaged_sound(tmp_path, told=False)
+    with_other = ["-map", 0, "-map", "1:a", "-c", "copy", "-bsf:a:0", "noise=drop=0"]
+    source = tmp_path / "b.ts"
+    make_video(tmp_path / "other.mkv", [20 * n for n in range(60)], audio="mp2")
+    ffmpeg("-i", tmp_path / "plain.mp4", "-i", tmp_path / "other.mkv", *with_other[:6], source)
+    data = bytearray(source.read_bytes())
+    at = [n for n in range(len(data)) if data[n : n + 3] == b"\xff\xf1\x4c"][20]
+    data[at : at + 8] = bytes(range(100, 108))
+    source.write_bytes(data)
+    restore(source, tmp_path / "out.mkv")
+    kinds = [s.codec for s in streams_of(tmp_path / "out.mkv") if s.kind == "audio"]
+    assert "mp2" in kinds
+
+
+def test_the_source_is_read_as_what_it_was_and_nothing_else(tmp_path, monkeypatch):
+    """A playlist in front of a TS would make FFmpeg read other files."""
+    plain = make_video(tmp_path / "plain.mp4", audio="aac")
+    ffmpeg("-i", plain, "-c", "copy", tmp_path / "a.ts")
+    ran, real = [], remux_module.subprocess.run
+    monkeypatch.setattr(
+        remux_module.subprocess, "run", lambda words, **how: ran.append(words) or real(words, **how)
+    )
+    restore(tmp_path / "a.ts", tmp_path / "out.mkv")
+    (words,) = ran
+    end = words.index(f"file:{tmp_path / 'a.ts'}")
+    for option, value in (
+        ("-f", "mpegts"),
+        ("-format_whitelist", "mpegts"),
+        ("-protocol_whitelist", "file"),
+    ):
+        assert words[words.index(option) + 1] == value
+        assert words.index(option) < end

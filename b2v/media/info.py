@@ -61,8 +61,9 @@ class StreamInfo:
     """One stream of the file, by its `index`.
 
     `kind` is video, audio, subtitle, data or attachment; `codec` is its four-letter tag where
-    no decoder is known; `cover` marks a picture of the cover; `tags` are its metadata. Its
-    packets count time in `tick` seconds, from `start`.
+    no decoder is known; `cover` marks a picture of the cover; `tags` are its metadata, `flags` what
+    it is there for, as FFmpeg calls it: default, forced, comment … Its packets count time in
+    `tick` seconds, from `start`.
     """
 
     index: int
@@ -72,6 +73,7 @@ class StreamInfo:
     tags: dict[str, str]
     tick: Fraction
     start: Fraction
+    flags: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -156,7 +158,8 @@ def stream_infos(container: InputContainer) -> tuple[StreamInfo, ...]:
     found = []
     for stream in container.streams:
         context = stream.codec_context
-        cover = bool(stream.disposition & (Disposition.attached_pic | Disposition.timed_thumbnails))
+        flags = tuple(str(flag.name) for flag in Disposition if stream.disposition & flag)
+        cover = not {"attached_pic", "timed_thumbnails"}.isdisjoint(flags)
         codec = context.codec.canonical_name if context is not None else ""
         if not codec:
             with suppress(AttributeError):
@@ -164,7 +167,8 @@ def stream_infos(container: InputContainer) -> tuple[StreamInfo, ...]:
         tags = {key.lower(): value for key, value in stream.metadata.items()}
         tick = stream.time_base or Fraction(1, av.time_base)
         start, kind = (stream.start_time or 0) * tick, str(stream.type)
-        found.append(StreamInfo(stream.index, kind, codec or "unknown", cover, tags, tick, start))
+        named = codec or "unknown"
+        found.append(StreamInfo(stream.index, kind, named, cover, tags, tick, start, flags))
     return tuple(found)
 
 

@@ -2,7 +2,7 @@
 
 import os
 from array import array
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable, Iterator
 from fractions import Fraction
 from pathlib import Path
 
@@ -10,11 +10,19 @@ import av
 from av.container import InputContainer
 
 from b2v.errors import MediaError
-from b2v.media.info import StreamInfo, Turn, VideoInfo, stated_end, turn_of
+from b2v.media.info import (
+    StreamInfo,
+    Turn,
+    VideoInfo,
+    stated_end,
+    stream_infos,
+    turn_of,
+)
 from b2v.media.photo import one_line, replacing
-from b2v.media.remux import plan_remux, remux
+from b2v.media.remux import Plan, plan_remux, remux, told_places
 from b2v.media.segments import SegmentWriter
 from b2v.media.target import check_free, check_name
+from b2v.media.tools import ffmpeg_program
 from b2v.media.writer import choose_codec
 
 
@@ -29,12 +37,13 @@ def check_video_target(
 
     Raises UsageError when the suffix is unknown or cannot hold `codec`, when something is
     there that may not be replaced, and when it is one of `inputs`; MediaError when its folder
-    is missing or cannot be written to.
+    is missing or cannot be written to, or the program that puts it together does not run.
     """
     target = Path(path)
     check_name(target)
     choose_codec(target, codec)
     check_free(target, inputs, overwrite=overwrite)
+    ffmpeg_program()
     return target
 
 
@@ -56,17 +65,66 @@ def finish(
     the file differs from what was meant.
     """
     target, info = video.target, video.info
-    readable, strip = source is not None, strip_metadata
-    plan = plan_remux(info, target, keep_gps=keep_gps, readable=readable, strip_metadata=strip)
+    origin = None if source is None else Path(source)
+    first: MediaError | None = None
     with replacing(target, overwrite=overwrite) as part:
-        origin = None if source is None else Path(source)
-        remux(video.join(), origin, part, info, plan, metadata=metadata)
+        joined = video.join()
+        for damaged, tolerant in _attempts(info if origin else None):
+            plan = plan_remux(
+                info,
+                target,
+                keep_gps=keep_gps,
+                readable=origin is not None,
+                strip_metadata=strip_metadata,
+                damaged=damaged,
+            )
+            try:
+                remux(joined, origin, part, info, plan, metadata=metadata, tolerant=tolerant)
+            except MediaError as error:
+                first = first or error
+                continue
+            break
+        else:
+            assert first is not None  # there is one attempt at least
+            raise first
         wrong = verify(part, info, video.timestamps, video.end, plan.kept)
+        wrong += [] if keep_gps else [f"it tells {key}" for key in told_places(part)]
         if wrong:
             raise MediaError(f"{target}: was not written as meant: {'; '.join(wrong)}")
-        notes = plan.lost if origin is None else plan.lost + compare_audio(part, origin, info)
+        notes = plan.lost + changed_flags(part, plan)
+        notes += [] if origin is None or first else compare_audio(part, origin, info)
+        notes += ["damaged packets of other streams were left out"] if tolerant else []
     video.remove()
     return [f"{target}: {note}" for note in notes]
+
+
+def _attempts(info: VideoInfo | None) -> Iterator[tuple[Collection[int], bool]]:
+    """Yield which streams to leave out, and whether damaged packets too: hours lie in the pictures.
+
+    First all is kept, then less and less, as far as the source can be read again.
+    """
+    yield (), False
+    if info is None:
+        return
+    others = [stream.index for stream in info.streams if stream.index != info.index]
+    yield (), True
+    for index in others if len(others) > 1 else ():
+        yield (index,), True
+    yield others, True
+
+
+def changed_flags(written: Path, plan: Plan) -> list[str]:
+    """Say of which streams the new file does not have the flags; MP4 has a default of each kind."""
+    with av.open(f"file:{written.absolute()}", "r") as file:
+        found = [set(stream.flags) for stream in stream_infos(file) if stream.kind != "data"][1:]
+    at_will = {"default"} if plan.container in ("mp4", "mov") else set()
+    notes = []
+    for stream, flags in zip(plan.kept, found, strict=False):
+        gone = sorted((set(stream.flags) ^ flags) - at_will)
+        if gone:
+            what = f"{stream.kind} stream {stream.index}"
+            notes.append(f"{what} has other flags than in the source: {', '.join(gone)}")
+    return notes
 
 
 def verify(

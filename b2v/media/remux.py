@@ -1,21 +1,24 @@
 """All but the pictures from the source to the new file: audio, subtitles, chapters, metadata.
 
-FFmpeg copies the packets as they are, with their timestamps; only subtitles are converted to
-the kind of text that the new file can hold. What cannot be kept is told line by line.
+FFmpeg's program copies the packets as they are, with their timestamps; only subtitles are
+converted to the kind of text that the new file can hold. It has rules of its own, so all is said to
+it: the one format that it may take the source for, what each stream is there for, and which tags
+it has. What cannot be kept is told line by line.
 """
 
 import subprocess
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field, replace
 from functools import lru_cache
 from os import devnull
 from pathlib import Path
 
 import av
-from imageio_ffmpeg import get_ffmpeg_exe
 
 from b2v.errors import MediaError
 from b2v.media.info import StreamInfo, VideoInfo
 from b2v.media.segments import AS_STORED, movie_timescale
+from b2v.media.tools import ffmpeg_program
 
 CONTAINERS = {".mp4": "mp4", ".mov": "mov", ".mkv": "matroska", ".webm": "webm"}
 SUBTITLES = {
@@ -28,7 +31,8 @@ SUBTITLES = {
 TEXT = ("subrip", "ass", "webvtt", "mov_text", "text")
 NEEDED = ("language", "filename", "mimetype")
 """Metadata of streams without which players would choose wrongly or not find a font."""
-COVERS = (".mp4", ".mkv")
+COVERS = {"mjpeg": "image/jpeg", "png": "image/png", "webp": "image/webp", "bmp": "image/bmp"}
+"""Codecs of pictures of the cover, and what Matroska, where they are attachments, calls them."""
 NEVER = ("major_brand", "minor_version", "compatible_brands", "encoder", "timecode", "rotate")
 """Metadata of the old file, which would be wrong in the new one."""
 PLAIN = {
@@ -41,18 +45,35 @@ QUICKTIME = {"deu": "ger", "nld": "dut", "ell": "gre", "isl": "ice", "zho": "chi
 """Names of languages that MOV has under an older name only."""
 PLACE = ("location", "gps", "xyz")
 """Parts of the names of metadata that tell where a video was recorded."""
+LEFT_OUT = "the place of recording (GPS) was left out of the metadata"
+DAMAGED = "+discardcorrupt"
+"""Has FFmpeg leave out packets that it knows to be damaged."""
 MAX_SAID = 300
 """Characters of FFmpeg's complaint that are passed on."""
 
 
 @dataclass
 class Plan:
-    """What goes into the new file: FFmpeg's arguments for it, and lines on what does not."""
+    """What goes into the new file: FFmpeg's arguments for it, and lines on what does not.
+
+    `places` are FFmpeg's names of the streams that are `kept`, such as `a:0`; `covers` are
+    those of them that are to be attached.
+    """
 
     container: str
     kept: list[StreamInfo] = field(default_factory=list)
+    places: list[str] = field(default_factory=list)
+    covers: list[StreamInfo] = field(default_factory=list)
     arguments: list[str] = field(default_factory=list)
     lost: list[str] = field(default_factory=list)
+
+    def add(self, stream: StreamInfo) -> str:
+        """Keep a stream, and name its place."""
+        letter = "t" if stream.kind == "attachment" else stream.kind[0]
+        taken = [place for place in self.places if place[0] == letter]
+        self.kept.append(stream)
+        self.places.append(f"{letter}:{len(taken) + (letter == 'v')}")
+        return self.places[-1]
 
 
 def plan_remux(
@@ -62,42 +83,61 @@ def plan_remux(
     keep_gps: bool = False,
     readable: bool = True,
     strip_metadata: bool = False,
+    damaged: Collection[int] = (),
 ) -> Plan:
     """Decide which streams and metadata of `info` the kind of file of `target` can hold.
 
     None of them where the source is not `readable` a second time; with `strip_metadata` no
-    metadata but languages and the names of chapters.
+    metadata but languages and the names of chapters. Streams that are `damaged` are left out.
     """
     info = _without_metadata(info) if strip_metadata else info
     suffix = target.suffix.lower()
     plan = Plan(CONTAINERS[suffix])
-    counts: dict[str, int] = {"video": 1}
+    attached = []
     for stream in info.streams:
         chapters = info.chapters and stream.kind == "data" and stream.codec == "bin_data"
         if stream.index == info.index or chapters:
             continue
         how = _way_to_keep(stream, suffix, cut=info.cut is not None) if readable else None
-        if how is None:
+        if stream.index in damaged:
+            plan.lost.append(f"{_named(stream)} is damaged and was left out")
+        elif how is None:
             plan.lost.append(_loss(stream, suffix if readable else None))
-            continue
-        letter, number = stream.kind[0], counts.get(stream.kind, 0)
-        letter = "t" if stream.kind == "attachment" else letter
-        counts[stream.kind] = number + 1
-        plan.kept.append(stream)
-        plan.arguments += ["-map", f"1:{stream.index}", f"-c:{letter}:{number}", how]
-        if how != "copy":
-            note = f"subtitles of stream {stream.index} ({stream.codec}) were converted to {how}"
-            plan.lost.append(note)
-        if suffix == ".mov" and stream.tags.get("language") in QUICKTIME:
-            language = QUICKTIME[stream.tags["language"]]
-            plan.arguments += [f"-metadata:s:{letter}:{number}", f"language={language}"]
-        if stream.cover:
-            plan.arguments += [f"-disposition:v:{number}", "attached_pic"]
+        elif how == "attach":
+            attached.append(stream)
+        else:
+            _keep(plan, stream, how, suffix)
+    plan.covers = attached
+    for stream in attached:  # they come after all that is copied
+        _attach(plan, stream)
     if readable:
         plan.arguments += ["-map_metadata", "-1" if strip_metadata else "1", "-map_chapters", "1"]
         plan.arguments += _needed(plan, suffix) if strip_metadata else []
     plan.arguments += _metadata(info, suffix, plan, keep_gps=keep_gps)
     return plan
+
+
+def _keep(plan: Plan, stream: StreamInfo, how: str, suffix: str) -> None:
+    """Have a stream copied or converted, with its flags: FFmpeg would choose a default one."""
+    place = plan.add(stream)
+    plan.arguments += ["-map", f"1:{stream.index}", f"-c:{place}", how]
+    if how != "copy":
+        note = f"subtitles of stream {stream.index} ({stream.codec}) were converted to {how}"
+        plan.lost.append(note)
+    if suffix == ".mov" and stream.tags.get("language") in QUICKTIME:
+        language = QUICKTIME[stream.tags["language"]]
+        plan.arguments += [f"-metadata:s:{place}", f"language={language}"]
+    if stream.kind != "attachment":
+        plan.arguments += [f"-disposition:{place}", "+".join(stream.flags) or "0"]
+
+
+def _attach(plan: Plan, stream: StreamInfo) -> None:
+    """Say what the picture of a cover is called, which `remux` attaches."""
+    place, kind = plan.add(replace(stream, kind="attachment")), COVERS[stream.codec]
+    plan.kept[-1] = stream
+    name = stream.tags.get("filename", f"cover.{kind[6:].replace('jpeg', 'jpg')}")
+    for said in (f"mimetype={kind}", f"filename={name}"):
+        plan.arguments += [f"-metadata:s:{place}", said]
 
 
 def _without_metadata(info: VideoInfo) -> VideoInfo:
@@ -111,22 +151,23 @@ def _without_metadata(info: VideoInfo) -> VideoInfo:
 
 def _needed(plan: Plan, suffix: str) -> list[str]:
     """Give the arguments that take over of the streams' metadata what players need."""
-    arguments, counts = ["-map_metadata:s", "-1"], dict[str, int]()
-    for stream in plan.kept:
-        letter = "t" if stream.kind == "attachment" else stream.kind[0]
-        number = counts.get(letter, 1 if letter == "v" else 0)
-        counts[letter] = number + 1
+    arguments = ["-map_metadata:s", "-1"]
+    for place, stream in zip(plan.places, plan.kept, strict=True):
         for key, text in stream.tags.items():
             named = QUICKTIME.get(text, text) if suffix == ".mov" else text
-            arguments += [f"-metadata:s:{letter}:{number}", f"{key}={named}"]
+            arguments += [f"-metadata:s:{place}", f"{key}={named}"]
     return arguments
+
+
+def _named(stream: StreamInfo) -> str:
+    named = stream.tags.get("handler_name", stream.codec).strip()
+    what = stream.codec if stream.codec != "unknown" else named
+    return f"{stream.kind} stream {stream.index} ({what})"
 
 
 def _loss(stream: StreamInfo, suffix: str | None) -> str:
     """Say that a stream cannot be kept in a kind of file, or from a pipe for None."""
-    named = stream.tags.get("handler_name", stream.codec).strip()
-    what = stream.codec if stream.codec != "unknown" else named
-    said = f"{stream.kind} stream {stream.index} ({what}) cannot be kept"
+    said = f"{_named(stream)} cannot be kept"
     if suffix is None:
         return f"{said} from a pipe"
     elsewhere = suffix != ".mkv" and _way_to_keep(stream, ".mkv", cut=False) is not None
@@ -134,7 +175,10 @@ def _loss(stream: StreamInfo, suffix: str | None) -> str:
 
 
 def _way_to_keep(stream: StreamInfo, suffix: str, *, cut: bool) -> str | None:
-    """Name the codec for a stream, usually `copy`; None where it cannot be kept."""
+    """Name the codec for a stream, usually `copy`; None where it cannot be kept.
+
+    `attach` is for covers in Matroska.
+    """
     if stream.kind == "subtitle":
         text, copied = SUBTITLES[suffix]
         return "copy" if stream.codec in copied else text if stream.codec in TEXT else None
@@ -142,7 +186,9 @@ def _way_to_keep(stream: StreamInfo, suffix: str, *, cut: bool) -> str | None:
         return "copy"
     if stream.kind == "attachment" and suffix == ".mkv":
         return "copy"
-    return "copy" if stream.cover and suffix in COVERS and not cut else None
+    if stream.cover and stream.codec in COVERS and not cut:
+        return {".mp4": "copy", ".mkv": "attach"}.get(suffix)
+    return None
 
 
 @lru_cache
@@ -163,13 +209,18 @@ def _holds(container: str) -> frozenset[str]:
 def _metadata(info: VideoInfo, suffix: str, plan: Plan, *, keep_gps: bool) -> list[str]:
     """Give the arguments that copy metadata and chapters, but not what would be wrong."""
     arguments: list[str] = []
-    hidden = {key for key in info.tags if not keep_gps and any(part in key for part in PLACE)}
-    if hidden:
-        plan.lost.append("the place of recording (GPS) was left out of the metadata")
+    hidden = set() if keep_gps else _places_in(info.tags)
     dropped = hidden | {key for key in info.tags if key in NEVER}
     for key in sorted(dropped):
         arguments += ["-metadata", f"{key}="]
+    for place, stream in zip(plan.places, plan.kept, strict=True):
+        for key in () if keep_gps else sorted(_places_in(stream.tags)):
+            arguments += [f"-metadata:s:{place}", f"{key}="]
+            hidden.add(key)
+    if hidden:
+        plan.lost.append(LEFT_OUT)
     own = next(stream for stream in info.streams if stream.index == info.index)
+    arguments += ["-disposition:v:0", "+".join(own.flags) or "0"]
     for key in ("language", "title", "handler_name"):
         if key in own.tags:
             arguments += ["-metadata:s:v:0", f"{key}={own.tags[key]}"]
@@ -184,6 +235,17 @@ def _metadata(info: VideoInfo, suffix: str, plan: Plan, *, keep_gps: bool) -> li
     return [*arguments, "-write_tmcd", "0"]
 
 
+def _places_in(tags: Mapping[str, str]) -> set[str]:
+    return {key for key in tags if any(part in key.lower() for part in PLACE)}
+
+
+def told_places(file: Path) -> list[str]:
+    """List the tags of a file and its streams that tell where it was recorded."""
+    with av.open(f"file:{file.absolute()}", "r") as container:
+        said = [container.metadata, *(stream.metadata for stream in container.streams)]
+        return sorted({key for tags in said for key in _places_in(tags)})
+
+
 def remux(
     video: Path,
     source: Path | None,
@@ -192,18 +254,25 @@ def remux(
     plan: Plan,
     *,
     metadata: dict[str, str] | None = None,
+    tolerant: bool = False,
 ) -> None:
     """Write `target`: the pictures of `video`, and what `plan` keeps of `source`.
 
-    `target` may have any suffix, `plan` knows the kind of file; `metadata` is added. Raises
-    MediaError with what FFmpeg says where it fails.
+    `target` may have any suffix, `plan` knows the kind of file; `metadata` is added; `tolerant`
+    leaves out damaged packets. Raises MediaError with what FFmpeg says where it fails.
     """
-    command = [get_ffmpeg_exe(), "-nostdin", "-hide_banner", "-v", "error", "-y"]
+    command = [ffmpeg_program()[0], "-nostdin", "-hide_banner", "-v", "error", "-y"]
     command += ["-copyts"] if info.cut is None else []
     command += ["-fflags", AS_STORED["fflags"], "-i", _url(video)]
     if source is not None:
+        kind = info.container.split(",")[0]  # the one it was read as, and no list of other files
+        command += ["-format_whitelist", kind, "-protocol_whitelist", "file", "-f", kind]
+        command += ["-fflags", DAMAGED] if tolerant else []
         command += [*_part(info), "-i", _url(source)]
-    command += ["-map", "0:v:0", "-c:v:0", "copy", *plan.arguments, "-copytb", "1"]
+    command += ["-map", "0:v:0", "-c:v:0", "copy"]
+    for cover in plan.covers:
+        command += ["-attach", _url(_saved(cover, source, video.with_name(f"{cover.index}.cover")))]
+    command += [*plan.arguments, "-copytb", "1"]
     command += ["-copypriorss:a", "0"] if info.cut else []
     for key, value in (metadata or {}).items():
         command += ["-metadata", f"{key}={value}"]
@@ -213,6 +282,14 @@ def remux(
         said = " ".join(done.stderr.decode(errors="replace").split())
         said = said if len(said) <= MAX_SAID else f"… {said[-MAX_SAID:]}"
         raise MediaError(f"{target}: FFmpeg could not put the video together ({said})")
+
+
+def _saved(cover: StreamInfo, source: Path | None, file: Path) -> Path:
+    """Write the picture of a cover to a file of its own."""
+    with av.open(f"file:{source and source.absolute()}", "r") as container:
+        stream = container.streams[cover.index]
+        file.write_bytes(next(bytes(packet) for packet in container.demux(stream) if packet.size))
+    return file
 
 
 def _part(info: VideoInfo) -> list[str]:

@@ -1,7 +1,9 @@
 """What reads and writes media here: FFmpeg's program, and the encoders of PyAV's FFmpeg."""
 
+import os
 import re
 import subprocess
+from functools import lru_cache
 
 import av
 from imageio_ffmpeg import get_ffmpeg_exe
@@ -21,12 +23,23 @@ def ffmpeg_program() -> tuple[str, str]:
     """
     try:
         path = get_ffmpeg_exe()
-        command = [path, "-hide_banner", "-version"]
-        ran = subprocess.run(command, capture_output=True, timeout=60, check=True)
+        return path, _version_of(path)
     except (RuntimeError, OSError, subprocess.SubprocessError) as error:
-        raise MediaError(f"FFmpeg's program does not run ({one_line(error)})") from error
+        how = "install imageio-ffmpeg anew, or name one by IMAGEIO_FFMPEG_EXE"
+        why = one_line(error)
+        raise MediaError(f"FFmpeg's program, {_chosen()}, does not run ({why}); {how}") from error
+
+
+def _chosen() -> str:
+    return os.environ.get("IMAGEIO_FFMPEG_EXE", "which comes with imageio-ffmpeg")
+
+
+@lru_cache
+def _version_of(path: str) -> str:
+    command = [path, "-hide_banner", "-version"]
+    ran = subprocess.run(command, capture_output=True, timeout=60, check=True)
     version = re.search(r"ffmpeg version (\S+)", ran.stdout.decode(errors="replace"))
-    return path, version[1] if version else "unknown"
+    return version[1] if version else "unknown"
 
 
 def missing_encoders() -> tuple[list[str], list[str]]:
