@@ -38,7 +38,7 @@ from b2v.weights import Card, card_entry, file_name, save_network, write_card
 JSON_KEYS = [
     *("input", "output", "ok", "skipped", "error", "frames", "frames_each", "width", "height"),
     *("seconds", "fps"),
-    *("device", "precision", "model", "provenance", "notes"),
+    *("device", "precision", "model", "provenance", "notes", "lost"),
 ]
 LONG = [20 * number for number in range(60)]
 """Two seconds."""
@@ -172,7 +172,7 @@ def test_json_says_what_came_of_the_video(b2v):
     model = said["model"]
     assert (model["name"], model["licence"], len(model["sha256"])) == (VIDEO_MODEL, "MIT", 64)
     assert said["provenance"]["sha256"] == model["sha256"]
-    varying = ("seconds", "fps", "model", "provenance", "notes")
+    varying = ("seconds", "fps", "model", "provenance", "notes", "lost")
     told = {key: said[key] for key in JSON_KEYS if key not in varying}
     assert told == {
         **{"input": "a.mp4", "output": "b.mkv", "ok": True, "skipped": False},

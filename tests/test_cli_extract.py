@@ -34,7 +34,7 @@ TINY = {
 }
 JSON_KEYS = [
     *("input", "output", "ok", "skipped", "error", "frames", "size", "seconds", "device"),
-    *("precision", "model", "reblur_db", "exposure", "provenance", "notes"),
+    *("precision", "model", "reblur_db", "exposure", "provenance", "notes", "lost"),
 ]
 
 
@@ -242,6 +242,7 @@ def test_json_says_what_came_of_the_photo(b2v):
         "precision": "fp32",
         "exposure": None,
         "notes": [f"photo.png: {SHARP}"],
+        "lost": [],
     }
 
 

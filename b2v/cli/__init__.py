@@ -9,6 +9,7 @@ import io
 import os
 import sys
 from contextlib import suppress
+from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -80,12 +81,27 @@ def _root(
 
 def main() -> None:
     """Run the command line; expected errors become one line and an exit code."""
+    _open_closed_streams()
     if isinstance(sys.stdout, io.TextIOWrapper):
         sys.stdout.reconfigure(errors="surrogateescape")  # a name of a file may be no UTF-8
     code, problem = _run()
     if problem:
         options.note(f"b2v: {options.one_line(problem)}")
     sys.exit(code)
+
+
+def _open_closed_streams() -> None:
+    """Let what is said go nowhere where the caller closed a stream: services and cron do.
+
+    Its number is taken, too: a file that we open would get it, and what libraries say there.
+    """
+    for number, name in enumerate(("stdin", "stdout", "stderr")):
+        try:
+            os.fstat(number)
+        except OSError:
+            os.open(os.devnull, os.O_RDWR)  # takes the lowest number that is free
+        if number and getattr(sys, name) is None:
+            setattr(sys, name, Path(os.devnull).open("w"))  # noqa: SIM115 - to the end of the run
 
 
 def _run() -> tuple[int, str]:

@@ -22,7 +22,8 @@ PARTLY_FAILED = 4
 class Result:
     """What came of one input among several; `error` is set where it failed.
 
-    `--json` prints all of it but `exit_code`, which is for us alone.
+    `lost` are lines on what the output does not have of the input; they are told even with
+    `--quiet`, as `notes` are not. `--json` prints all of it but `exit_code`, which is for us alone.
     """
 
     input: str
@@ -37,6 +38,7 @@ class Result:
     model: dict[str, Any] | None = None
     provenance: dict[str, Any] | None = None
     notes: list[str] = field(default_factory=list)
+    lost: list[str] = field(default_factory=list)
     exit_code: int = 0
 
     def made_by(self, loaded: "LoadedModel | LoadedVideoModel", runtime: "Runtime") -> None:
@@ -49,6 +51,12 @@ class Result:
         plain = asdict(self)
         del plain["exit_code"]
         return json.dumps(plain)
+
+
+def tell(result: Result, *, as_json: bool, quiet: bool) -> None:
+    """Say what there is to say about a result that is there, unless it is in its JSON."""
+    for line in () if as_json else (*result.lost, *(() if quiet else result.notes)):
+        options.note(options.one_line(line))
 
 
 ResultT = TypeVar("ResultT", bound=Result)

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import typer
 
 from b2v.cli import options
-from b2v.cli.batches import Result
+from b2v.cli.batches import Result, tell
 from b2v.cli.showing import Showing
 
 if TYPE_CHECKING:
@@ -116,5 +116,5 @@ def show(result: PhotoResult, *, as_json: bool, quiet: bool, verbose: bool = Fal
                 f"{result.reblur_db:.1f} dB"
             )
         options.note(said, quiet=quiet)
-        for line in result.notes:
-            options.note(options.one_line(line), quiet=quiet)
+    if result.model and not result.error:
+        tell(result, as_json=as_json, quiet=quiet)

@@ -4,7 +4,6 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from b2v.cli import options
 from b2v.cli.clips import Job, Order, PhotoResult, arrange, is_video
 from b2v.defaults import FRAMES
 
@@ -56,8 +55,7 @@ def _write_still(
         tags=tags,
         overwrite=job.overwrite,
     )
-    for lost in lost_in(path, photo.alpha, photo.bits):
-        options.note(options.one_line(f"{path}: {lost}"))  # a loss is told even with --quiet
+    result.lost += [f"{path}: {lost}" for lost in lost_in(path, photo.alpha, photo.bits)]
     return frames[middle : middle + 1]
 
 
@@ -67,6 +65,7 @@ def _write_clip(
     """Write the clip; return its frames as it shows them."""
     from b2v.frames import inner
     from b2v.media import Clip
+    from b2v.media.picture import lost_in
     from b2v.show import beside
 
     played = arrange(inner(frames, job.frames), job.order)
@@ -75,6 +74,9 @@ def _write_clip(
     if job.showing.compare is not None:
         played = beside(blurry, played, job.showing.compare.value)
     alpha = photo.alpha if job.showing.compare is None else None
+    result.lost += [
+        f"{result.output}: {lost}" for lost in lost_in(result.output, photo.alpha, photo.bits)
+    ]
     clip = Clip(played, job.fps, tags, alpha, photo.bits)
     clip.save(
         result.output,
@@ -112,7 +114,7 @@ def _write_extras(
 
 def note_on_photo(photo: "Photo", result: PhotoResult, job: Job) -> None:
     """Note in `result` what the photo tells before it is restored: its pages, its time."""
-    result.notes += [f"{result.input}: {note}" for note in photo.notes]
+    result.lost += [f"{result.input}: {note}" for note in photo.notes]
     if photo.pages > 1:
         result.notes.append(f"{result.input}: has {photo.pages} pictures; the first one is taken")
     if photo.exposure_time is not None:

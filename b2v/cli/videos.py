@@ -192,6 +192,7 @@ def follow(
     if pace.first:
         result.notes.append(f"{result.output}: {pace.first} frames are from the run before")
     result.notes += report.notes
+    result.lost += report.lost
     return report.broken
 
 
@@ -216,7 +217,7 @@ def show_result(result: VideoResult, *, as_json: bool, quiet: bool) -> None:
         how = f"{result.device} {result.precision}, {(result.model or {}).get('name')}"
         speed = f"{result.seconds:.1f} s ({result.fps:.1f} a second; {how})"
         options.note(f"{options.one_line(result.input)}: {what} in {speed}", quiet=quiet)
-        for note in result.notes:
-            options.note(options.one_line(note), quiet=quiet)
+    if result.frames:
+        batches.tell(result, as_json=as_json, quiet=quiet)
     if result.error:
         options.note(f"b2v: {options.one_line(result.error)}")

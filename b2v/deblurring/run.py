@@ -47,7 +47,8 @@ from b2v.weights.resolve import find_model
 class Progress:
     """How far a video is: frames `done` of `total`, as far as that is known, and their size.
 
-    The last one also has `notes` for the user, and says where the source is `broken` off.
+    The last one also has `notes` for the user, says what of the source is `lost`, and where it is
+    `broken` off.
     """
 
     done: int
@@ -55,6 +56,7 @@ class Progress:
     width: int
     height: int
     notes: tuple[str, ...] = ()
+    lost: tuple[str, ...] = ()
     broken: str | None = None
 
 
@@ -109,10 +111,10 @@ def deblur_video(
                 raise MediaError(f"{target}: {writing.done} frames came of {reader.count}")
             if run.broken is not None and not settings.keep_partial:
                 raise _refused(run.broken, writer)
-            notes = _put_together(writer, source, model, settings)
-        notes = [*reader.notes, *notes]
+            lost = _put_together(writer, source, model, settings)
+        lost = [*reader.notes, *lost]
     broken = None if run.broken is None else str(run.broken)
-    yield replace(now, done=writing.done, notes=tuple(notes), broken=broken)
+    yield replace(now, done=writing.done, lost=tuple(lost), broken=broken)
 
 
 class _Run:

@@ -82,8 +82,9 @@ class VideoInfo:
 
     `width` and `height` are upright; `pixel_aspect` is the upright width of a pixel by its
     height. `frames` and `duration` (of the video stream) are as stated, None where nothing is;
-    `start` is the time of its first frame. `cut` is (first, end) in seconds of the file where
-    only a part is read: frames then count their time from `first`.
+    `veiled` says that it has transparency; `start` is the time of its first frame. `cut` is (first,
+    end) in seconds of the file where only a part is read: frames then count their time from
+    `first`.
     """
 
     name: str
@@ -107,6 +108,7 @@ class VideoInfo:
     chapters: int
     tags: dict[str, str]
     cut: tuple[Fraction, Fraction | None] | None = None
+    veiled: bool = False
 
     @property
     def frame_interval(self) -> Fraction:
@@ -201,7 +203,17 @@ def describe(
         streams=stream_infos(container),
         chapters=len(container.chapters()),
         tags={key.lower(): value for key, value in container.metadata.items()},
+        veiled=_is_veiled(stream, first),
     )
+
+
+def _is_veiled(stream: av.VideoStream, first: av.VideoFrame) -> bool:
+    """Tell whether a video has transparency; that of VP9 and VP8 its decoder passes over.
+
+    Palettes (GIF) do not count: few of them make use of it.
+    """
+    told = any(key.lower() == "alpha_mode" and text == "1" for key, text in stream.metadata.items())
+    return told or any(part.is_alpha for part in first.format.components)
 
 
 def stated_frames(stream: av.VideoStream) -> int | None:

@@ -23,7 +23,7 @@ from b2v.media.remux import Plan, plan_remux, remux, told_places
 from b2v.media.segments import SegmentWriter
 from b2v.media.target import check_free, check_name
 from b2v.media.tools import ffmpeg_program
-from b2v.media.writer import choose_codec
+from b2v.media.writer import Encoding, choose_codec
 
 
 def check_video_target(
@@ -91,11 +91,25 @@ def finish(
         wrong += [] if keep_gps else [f"it tells {key}" for key in told_places(part)]
         if wrong:
             raise MediaError(f"{target}: was not written as meant: {'; '.join(wrong)}")
-        notes = plan.lost + changed_flags(part, plan)
+        notes = lost_in_coding(info, video.encoding) + plan.lost + changed_flags(part, plan)
         notes += [] if origin is None or first else compare_audio(part, origin, info)
         notes += ["damaged packets of other streams were left out"] if tolerant else []
     video.remove()
     return [f"{target}: {note}" for note in notes]
+
+
+def lost_in_coding(info: VideoInfo, encoding: Encoding) -> list[str]:
+    """Say what the pixels of a video lose: bits of each color, and colors of each pixel."""
+    pix_fmt = encoding.for_size(info.width, info.height)
+    kept, lost = av.VideoFormat(pix_fmt), []
+    if info.bits > (bits := kept.components[0].bits) and not info.colours.hdr:
+        lost.append(f"{info.bits} bits of each color became {bits}; --pix-fmt keeps more")
+    source = av.VideoFormat(info.pix_fmt)
+    whole = source.chroma_width(8) == source.chroma_height(8) == 8
+    if whole and len(source.components) > 2 and not source.has_palette and kept.chroma_width(8) < 8:
+        what = "each pixel had colors of its own (4:4:4), now several share them (4:2:0)"
+        lost.append(f"{what}; --pix-fmt yuv444p keeps them")
+    return lost
 
 
 def _attempts(info: VideoInfo | None) -> Iterator[tuple[Collection[int], bool]]:

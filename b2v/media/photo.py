@@ -81,7 +81,7 @@ def read_photo(path: str | os.PathLike[str], *, side: int | None = None) -> Phot
     them: that is done in 8 bits. Raises MediaError when the file cannot be read as a picture.
     """
     path = Path(path)
-    with _open(path) as file, picture_limits():
+    with _open(path) as file, picture_limits(), hushed():
         try:
             return _decode(_identify(file, path), file, path, side)
         except B2VError:
@@ -179,6 +179,19 @@ def picture_size(path: str | os.PathLike[str]) -> tuple[int, int]:
 def _too_large(path: Path) -> MediaError:
     limit = f"{MAX_MEGAPIXELS} megapixels or memory"
     return MediaError(f"{path}: too large for {limit}; scale it down")
+
+
+@contextmanager
+def hushed() -> Iterator[None]:
+    """Keep what C libraries write to stderr from the user; what is wrong is told in one line."""
+    kept = os.dup(2)
+    try:
+        with open(os.devnull, "wb") as nowhere:  # noqa: PTH123 - no file of the user's
+            os.dup2(nowhere.fileno(), 2)
+        yield
+    finally:
+        os.dup2(kept, 2)
+        os.close(kept)
 
 
 @contextmanager

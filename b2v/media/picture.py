@@ -9,6 +9,7 @@ from PIL import features
 from torch import Tensor
 
 from b2v.errors import MediaError, ShapeError, UsageError
+from b2v.media.limits import MOST
 from b2v.media.photo import one_line, open_photo, read_photo, replacing
 from b2v.media.stamp import stamp
 from b2v.media.stills import encode, to_codes, unveiled
@@ -112,8 +113,12 @@ def write_still(
 
 
 def lost_in(path: str | os.PathLike[str], alpha: Tensor | None, bits: int) -> Iterator[str]:
-    """Say what a picture with `alpha` and `bits` a color loses in the kind of file of `path`."""
-    kind = _kind(path)
+    """Say what a picture with `alpha` and `bits` a color loses in the kind of file of `path`.
+
+    A folder of PNG or TIFF has all of it, clips of other kinds have neither.
+    """
+    suffix = Path(path).suffix.lower()
+    kind = SHARP.get(suffix, suffix if suffix in MOST else "PNG")
     if alpha is not None and kind not in VEILED:
         yield f"{kind} cannot be transparent; the picture is laid on white"
     if bits > 8 and kind not in DEEP:

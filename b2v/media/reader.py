@@ -134,6 +134,8 @@ class VideoReader:
         info, notes = self.info, []
         if info.colours.hdr:
             notes.append(f"HDR ({info.colours.hdr}) was brought to standard range")
+        if info.veiled:
+            notes.append("it has transparency, which is not kept; it lies on white")
         if info.interlaced:
             notes.append("video is interlaced; its two fields are treated as one picture")
         if self._pixels.scaled:

@@ -6,6 +6,7 @@ run loses nothing that was closed. H.264, HEVC and AV1 hold odd sizes only where
 subsampled (yuv444p); VP9 holds them always.
 """
 
+import os
 import re
 from array import array
 from collections.abc import Iterator
@@ -149,6 +150,7 @@ class VideoWriter:
         self._convert = FromPixels(info.width, info.height, self.pix_fmt)
         self._durations: dict[int, int] = {}
         kind = container or CODECS[self.encoding.codec].parts
+        os.environ.setdefault("SVT_LOG", "1")  # else SVT-AV1 writes of itself to stderr
         target = f"file:{file.absolute()}" if isinstance(file, Path) else file
         with self._guarded():
             self._container = av.open(target, "w", format=kind, options=options or {})

@@ -142,10 +142,12 @@ def slow_motion(
             if run.broken is not None and not settings.keep_partial:
                 raise _refused(run.broken, writer)
             said = {} if settings.strip_metadata else _said(reader.info, model, frames)
-            notes = finish(writer, None, overwrite=settings.overwrite, metadata=said)
-        notes = [*reader.notes, *_left_out(reader.info, tempo), *notes]
+            lost = finish(writer, None, overwrite=settings.overwrite, metadata=said)
+        played, *left_out = _left_out(reader.info, tempo)
+        lost = [*reader.notes, *left_out, *lost]
     broken = None if run.broken is None else str(run.broken)
-    yield replace(now, done=writing.done, notes=tuple(notes), broken=broken)
+    now = replace(now, done=writing.done, notes=(played,), lost=tuple(lost))
+    yield replace(now, broken=broken)
 
 
 class _Run:
