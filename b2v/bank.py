@@ -48,8 +48,7 @@ class Part(NamedTuple):
 
 def is_complete(folder: Path, config: BankConfig) -> bool:
     """Tell whether `folder` holds all samples of a bank of this config."""
-    card, done = folder / "bank.json", folder / "done"
-    return done.exists() and _is_of(card, config) and int(done.read_text()) == config.clips
+    return _is_of(folder / "bank.json", config) and _done(folder) == config.clips
 
 
 def fill(
@@ -77,12 +76,18 @@ def fill(
     text = _text(config)
     if card.exists() and not _is_of(card, config):
         raise DatasetError(f"{folder}: holds a bank of another config; name another folder")
-    done = int(done_file.read_text()) if done_file.exists() else 0
+    done = _done(folder)
     mode: Literal["r+", "w+"] = "r+" if done else "w+"
-    arrays = [
-        open_memmap(folder / p.name, mode, p.kind, None if done else (config.clips, *p.shape))
-        for p in parts
-    ]
+    arrays = []
+    for part in parts:
+        shape = (config.clips, *part.shape)
+        try:
+            array = open_memmap(folder / part.name, mode, part.kind, None if done else shape)
+        except (OSError, ValueError, EOFError) as error:
+            raise _damaged(folder / part.name) from error
+        if array.shape != shape or array.dtype != part.kind:
+            raise _damaged(folder / part.name)
+        arrays.append(array)
     _replace(card, text)
     _worker["draw"] = draw
     fork = get_context("fork")
@@ -105,13 +110,16 @@ def open_array(folder: Path, name: str) -> NDArray[Any]:
     """
     if not (folder / name).exists():
         raise DatasetError(f"{folder}: no bank of {Path(name).stem} there; draw one first")
-    return np.load(folder / name, mmap_mode="r")
+    try:
+        return np.load(folder / name, mmap_mode="r")
+    except (OSError, ValueError, EOFError) as error:
+        raise _damaged(folder / name) from error
 
 
 def setting(folder: Path, name: str, usual: str) -> str:
     """Look up a setting of the config that a bank was drawn with; `usual` where it has none."""
     card = folder / "bank.json"
-    return str(json.loads(card.read_text()).get(name, usual)) if card.exists() else usual
+    return str(_read_card(card).get(name, usual)) if card.exists() else usual
 
 
 def _replace(path: Path, text: str) -> None:
@@ -130,9 +138,29 @@ def _is_of(card: Path, config: BankConfig) -> bool:
 
     A setting that is younger than the bank had its default value then.
     """
-    saved = json.loads(card.read_text())
+    saved = _read_card(card) if card.exists() else {}
     usual = {f.name: f.default for f in fields(config) if f.default is not MISSING}
     return {**json.loads(json.dumps(usual)), **saved} == json.loads(_text(config))
+
+
+def _read_card(card: Path) -> dict[str, Any]:
+    try:
+        return dict(json.loads(card.read_text()))
+    except (OSError, ValueError, TypeError) as error:
+        raise _damaged(card) from error
+
+
+def _done(folder: Path) -> int:
+    """Count the samples that are drawn."""
+    done = folder / "done"
+    text = done.read_text(errors="replace").strip() if done.exists() else "0"
+    if not text.isdecimal():
+        raise _damaged(done)
+    return int(text)
+
+
+def _damaged(path: Path) -> DatasetError:
+    return DatasetError(f"{path}: is damaged; draw the bank anew, in another folder")
 
 
 _worker: dict[str, Draw] = {}

@@ -8,7 +8,6 @@ import copy
 import json
 import math
 import os
-import pickle
 import zipfile
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -19,6 +18,7 @@ from torch import nn
 
 from b2v.adversary import BETAS, Critic
 from b2v.errors import TrainingError
+from b2v.locks import may_never_end
 from b2v.recipes import TrainConfig
 
 LAST, PREVIOUS = "last.pt", "previous.pt"
@@ -47,7 +47,7 @@ class State:
         return {**states, "step": self.step, "best": self.best}
 
     def load_state_dict(self, saved: dict[str, Any]) -> None:
-        """Take over what `state_dict` gave."""
+        """Take over what `state_dict` gave; errors of any type where it is something else."""
         for name, part in self._parts().items():
             part.load_state_dict(saved[name])
         self.step, self.best = saved["step"], saved["best"]
@@ -131,11 +131,15 @@ def plain(config: TrainConfig) -> dict[str, Any]:
 
 
 def _read(path: Path) -> dict[str, Any] | None:
-    """Read a checkpoint, or nothing when it is missing or not whole."""
+    """Read a checkpoint, or nothing when it is missing or not whole, or is something else."""
     try:
+        if may_never_end(path):
+            return None
         with zipfile.ZipFile(path) as archive:
             if archive.testzip() is not None:
                 return None
-        return dict(torch.load(path, map_location="cpu", weights_only=True))
-    except (OSError, EOFError, RuntimeError, zipfile.BadZipFile, pickle.UnpicklingError):
+        saved = dict(torch.load(path, map_location="cpu", weights_only=True))
+        known = saved["config"], saved["step"], float(saved["best"])
+        return saved if isinstance(known[0], dict) and known[1] >= 0 else None
+    except Exception:  # what lies on a disk may be anything
         return None

@@ -88,13 +88,16 @@ def _forget(path: Path, step: int) -> None:
 
     So is a line that a killed run did not finish.
     """
-    lines = path.read_text().splitlines(keepends=True) if path.exists() else []
-    lines = [line for line in lines if line.endswith("\n")]
+    text = path.read_text(errors="replace") if path.exists() else ""
+    lines = [line for line in text.splitlines(keepends=True) if line.endswith("\n")]
     if not lines:
         path.unlink(missing_ok=True)
     else:
         head, *lines = lines
-        kept = [line for line in lines if int(line.split(",")[0]) <= step]
+        steps = [line.split(",")[0] for line in lines]
+        if not all(map(str.isdecimal, steps)):
+            raise TrainingError(f"{path}: is damaged; move it away, a new one is begun")
+        kept = [line for line, at in zip(lines, steps, strict=True) if int(at) <= step]
         part = path.with_name(f"{path.name}.part")
         part.write_text(head + "".join(kept))
         part.replace(path)

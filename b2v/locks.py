@@ -5,6 +5,7 @@ keep runs of b2v apart, not other programs.
 """
 
 import os
+import stat
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -46,6 +47,15 @@ def gone(part: Path) -> Iterator[None]:
     finally:
         with suppress(OSError):
             part.unlink(missing_ok=True)
+
+
+def may_never_end(path: Path) -> bool:
+    """Tell whether a name is of a pipe, a socket or a device: to open or read it may hang."""
+    try:
+        mode = path.stat().st_mode
+    except (OSError, ValueError):
+        return False
+    return stat.S_ISFIFO(mode) or stat.S_ISSOCK(mode) or stat.S_ISCHR(mode)
 
 
 if sys.platform == "win32":

@@ -109,9 +109,16 @@ def prepare(
 def _begin(state: State, config: TrainConfig, folder: Path, *, resume: bool, leads: bool) -> str:
     """Begin a run, or bring `state` to where a stopped one was; return what is to be noticed."""
     notice = ""
-    if resume:
+    if resume and not checkpoints.has_begun(folder):
+        notice = f"{folder}: nothing to resume; the run begins"
+    elif resume:
         saved, notice = checkpoints.load(folder, config)
-        state.load_state_dict(saved)
+        try:
+            state.load_state_dict(saved)
+        except Exception as error:  # a checkpoint is a file that may hold anything
+            why = " ".join(str(error).split())[:200]
+            what = f"its checkpoint is not of such a run ({type(error).__name__}: {why})"
+            raise TrainingError(f"{folder}: {what}; move the folder away") from error
     elif checkpoints.has_begun(folder):
         raise TrainingError(f"{folder}: holds a run already; --resume it or name another folder")
     if leads:

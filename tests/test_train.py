@@ -21,9 +21,10 @@ from torch import Tensor
 
 import b2v.train
 from b2v.adversary import new_critic
+from b2v.bank import open_array, setting
 from b2v.curriculum import train_stages
 from b2v.data import Crops
-from b2v.errors import B2VError, TrainingError
+from b2v.errors import B2VError, DatasetError, TrainingError
 from b2v.journal import Notice
 from b2v.models import MODELS, ROLES, SEVEN, Blueprint
 from b2v.models.apart import ApartConfig
@@ -267,10 +268,10 @@ def test_a_run_is_not_gone_on_with_under_other_settings(begin, tmp_path, change)
     assert (tmp_path / "run" / "stage1" / "config.json").read_text() == kept
 
 
-def test_there_must_be_something_to_resume(begin, tmp_path):
-    with pytest.raises(TrainingError, match="stage1: nothing to resume"):
-        next(begin(CONFIG, resume=True))
-    assert not (tmp_path / "run").exists()
+def test_where_there_is_nothing_to_resume_a_run_begins(begin):
+    notice, *rest = begin(CONFIG, resume=True)
+    assert notice.text.endswith("stage1: nothing to resume; the run begins")
+    assert rest[-1].step == CONFIG.steps
 
 
 def test_a_stage_needs_the_exported_networks_of_those_before(begin, tmp_path):
@@ -438,6 +439,60 @@ def test_the_last_two_checkpoints_are_kept_and_a_torn_one_is_passed_over(begin, 
     assert_equal(checkpoint(tmp_path / "run"), checkpoint(tmp_path / "whole"))
     assert [int(row["step"]) for row in rows_of(tmp_path / "run")] == [2, 4, 6]
     assert not list(folder.glob("*.part"))
+
+
+def negative(saved):
+    return {**saved, "step": -5}
+
+
+def of_other_shape(saved):
+    return {**saved, "net": {key: tensor[..., :1] for key, tensor in saved["net"].items()}}
+
+
+CONTENTS = {
+    "list": lambda saved: [1, 2, 3],
+    "text": lambda saved: "a checkpoint",
+    "nothing": lambda saved: {},
+    "no config": lambda saved: {**saved, "config": None},
+    "no net": lambda saved: {key: part for key, part in saved.items() if key != "net"},
+    "net of text": lambda saved: {**saved, "net": "a net"},
+    "other shape": of_other_shape,
+    "other optimizer": lambda saved: {**saved, "optimizer": {"state": {}, "param_groups": []}},
+    "negative step": negative,
+    "step of text": lambda saved: {**saved, "step": "five"},
+}
+"""What a whole archive may hold that is no checkpoint of the run."""
+
+
+@pytest.mark.parametrize("kind", CONTENTS)
+def test_a_checkpoint_that_holds_something_else_is_one_line(begin, tmp_path, kind):
+    list(begin(CONFIG))
+    for name in ("last.pt", "previous.pt"):
+        path = tmp_path / "run" / "stage1" / name
+        if path.exists():
+            torch.save(CONTENTS[kind](torch.load(path, weights_only=True)), path)
+    with pytest.raises(TrainingError, match="move the folder away") as caught:
+        next(begin(CONFIG, resume=True))
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("content", [b"step,loss\nfive,1\n", b"\xff\xfe\n\x00\n"])
+def test_a_table_that_is_damaged_is_one_line(begin, tmp_path, content):
+    stopped = begin(CONFIG)
+    next(stopped)
+    stopped.close()
+    (tmp_path / "run" / "stage1" / "metrics.csv").write_bytes(content)
+    with pytest.raises(TrainingError, match=r"metrics.csv: is damaged; move it away"):
+        list(begin(CONFIG, resume=True))
+
+
+@pytest.mark.parametrize("name", ["bank.json", "clips.npy"])
+@pytest.mark.parametrize("content", [b"", b"[1, 2", b"\x93NUMPY\x01\x00\xff\xff", b"\xff\xfe\x00"])
+def test_a_bank_that_is_damaged_is_one_line(tiny_bank, name, content):
+    (tiny_bank / name).write_bytes(content)
+    read, *rest = (setting, "kind", "usual") if name == "bank.json" else (open_array, name)
+    with pytest.raises(DatasetError, match="is damaged; draw the bank anew"):
+        read(tiny_bank, *rest)
 
 
 def test_when_no_checkpoint_is_whole_it_is_said(begin, tmp_path):

@@ -124,8 +124,8 @@ def fetch_blob(**options):
 
 
 def leftovers(path):
-    """Names in the folder of `path` beside the lock."""
-    return sorted(p.name for p in path.parent.iterdir() if p.suffix != ".lock")
+    """Names in the folder of `path`."""
+    return sorted(p.name for p in path.parent.iterdir())
 
 
 def test_whole_file_is_kept_under_its_revision(server, tmp_path):
@@ -204,13 +204,21 @@ def test_no_more_is_taken_than_the_size_that_the_hub_states(server, tmp_path, si
     server.size = size
     with pytest.raises(WeightsError, match="204,799 bytes" if size == "204799" else "as a hub"):
         fetch_blob()
-    assert not [p for p in (tmp_path / "cache").rglob("blob*") if p.suffix != ".lock"]
+    assert not list((tmp_path / "cache").rglob("*blob*"))
 
 
 def test_a_version_of_the_hub_is_no_path(server, tmp_path):
     server.etag = "../../../evil"
     assert fetch_blob().read_bytes() == BLOB
     assert not list(tmp_path.glob("*evil*"))
+
+
+@pytest.mark.parametrize(
+    "repo", ["owner/my--model", "../..", "owner/..", "owner/.x", "owner/x-", "o/" + "x" * 97, "o/é"]
+)
+def test_names_that_the_hub_does_not_have_are_no_address(repo):
+    with pytest.raises(UsageError, match="not an address"):
+        hub.parse_address(f"hf://{repo}@v1/x.json")
 
 
 @pytest.mark.parametrize("teller", ["card", "hub"])

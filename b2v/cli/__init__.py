@@ -107,6 +107,10 @@ def _open_closed_streams() -> None:
 def _run() -> tuple[int, str]:
     """Run the command line; return the exit code and what to say about it, if anything."""
     try:
+        Path.cwd()
+    except FileNotFoundError:  # libraries would end the process without a word of ours
+        return FAILED, "the current folder was deleted; change into another"
+    try:
         code = app(prog_name="b2v", standalone_mode=False) or 0
         sys.stdout.flush()
     except B2VError as error:
@@ -115,6 +119,9 @@ def _run() -> tuple[int, str]:
         return WRONG_USAGE, _explain(error)
     except MemoryError:
         return FAILED, "out of memory; close other programs or take a smaller picture"
+    except ImportError as error:
+        how = "is there too little memory, or is b2v not installed whole?"
+        return FAILED, f"a library cannot be loaded ({error}); {how}"
     except OSError as error:
         _drop_output()
         where = f"{error.filename}: " if error.filename else ""

@@ -6,15 +6,12 @@ it, m frames before its end at most; a run that was stopped goes on from there, 
 restored since is restored again, bit for bit.
 """
 
-import io
-import pickle
 from collections import deque
 from collections.abc import Generator, Iterator
 from dataclasses import dataclass, replace
 from math import ceil
 from pathlib import Path
 
-import torch
 from torch import Tensor
 
 from b2v.deblurring.pipeline import Finished, Reading, Writing
@@ -34,7 +31,7 @@ from b2v.media import (
 )
 from b2v.media.live import Y4MWriter
 from b2v.media.pipe import PIPE
-from b2v.media.segments import FRAMES_EACH
+from b2v.media.segments import FRAMES_EACH, identity_of
 from b2v.media.tags import Tags, beside_what_is_said
 from b2v.provenance import Provenance
 from b2v.show import beside
@@ -169,12 +166,11 @@ def _go_on(deblurrer: Deblurrer, writer: object) -> tuple[int, int]:
     deblurrer.reset()
     if not isinstance(writer, SegmentWriter) or not writer.done_frames:
         return 0, 0
+    state = writer.read_state()
     try:
-        state = torch.load(io.BytesIO(writer.state or b""), weights_only=True)
         deblurrer.load_state_dict(state)
-    except (RuntimeError, EOFError, pickle.UnpicklingError, ShapeError) as error:
-        what = "what the run before left is damaged; begin anew with --overwrite"
-        raise UsageError(f"{writer.target}: {what}, without --resume") from error
+    except (ShapeError, LookupError, ValueError) as error:
+        raise UsageError(f"{writer.target}: {error}; begin anew with --overwrite") from error
     taken, given = state["counts"].tolist()
     return taken, given
 
@@ -191,8 +187,7 @@ def _writer(
     Path(target).parent.mkdir(exist_ok=True)
     key = work
     if source != PIPE:
-        file = Path(source).stat()
-        key += f" {Path(source).name} {file.st_size} {file.st_mtime_ns}"
+        key += f" {identity_of(Path(source))}"
     key += f" {settings.start} {settings.end} {settings.compare}"
     resume, keep = settings.resume, source != PIPE
     return SegmentWriter(

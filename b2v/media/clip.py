@@ -14,6 +14,7 @@ import numpy as np
 from torch import Tensor, stack
 
 from b2v.errors import B2VError, MediaError, ShapeError, UsageError
+from b2v.locks import may_never_end
 from b2v.media.coding import (
     CODINGS,
     UNTOLD_FPS,
@@ -158,6 +159,8 @@ def _check_replaceable(target: Path, kind: str, overwrite: bool) -> None:
     """Check that what is at `target`, if anything, may be replaced by a clip of `kind`."""
     if not os.path.lexists(target):
         return
+    if may_never_end(target):
+        raise UsageError(f"{target}: is a pipe or a device, no file; give another name")
     if target.is_dir() != (kind == FOLDER):
         what = "a folder" if target.is_dir() else "a file"
         raise UsageError(f"{target}: exists already and is {what}; give another name")

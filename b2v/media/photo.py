@@ -22,11 +22,10 @@ from torch import Tensor
 
 from b2v.color import to_encoded
 from b2v.errors import B2VError, MediaError, UsageError
-from b2v.locks import alone
+from b2v.locks import alone, may_never_end
 from b2v.media import tiff
 from b2v.media.hdr import ToneMap
 from b2v.media.info import BT709, Colours
-from b2v.media.pipe import may_never_end
 from b2v.media.stills import to_codes, to_pixels
 
 MAX_MEGAPIXELS = 400
@@ -105,9 +104,10 @@ def replacing(path: Path, *, overwrite: bool) -> Iterator[Path]:
 
     Whatever stops the block, also Ctrl-C, leaves `path` as it was and nothing beside it; what
     kills the process leaves hidden files, which the next run for `path` deletes.
-    Raises UsageError when `path` exists or another run is writing it, MediaError when the disk or
-    an encoder refuses.
+    What a link leads to is replaced, and the link stays. Raises UsageError when `path` exists or
+    another run is writing it, MediaError when the disk or an encoder refuses.
     """
+    path = path.resolve() if path.is_symlink() else path
     old = path.with_name(f".{path.name}.old")
     try:
         with alone(path):

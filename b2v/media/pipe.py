@@ -5,23 +5,12 @@ not end.
 """
 
 import os
-import stat
 import sys
-from pathlib import Path
 
 from b2v.errors import UsageError
 
 PIPE = "-"
 """Stands for standard input or output where a file is asked for."""
-
-
-def may_never_end(path: Path) -> bool:
-    """Tell whether a name is of a pipe, a socket or a device: to open or read it may hang."""
-    try:
-        mode = path.stat().st_mode
-    except (OSError, ValueError):
-        return False
-    return stat.S_ISFIFO(mode) or stat.S_ISSOCK(mode) or stat.S_ISCHR(mode)
 
 
 class Stdin:

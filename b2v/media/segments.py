@@ -5,6 +5,8 @@ frame, has its times from zero, and its name tells its place and its first time.
 write them, so that one that was stopped and resumed gives the same pictures as one that was not.
 """
 
+import hashlib
+import io
 import math
 import re
 import shutil
@@ -15,6 +17,7 @@ from fractions import Fraction
 from pathlib import Path
 
 import av
+import torch
 from av.container import OutputContainer
 from torch import Tensor
 
@@ -28,6 +31,8 @@ FRAMES_EACH = 120
 """Frames in a piece: what a stopped run loses at most."""
 PIECE = re.compile(r"(\d{6})_(-?\d+)\.(mp4|mov)")
 KEY, STATE = "key.txt", "state"
+LOOKS, LOOK = 16, 1 << 16
+"""Places of a source that are looked at to know it again, and bytes at each."""
 AS_STORED = {"fflags": "nofillin+noparse"}
 """Reads packets as they are stored; FFmpeg would guess the durations of VP9 anew."""
 
@@ -80,16 +85,37 @@ class SegmentWriter:
             if not (resume and left_over(target)):
                 self.remove()
             self.folder.mkdir(exist_ok=True)
-            self._check_key(f"{key}\n{self.encoding}\n{each}\n")
+            lock.callback(self._remove_if_empty)
+            self._check_key(f"{key}\n{self.encoding}\n{each}\n".encode(errors="surrogateescape"))
             self._take_over()
             self._lock = lock.pop_all()
         self.done_frames = len(self.timestamps)
 
-    def _check_key(self, key: str) -> None:
+    def read_state(self) -> dict[str, Tensor]:
+        """Read what the earlier run gave when it closed its last piece.
+
+        Raises UsageError where it is not tensors of finite numbers, two `counts` among them.
+        """
+        try:
+            state = torch.load(io.BytesIO(self.state or b""), weights_only=True)
+            whole = all(torch.isfinite(tensor).all() for tensor in state.values())
+            if whole and state["counts"].shape == (2,) and not state["counts"].is_floating_point():
+                return state
+            error: Exception | None = None
+        except Exception as caught:  # what lies on a disk may be damaged in any way
+            error = caught
+        what = "what the run before left is damaged; begin anew with --overwrite"
+        raise UsageError(f"{self.target}: {what}, without --resume") from error
+
+    def _remove_if_empty(self) -> None:
+        if not left_over(self.target):
+            shutil.rmtree(self.folder, ignore_errors=True)
+
+    def _check_key(self, key: bytes) -> None:
         file = self.folder / KEY
         if not file.exists():
-            file.write_text(key)
-        elif file.read_text() != key:
+            file.write_bytes(key)
+        elif file.read_bytes() != key:
             what = "the run before had another input, other weights or other options"
             how = "use the same, or begin anew with --overwrite, without --resume"
             raise UsageError(f"{self.target}: {what}; {how}")
@@ -188,6 +214,16 @@ class SegmentWriter:
         except (OSError, av.FFmpegError) as error:
             why = f"cannot be written by way of {self.folder.name} ({one_line(error)})"
             raise MediaError(f"{self.target}: {why}") from error
+
+
+def identity_of(source: Path) -> str:
+    """Say by what a run knows its source again: name, size, time of change, and what is in it."""
+    stat, digest = source.stat(), hashlib.sha256()
+    with source.open("rb") as file:
+        for look in range(LOOKS):
+            file.seek(max(0, stat.st_size - LOOK) * look // (LOOKS - 1))
+            digest.update(file.read(LOOK))
+    return f"{source.name} {stat.st_size} {stat.st_mtime_ns} {digest.hexdigest()}"
 
 
 def left_over(target: Path) -> bool:

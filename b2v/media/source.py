@@ -7,8 +7,9 @@ from av.container import InputContainer
 from av.stream import Disposition
 
 from b2v.errors import MediaError
+from b2v.locks import may_never_end
 from b2v.media.photo import one_line
-from b2v.media.pipe import PIPE, Stdin, may_never_end
+from b2v.media.pipe import PIPE, Stdin
 
 FORMATS = (
     "mov,matroska,webm,avi,gif,mpegts,mpeg,mpegvideo,m4v,h264,hevc,ivf,obu,flv,asf,ogg,nut,mxf,dv,"

@@ -5,6 +5,7 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from b2v.errors import MediaError, UsageError
+from b2v.locks import may_never_end
 
 MAX_NAME = 240
 """Bytes in a name: file systems take 255, and a hidden name beside it is longer."""
@@ -38,5 +39,7 @@ def check_free(target: Path, inputs: Iterable[str | os.PathLike[str]], *, overwr
     check_parent(target)
     if target.is_dir():
         raise UsageError(f"{target}: exists already and is a folder; give another name")
+    if may_never_end(target):
+        raise UsageError(f"{target}: is a pipe or a device, no file; write to - and pipe it on")
     if os.path.lexists(target) and not overwrite:
         raise UsageError(f"{target}: exists already; give another name or --overwrite")

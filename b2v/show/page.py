@@ -105,7 +105,7 @@ def write_page(
     """
     path = Path(path)
     with replacing(path, overwrite=overwrite) as part:
-        part.write_text(render(title, scenes, notes), encoding="utf-8")
+        part.write_text(render(title, scenes, notes), encoding="utf-8", errors="replace")
     return path
 
 

@@ -7,8 +7,6 @@ Every frame of a picture is shown for a part of the time of that picture, stretc
 after them.
 """
 
-import io
-import pickle
 from collections.abc import Generator, Iterator
 from dataclasses import dataclass, replace
 from fractions import Fraction
@@ -33,7 +31,7 @@ from b2v.media import (
     finish,
     open_video,
 )
-from b2v.media.segments import FRAMES_EACH
+from b2v.media.segments import FRAMES_EACH, identity_of
 from b2v.runtime import Runtime
 from b2v.slowmo.joining import Neighbours, join, with_neighbours
 from b2v.weights import LoadedModel
@@ -126,9 +124,8 @@ def slow_motion(
         tempo = tempo_for(reader.info.average_rate, frames, fps, duty)
         info = _slowed(reader.info, tempo)
         now = Progress(0, info.frames, info.width, info.height)
-        key = (
-            f"{model.sha256} {runtime} {tempo} {_identity(source)} {settings.start} {settings.end}"
-        )
+        key = f"{model.sha256} {runtime} {tempo} {identity_of(Path(source))}"
+        key += f" {settings.start} {settings.end}"
         writer = _writer(target, info, key, settings, each=frames * max(1, FRAMES_EACH // frames))
         with Writing(writer) as writing:
             run = _Run(reading, model, runtime, writing, tempo)
@@ -203,15 +200,11 @@ def _go_on(writer: SegmentWriter, frames: int) -> tuple[int, int | None]:
     """Find what the run before had given: how many pictures, and the time of the first."""
     if not writer.done_frames:
         return 0, None
-    try:
-        state = torch.load(io.BytesIO(writer.state or b""), weights_only=True)
-        given, start = state["counts"].tolist()
-        if given * frames != writer.done_frames:
-            raise KeyError("counts")
-        return given, start
-    except (RuntimeError, EOFError, pickle.UnpicklingError, KeyError, ValueError) as error:
-        what = "what the run before left is damaged; begin anew with --overwrite"
-        raise UsageError(f"{writer.target}: {what}, without --resume") from error
+    given, start = writer.read_state()["counts"].tolist()
+    if given * frames != writer.done_frames:
+        what = "what the run before left does not fit together; begin anew with --overwrite"
+        raise UsageError(f"{writer.target}: {what}, without --resume")
+    return given, start
 
 
 def _slowed(info: VideoInfo, tempo: Tempo) -> VideoInfo:
@@ -239,11 +232,6 @@ def _writer(
     return SegmentWriter(
         Path(target), info, encoding, each=each, key=key, resume=settings.resume, keep=True
     )
-
-
-def _identity(source: str) -> str:
-    file = Path(source).stat()
-    return f"{Path(source).name} {file.st_size} {file.st_mtime_ns}"
 
 
 def _said(info: VideoInfo, model: LoadedModel, frames: int) -> dict[str, str]:

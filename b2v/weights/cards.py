@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from b2v.errors import B2VError, WeightsError
-from b2v.locks import alone, gone
+from b2v.locks import alone, gone, may_never_end
 from b2v.models import ALL_ROLES, Blueprint, refuse_gone
 from b2v.weights.files import SUFFIX, Header, inspect, sha256_of
 
@@ -115,6 +115,8 @@ def read_card(path: Path) -> Card:
             of the wrong kind.
 
     """
+    if may_never_end(path):
+        raise WeightsError(f"the card {path} is not a file; name another")
     try:
         plain = json.loads(path.read_text(encoding="utf-8"))
     except OSError as error:

@@ -22,7 +22,7 @@ from safetensors.torch import save
 from torch import Tensor, nn
 
 from b2v.errors import B2VError, WeightsError
-from b2v.locks import alone, gone
+from b2v.locks import alone, gone, may_never_end
 from b2v.models import ALL_ROLES, Blueprint, refuse_gone
 from b2v.weights.places import cache_dir
 
@@ -113,8 +113,9 @@ def load_network(path: Path) -> Network:
             state = {key: _plain(file.get_tensor(key), torch.float32) for key in keys}
     except (OSError, SafetensorError) as error:
         raise unreadable(path, error) from error
-    _check_finite(state, path)
     module = _empty(header.blueprint, path)
+    _check_kinds(state, module, path)
+    _check_finite(state, path)
     module.load_state_dict(state, strict=True, assign=True)
     module.eval().requires_grad_(False)
     return Network(
@@ -129,6 +130,7 @@ def inspect(path: Path) -> Header:
         WeightsError: The file is not safetensors or its description cannot be understood.
 
     """
+    _check_file(path)
     try:
         with safe_open(path, framework="pt") as file:
             metadata = file.metadata() or {}
@@ -155,6 +157,12 @@ def inspect(path: Path) -> Header:
     return Header(role, blueprint, note)
 
 
+def _check_file(path: Path) -> None:
+    """Refuse a pipe or a device, which could be read for ever; raises WeightsError."""
+    if may_never_end(path):
+        raise WeightsError(f"{path} is not a file; expected one {SUFFIX} file")
+
+
 def sha256_of(path: Path, *, anew: bool = False) -> str:
     """Hash a file, once as long as nobody touches it; `anew` takes no earlier result.
 
@@ -164,6 +172,7 @@ def sha256_of(path: Path, *, anew: bool = False) -> str:
         WeightsError: The file cannot be read.
 
     """
+    _check_file(path)
     try:
         stat = path.stat()
         of = [stat.st_size, stat.st_ino, stat.st_mtime_ns, stat.st_ctime_ns]
@@ -230,6 +239,15 @@ def _empty(blueprint: Blueprint, path: Path) -> nn.Module:
     except Exception as error:  # a config from a file may be nonsense in any way
         reason = str(error) or type(error).__name__
         raise WeightsError(f"{path}: no network can be built from its config: {reason}") from error
+
+
+def _check_kinds(state: Mapping[str, Tensor], net: nn.Module, path: Path) -> None:
+    """Check that weights are floats where the network's are, whose shapes are known to fit."""
+    for key, wanted in net.state_dict().items():
+        found = state[key].dtype
+        if wanted.is_floating_point() != found.is_floating_point or found.is_complex:
+            kind = str(found).removeprefix("torch.")
+            raise WeightsError(f"{path}: {key!r} is of {kind}, expected floats; use another file")
 
 
 def _check_shapes(found: Mapping[str, list[int]], blueprint: Blueprint, path: Path) -> None:

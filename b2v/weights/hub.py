@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from b2v.errors import UsageError, WeightsError
+from b2v.locks import alone
 from b2v.weights.files import sha256_of
 from b2v.weights.places import cache_dir, hub_dir
 
@@ -32,7 +33,11 @@ PAUSES_S = (0.5, 2.0, 5.0, 10.0)
 """Waits before another try, each when the try before has brought nothing; then it is over."""
 BUSY = (429, 500, 502, 503, 504)
 """Answers of a server that may give the file a little later."""
-_ADDRESS = re.compile(r"hf://(?P<repo>[\w.-]+/[\w.-]+)(?:@(?P<revision>[\w.-]+))?/(?P<file>[^@]+)")
+_NAME = r"(?![.-])(?:(?!--|\.\.)[\w.-]){1,96}(?<![.-])"
+"""What the hub takes for the names of an owner and of a repository."""
+_ADDRESS = re.compile(
+    rf"hf://(?P<repo>{_NAME}/{_NAME})(?:@(?P<revision>[\w.-]+))?/(?P<file>[^@]+)", re.ASCII
+)
 _SHA256 = re.compile(r"[0-9a-f]{64}")
 
 
@@ -98,13 +103,12 @@ def fetch(address: Address, *, sha256: str = "", progress: Progress | None = Non
         return path
 
     from huggingface_hub.errors import HfHubHTTPError
-    from huggingface_hub.utils import WeakFileLock  # type: ignore[attr-defined]
 
     # The base of every transport error, whichever HTTP library the hub's client is built on.
     transport_error: type[Exception] = HfHubHTTPError.__bases__[0]
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        with WeakFileLock(path.with_name(path.name + ".lock")):
+        with alone(path, wait=True):
             if not _is_here(path, sha256):
                 _bring(address, sha256, progress, transport_error)
     except (OSError, transport_error) as error:

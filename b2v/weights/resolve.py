@@ -225,7 +225,8 @@ def _in_path(weights: Path, model: str) -> Model:
     if weights.suffix == ".json":
         return _open(weights)
     if not weights.is_dir():
-        raise WeightsError(f"{weights} does not exist; expected a folder or a {SUFFIX} file")
+        what = "is not a file" if weights.exists() else "does not exist"
+        raise WeightsError(f"{weights} {what}; expected a folder or a {SUFFIX} file")
     if (weights / f"{model}.json").is_file():
         return _open(weights / f"{model}.json")
     cards = sorted(weights.glob("*.json"))
