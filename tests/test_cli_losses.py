@@ -78,6 +78,9 @@ def test_what_a_video_loses_is_told_with_quiet_and_in_json(b2v, name):
 def test_what_is_kept_is_not_told_as_lost(b2v):
     make_video("plain.mp4", audio="aac")
     assert b2v("deblur", "plain.mp4", "-o", "out.mp4", "-q") == (0, "out.mp4\n", "")
+    colors = [Image.new("RGB", (64, 48), color) for color in ("red", "blue")]
+    colors[0].save("a.gif", save_all=True, append_images=colors[1:])
+    assert b2v("deblur", "a.gif", "-o", "gif.mp4", "-q").err == ""
     make_video("deep.mp4", pix_fmt="yuv444p10le")
     ran = b2v("deblur", "deep.mp4", "-o", "out.mkv", "--pix-fmt", "yuv444p10le", "-q")
     assert ran.err == ""

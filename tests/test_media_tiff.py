@@ -232,3 +232,12 @@ def test_the_size_is_known_before_the_pixels(tmp_path):
     with open_photo(tmp_path / "a.png") as image:
         assert not getattr(image, "_im", None)
     assert picture_size(tmp_path / "a.png") == (HEIGHT, WIDTH)
+
+
+@pytest.mark.parametrize("read", [read_photo, picture_size, tags_of])
+def test_chunks_in_front_that_are_damaged_or_unpack_to_much_are_one_line(tmp_path, read):
+    packed = b"x\0\0" + zlib.compress(bytes(100_000_000), 9)
+    for chunk in ((b"gAMA", b"\0\1"), (b"iCCP", packed), (b"zTXt", packed)):
+        png(tmp_path / "a.png", chunk)
+        with pytest.raises(MediaError, match="damaged picture"):
+            read(tmp_path / "a.png")

@@ -244,3 +244,15 @@ def test_broken_exif_is_no_exif(tmp_path):
 def test_a_place_that_makes_no_sense_is_not_told():
     for gps in (((GPS.GPSLatitude, (1.0, 2.0)),), ((GPS.GPSLatitude, "x"),)):
         assert "location" not in Tags(MADE, gps=gps).video()
+
+
+@pytest.mark.parametrize("suffix", [".mp4", ".mov", ".mkv", ".webm"])
+def test_clips_of_every_kind_say_with_what_they_were_taken(tmp_path, suffix):
+    said = Tags(MADE, plain=((271, "Maker"), (272, "M1")), details=((33434, 0.05),))
+    Clip(torch.rand(2, 3, 32, 32), 10, said).save(tmp_path / f"a{suffix}")
+    with av.open(str(tmp_path / f"a{suffix}")) as file:
+        found = {key.lower(): text for key, text in file.metadata.items()}
+    assert json.loads(found["description"])["photo"]["ExposureTime"] == 0.05
+    assert (found["comment"], "Maker" in found["description"]) == (said.sentence, True)
+    if suffix != ".mp4":
+        assert (found["make"], found["model"]) == ("Maker", "M1")

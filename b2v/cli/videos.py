@@ -213,7 +213,8 @@ def show_result(result: VideoResult, *, as_json: bool, quiet: bool) -> None:
     elif (result.frames or result.skipped) and not to_stderr:
         typer.echo(result.output)
     if result.frames and not as_json:
-        what = f"{result.frames} frames of {result.width}x{result.height}"
+        many = "1 frame" if result.frames == 1 else f"{result.frames} frames"
+        what = f"{many} of {result.width}x{result.height}"
         how = f"{result.device} {result.precision}, {(result.model or {}).get('name')}"
         speed = f"{result.seconds:.1f} s ({result.fps:.1f} a second; {how})"
         options.note(f"{options.one_line(result.input)}: {what} in {speed}", quiet=quiet)

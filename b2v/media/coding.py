@@ -50,6 +50,8 @@ CODINGS = {
 }
 VIDEOS = {".mp4": "mp4", ".mov": "mov", ".mkv": "matroska", ".webm": "webm"}
 """Kinds of file that are played as video, and what FFmpeg calls them."""
+FLAGS = {"mp4": "+faststart", "mov": "+faststart+use_metadata_tags"}
+"""Headers in front; MOV has no place of its own for what a file says, but a list of names."""
 UNTOLD_FPS = 10.0
 """Rate of what does not tell any."""
 EXACT = Flag.BICUBIC | Flag.ACCURATE_RND | Flag.FULL_CHR_H_INT
@@ -99,7 +101,7 @@ def encode_video(
         chapters=0,
         tags={},
     )
-    fast = {"movflags": "+faststart"} if kind in ("mp4", "mov") else {}
+    fast = {"movflags": FLAGS[kind]} if kind in FLAGS else {}
     said = tags.video() if tags else {}
     with VideoWriter(
         part, info, encoding, container=kind, options=fast, metadata=said, name=str(target)

@@ -208,12 +208,11 @@ def describe(
 
 
 def _is_veiled(stream: av.VideoStream, first: av.VideoFrame) -> bool:
-    """Tell whether a video has transparency; that of VP9 and VP8 its decoder passes over.
-
-    Palettes (GIF) do not count: few of them make use of it.
-    """
+    """Tell whether a video has transparency, by its first frame; VP8 and VP9 state theirs."""
     told = any(key.lower() == "alpha_mode" and text == "1" for key, text in stream.metadata.items())
-    return told or any(part.is_alpha for part in first.format.components)
+    if told or not any(part.is_alpha for part in first.format.components):
+        return told
+    return bool((first.to_ndarray(format="rgba")[..., 3] < 255).any())
 
 
 def stated_frames(stream: av.VideoStream) -> int | None:

@@ -105,8 +105,8 @@ def lost_in_coding(info: VideoInfo, encoding: Encoding) -> list[str]:
     if info.bits > (bits := kept.components[0].bits) and not info.colours.hdr:
         lost.append(f"{info.bits} bits of each color became {bits}; --pix-fmt keeps more")
     source = av.VideoFormat(info.pix_fmt)
-    whole = source.chroma_width(8) == source.chroma_height(8) == 8
-    if whole and len(source.components) > 2 and not source.has_palette and kept.chroma_width(8) < 8:
+    whole = source.chroma_width(8) == source.chroma_height(8) == 8 and info.codec != "gif"
+    if whole and len(source.components) > 2 and kept.chroma_width(8) < 8:
         what = "each pixel had colors of its own (4:4:4), now several share them (4:2:0)"
         lost.append(f"{what}; --pix-fmt yuv444p keeps them")
     return lost

@@ -80,13 +80,21 @@ def read_photo(path: str | os.PathLike[str], *, side: int | None = None) -> Phot
     them: that is done in 8 bits. Raises MediaError when the file cannot be read as a picture.
     """
     path = Path(path)
+    with _reading(path) as file:
+        return _decode(_identify(file, path), file, path, side)
+
+
+@contextmanager
+def _reading(path: Path) -> Iterator[BinaryIO]:
+    """Open a file for Pillow and say in one line what is wrong with it."""
     with _open(path) as file, picture_limits(), hushed():
         try:
-            return _decode(_identify(file, path), file, path, side)
+            yield file
         except B2VError:
             raise
         except (Image.DecompressionBombError, Image.DecompressionBombWarning, MemoryError):
-            raise _too_large(path) from None
+            limit = f"{MAX_MEGAPIXELS} megapixels or memory"
+            raise MediaError(f"{path}: too large for {limit}; scale it down") from None
         except Exception as error:  # decoders raise errors of any type on damaged data
             why = f"truncated or damaged picture ({one_line(error)})"
             raise MediaError(f"{path}: {why}; get a whole copy") from error
@@ -165,7 +173,7 @@ def _open(path: Path) -> BinaryIO:
 @contextmanager
 def open_photo(path: Path) -> Iterator[Image.Image | tiff.DeepTiff]:
     """Open a picture of any of `FORMATS` or HEIC, for what stands before its pixels."""
-    with _open(path) as file, picture_limits():
+    with _reading(path) as file:
         yield _identify(file, path)
 
 
@@ -174,11 +182,6 @@ def picture_size(path: str | os.PathLike[str]) -> tuple[int, int]:
     with open_photo(Path(path)) as image:
         width, height = image.size
         return (width, height) if _exif(image)[0] >= 5 else (height, width)
-
-
-def _too_large(path: Path) -> MediaError:
-    limit = f"{MAX_MEGAPIXELS} megapixels or memory"
-    return MediaError(f"{path}: too large for {limit}; scale it down")
 
 
 @contextmanager
@@ -219,8 +222,6 @@ def _identify(file: BinaryIO, path: Path) -> Image.Image | tiff.DeepTiff:
     except UnidentifiedImageError:
         file.seek(0)
         head = file.read(12)
-    except (Image.DecompressionBombError, Image.DecompressionBombWarning):
-        raise _too_large(path) from None
     if head.startswith(RAW_HEADS) or head[4:12] == b"ftypcrx ":
         raise MediaError(f"{path}: {tiff.RAW}")
     if head[4:8] != b"ftyp" or head[8:12] not in HEIC_BRANDS:

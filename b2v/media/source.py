@@ -56,6 +56,8 @@ def video_stream(container: InputContainer, name: str) -> av.VideoStream:
     covers = Disposition.attached_pic | Disposition.timed_thumbnails
     streams = [stream for stream in container.streams.video if not stream.disposition & covers]
     if not streams:
+        if container.streams.video:
+            raise MediaError(f"{name}: has a picture of the cover only; expected a video")
         inside = ", ".join(sorted({str(stream.type) for stream in container.streams}))
         raise MediaError(f"{name}: no video stream inside, only {inside or 'nothing'}")
     stream = streams[0]

@@ -97,6 +97,8 @@ class Tags:
         """Put it into the words of metadata of a video."""
         said = {"comment": self.sentence, "description": self.description}
         dates = dict(self.details) | dict(self.plain)
+        for tag, key in ((Base.Make, "make"), (Base.Model, "model"), (Base.Copyright, "copyright")):
+            said[key] = str(dates.get(tag, "")).strip("\0 ")
         for tag in (Base.DateTimeOriginal, Base.DateTime):
             if isinstance(date := dates.get(tag), str) and "date" not in said:
                 said["date"] = date.replace(":", "-", 2)
