@@ -134,6 +134,15 @@ def test_deep_tiff_is_turned_upright_once(tmp_path, turn):
     assert picture_size(tmp_path / "deep.tif") == tuple(deep.pixels.shape[1:])
 
 
+def test_float_tiff_with_its_own_predictor_says_what_it_is(tmp_path):
+    write(tmp_path / "a.tif", picture(3), "u4", compression="zlib", predictor=True)
+    data = bytearray((tmp_path / "a.tif").read_bytes())
+    with tifffile.TiffFile(tmp_path / "a.tif") as file:
+        data[file.pages.first.tags["Predictor"].valueoffset] = 3
+    (tmp_path / "a.tif").write_bytes(data)
+    assert "packed as ADOBE_DEFLATE with predictor 3 is not read" in refusal(tmp_path / "a.tif")
+
+
 def test_lights_beyond_white_are_cut_and_told(tmp_path):
     write(tmp_path / "a.tif", 1.5 * picture(3), "f4")
     photo = read_photo(tmp_path / "a.tif")
@@ -241,3 +250,25 @@ def test_chunks_in_front_that_are_damaged_or_unpack_to_much_are_one_line(tmp_pat
         png(tmp_path / "a.png", chunk)
         with pytest.raises(MediaError, match="damaged picture"):
             read(tmp_path / "a.png")
+
+
+@pytest.mark.parametrize("kind", ["grey", "rgb"])
+def test_a_transparent_color_of_16_bits_is_kept_with_the_depth(tmp_path, kind):
+    pixels = (1000, 60000) if kind == "grey" else (1000, 2000, 3000, 60000, 50000, 40000)
+    size = 1 if kind == "grey" else 3
+    chunks = (
+        (b"IHDR", struct.pack(">IIBBBBB", 2, 1, 16, 0 if kind == "grey" else 2, 0, 0, 0)),
+        (b"tRNS", struct.pack(f">{size}H", *pixels[:size])),
+        (b"IDAT", zlib.compress(b"\0" + struct.pack(f">{2 * size}H", *pixels))),
+        (b"IEND", b""),
+    )
+    data = b"\x89PNG\r\n\x1a\n"
+    for name, content in chunks:
+        check = struct.pack(">I", zlib.crc32(name + content))
+        data += struct.pack(">I", len(content)) + name + content + check
+    (tmp_path / "a.png").write_bytes(data)
+    photo = read_photo(tmp_path / "a.png")
+    assert photo.bits == 16
+    assert photo.alpha.flatten().tolist() == [0, 1]
+    found = photo.pixels[:size].permute(1, 2, 0).flatten().double() * 65535
+    assert (found - torch.tensor(pixels)).abs().max() < 0.01

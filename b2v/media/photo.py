@@ -333,14 +333,15 @@ def _to_srgb(profile: bytes | None, mode: str) -> ImageCms.ImageCmsTransform | N
 
 
 def _deep_png(image: Image.Image, file: BinaryIO, side: int | None) -> Tensor | None:
-    """Pixels [4, H, W] in [0, 1] of PNG with 16 bits in each of several channels.
+    """Pixels [4, H, W] in [0, 1] of PNG with 16 bits in each of several channels, or one alpha.
 
     Pillow has cut them to 8 bits. None for every other picture, for one whose colour profile has
     to be applied, and where FFmpeg does not see the picture that Pillow sees.
     """
     file.seek(0)
     head = file.read(26)  # depth in byte 24, kind in byte 25 (2, 4, 6: many channels)
-    if image.format != "PNG" or head[24] != 16 or head[25] not in (2, 4, 6):
+    veiled = "transparency" in image.info  # of one grey or color, which Pillow passes over
+    if image.format != "PNG" or head[24] != 16 or not (veiled or head[25] in (2, 4, 6)):
         return None
     if _to_srgb(image.info.get("icc_profile"), "RGB") is not None:
         return None

@@ -141,8 +141,9 @@ class DeepTiff:
         """Read what tifffile cannot unpack by FFmpeg, or take what Pillow has read."""
         name = tifffile.COMPRESSION(self.page.compression).name
         if plain is None:
-            how = "save it uncompressed, or with deflate"
-            raise MediaError(f"{self.path}: a TIFF of this kind in {name} cannot be read; {how}")
+            packed = f"packed as {name} with predictor {self.page.predictor}"
+            how = "save it uncompressed, or pip install imagecodecs"
+            raise MediaError(f"{self.path}: a TIFF {packed} is not read; {how}")
         if plain.mode.startswith("RGB"):
             with suppress(av.FFmpegError, StopIteration):
                 pixels = deep_frame(self.file, "tiff", side)
@@ -201,7 +202,9 @@ def around_middle(size: tuple[int, int], side: int) -> tuple[int, int, int, int]
 
 
 def agree(pixels: Tensor, plain: Image.Image, side: int | None) -> bool:
-    """Tell whether two decoders see one picture: mean and deviation of each color on white.
+    """Tell whether two decoders see one picture: mean and deviation of each color.
+
+    They are compared on white, where Pillow sees transparency.
 
     With a `side`, `pixels` are only what is `around_middle` of the whole that `plain` is.
     """
@@ -215,7 +218,7 @@ def agree(pixels: Tensor, plain: Image.Image, side: int | None) -> bool:
         plain = white
     stat = ImageStat.Stat(plain)
     for color, mean, spread in zip(pixels[:3], stat.mean, stat.stddev, strict=False):
-        shown = color if len(pixels) < 4 else 1 - (1 - color) * pixels[3]
+        shown = 1 - (1 - color) * pixels[3] if plain.mode == "RGBA" else color
         apart = (
             abs(float(shown.mean()) - mean / 255),
             abs(float(shown.std(correction=0)) - spread / 255),
