@@ -1,17 +1,19 @@
 """What is taken where nothing is asked for, known without the second that it takes to import torch.
 
-Models are named by the quality that is wanted, of photos and of videos.
-For photos a small U-Net is fast, one stage of MAXIM good and all three are best; each takes longer
-than the one before. Videos have one model so far, whatever quality is asked for.
+Models are named by the quality that is wanted, of photos and of videos:
+for photos a small U-Net is fast, one stage of MAXIM good and all three are best; for videos a small
+recurrent U-Net is fast. Each takes longer than the one before.
 """
 
 QUALITY = "good"
 """What is taken where no quality is asked for."""
 PHOTO_MODELS = {"fast": "unet", "good": "maxim-1", "best": "maxim-3"}
-VIDEO_MODELS = {"fast": "blend", "good": "blend", "best": "blend"}
-PHOTO_MODEL, VIDEO_MODEL = PHOTO_MODELS[QUALITY], VIDEO_MODELS[QUALITY]
+VIDEO_MODELS = {"fast": "blend", "good": "maxim-1", "best": "maxim-3"}
+PHOTO_MODEL = PHOTO_MODELS[QUALITY]
 FAST_MODEL = PHOTO_MODELS["fast"]
 """What is taken of photos where there are many of them: each picture of a video."""
+VIDEO_MODEL = VIDEO_MODELS["fast"]
+"""What was trained for videos, and is trained where none is named."""
 
 FRAMES = 7
 """Frames that one exposure is taken apart into (T of Jin et al., eq. 1)."""

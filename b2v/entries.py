@@ -9,8 +9,9 @@ from typing import Literal
 from torch import nn
 
 from b2v.errors import UsageError
+from b2v.inference.videos import load_line
 from b2v.models import MAXIM_STAGES, PRIOR, ROLES, VIDEO, needed_roles
-from b2v.weights import inspect, load_model, load_network, load_video_model
+from b2v.weights import inspect, load_model, load_network
 from b2v.weights.resolve import file_of, find_model
 
 MIDDLE = ROLES[0]
@@ -28,7 +29,11 @@ class Entry:
 
 
 def open_entries(
-    model: str, weights: Sequence[Path], protocol: Protocol | None = None
+    model: str,
+    weights: Sequence[Path],
+    protocol: Protocol | None = None,
+    *,
+    videos: bool = False,
 ) -> list[Entry]:
     """Load what is to be compared.
 
@@ -36,6 +41,7 @@ def open_entries(
         model: name of a model.
         weights: where to take its weights from, each an entry; none takes the model's own.
         protocol: seven or middle for photos; None is seven where there are networks for it.
+        videos: a model for photos is to restore videos, frame by frame, if it can.
 
     Returns:
         The entries, all of one protocol. Those of equal names are called by their paths.
@@ -46,7 +52,7 @@ def open_entries(
 
     """
     places: Sequence[Path | None] = weights or (None,)
-    kinds = {place: _kind(model, place, protocol) for place in places}
+    kinds = {place: _kind(model, place, protocol, videos) for place in places}
     if len(set(kinds.values())) > 1:
         named = ", ".join(f"{place}: {kind}" for place, kind in kinds.items())
         raise UsageError(f"these cannot be compared with each other ({named}); score them apart")
@@ -58,14 +64,15 @@ def open_entries(
     ]
 
 
-def _kind(model: str, place: Path | None, protocol: Protocol | None) -> Protocol:
+def _kind(model: str, place: Path | None, protocol: Protocol | None, videos: bool) -> Protocol:
     """Tell what a model is scored on."""
+    priors = {PRIOR, MAXIM_STAGES[0]} if videos else set()
     if place is not None and place.is_file() and place.suffix != ".json":
-        if inspect(place).role == VIDEO:
+        if inspect(place).role in {VIDEO, *priors}:
             return _video(str(place), protocol)
         return protocol or "seven"
     networks = find_model(model, weights=place).card.networks
-    if needed_roles(networks) == (VIDEO,):
+    if needed_roles(networks) == (VIDEO,) or priors & {*networks}:
         return _video(model, protocol)
     return protocol or ("middle" if set(networks) == {MIDDLE} else "seven")
 
@@ -78,7 +85,7 @@ def _video(name: str, protocol: Protocol | None) -> Protocol:
 
 def _open(model: str, place: Path | None, protocol: Protocol) -> Entry:
     if protocol == "video":
-        video = load_video_model(model, weights=place)
+        video = load_line(model, weights=place)
         return Entry(video.name, video.net, protocol)
     if protocol == "middle":
         return _middle_net(model, place)

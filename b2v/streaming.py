@@ -11,12 +11,14 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from b2v.defaults import VIDEO_MODEL
-from b2v.errors import ShapeError, WeightsError
+from b2v.defaults import QUALITY, VIDEO_MODEL, VIDEO_MODELS
+from b2v.errors import ShapeError, UsageError, WeightsError
 from b2v.frames import check_frame, crop_back, pad_to_multiple
+from b2v.inference.videos import Line, line_of, load_line
+from b2v.models.prior import Prior
 from b2v.models.video import VideoNet, VideoState
 from b2v.runtime import Runtime, choose, is_finite, memory_for, tried
-from b2v.weights import cache_dir, load_video_model
+from b2v.weights import cache_dir
 
 
 class Deblurrer:
@@ -34,17 +36,22 @@ class Deblurrer:
     def __init__(
         self,
         *,
-        weights: str | Path | VideoNet = VIDEO_MODEL,
+        weights: str | Path | VideoNet | Prior = VIDEO_MODELS[QUALITY],
         device: str = "auto",
         precision: str = "auto",
+        duty: float | None = None,
     ) -> None:
         """Load the network and move it to the device.
 
         Args:
             weights: name of a model, as `b2v weights list` shows it, or the hub address of its
                 card; a file or folder, as a `Path` or with a slash in it; or the network itself.
+                A network for video that is given itself runs alone; all others are one part of
+                `b2v.inference.videos.Line`.
             device: auto, cpu, cuda, cuda:N or mps.
             precision: auto, fp32, bf16 or fp16.
+            duty: share of the time from frame to frame in which the shutter was open, in (0, 1];
+                found from the blur where None.
 
         Raises:
             UsageError: the device is not there, or a word is unknown.
@@ -53,9 +60,23 @@ class Deblurrer:
         """
         runtime = choose(device, precision)
         self.net = runtime.place(_network(weights))
+        self.duty = duty
         record = cache_dir() / "records" / "precision.json"
         self.runtime = tried(runtime, self._trial, _name(self.net), record)
         self.reset()
+
+    @property
+    def duty(self) -> float | None:
+        """Share of the time in which the shutter is open; None where it is found or of no use."""
+        return self.net.duty if isinstance(self.net, Line) else None
+
+    @duty.setter
+    def duty(self, duty: float | None) -> None:
+        """Set it; raises UsageError for what is none."""
+        if duty is not None and not 0 < duty <= 1:
+            raise UsageError(f"duty cycle {duty:g}; expected more than 0 and 1 at most")
+        if isinstance(self.net, Line):
+            self.net.duty = duty
 
     def reset(self) -> None:
         """Forget the video so far: the next frame is the first of another one."""
@@ -150,7 +171,7 @@ class Deblurrer:
         # The layout of the weights is that of the states too; sums run in the same order then.
         self._state = VideoState(
             **{
-                name: state[name].to(device, copy=True, memory_format=torch.channels_last)
+                name: state[name].to(device, copy=True, memory_format=_layout(state[name]))
                 for name in VideoState._fields
                 if name in state
             }
@@ -189,9 +210,10 @@ class Deblurrer:
 def deblur(
     frames: Iterable[Tensor],
     *,
-    weights: str | Path | VideoNet = VIDEO_MODEL,
+    weights: str | Path | VideoNet | Prior = VIDEO_MODELS[QUALITY],
     device: str = "auto",
     precision: str = "auto",
+    duty: float | None = None,
 ) -> Iterator[Tensor]:
     """Restore a video; the weights are loaded at once, the frames as they are asked for.
 
@@ -200,6 +222,7 @@ def deblur(
         weights: as of `Deblurrer`.
         device: auto, cpu, cuda, cuda:N or mps.
         precision: auto, fp32, bf16 or fp16.
+        duty: as of `Deblurrer`.
 
     Returns:
         The restored frames, as many, [3, H, W] in [0, 1] on the CPU. A frame is there when m
@@ -209,17 +232,23 @@ def deblur(
         B2VError: the frames, the weights or the device are not as they should be.
 
     """
-    return Deblurrer(weights=weights, device=device, precision=precision).run(frames)
+    return Deblurrer(weights=weights, device=device, precision=precision, duty=duty).run(frames)
 
 
-def _network(weights: str | Path | VideoNet) -> VideoNet:
+def _network(weights: str | Path | VideoNet | Prior) -> VideoNet:
+    if isinstance(weights, Prior):
+        return line_of(weights)
     if not isinstance(weights, str | Path):
         return weights
     path = Path(weights)
     is_name = isinstance(weights, str) and (len(path.parts) == 1 or weights.startswith("hf://"))
     if is_name and path.suffix != ".safetensors":
-        return load_video_model(str(weights)).net
-    return load_video_model(weights=path).net
+        return load_line(str(weights)).net
+    return load_line(VIDEO_MODEL, weights=path).net
+
+
+def _layout(tensor: Tensor) -> torch.memory_format:
+    return torch.channels_last if tensor.dim() == 4 else torch.contiguous_format
 
 
 def _name(net: VideoNet) -> str:

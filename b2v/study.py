@@ -188,8 +188,9 @@ def score_row(study: Study, row: Row, job: Job, runtime: Runtime) -> list[dict[s
     about = {"parameters": sum(weight.numel() for weight in net.parameters())}
     of = set_name(job.scored_on), row.name
     if study.protocol == "video":
-        how = {"device": str(runtime.device), "precision": runtime.precision}
-        deblurrer = Deblurrer(weights=cast("VideoNet", net), **how)
+        alone = cast("VideoNet", net)
+        device, precision = str(runtime.device), runtime.precision
+        deblurrer = Deblurrer(weights=alone, device=device, precision=precision)
         summaries = []
         for shutter in (Shutter(tau, tau) for tau in job.taus):
             scores = list(evaluate_videos(deblurrer, find_videos(job.scored_on), shutter))

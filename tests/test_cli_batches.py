@@ -7,7 +7,6 @@ from pathlib import Path
 
 import pytest
 from conftest import make_picture
-from test_cli_deblur import write_tiny_dtb
 from test_cli_extract import (
     assert_one_line,
     listing,
@@ -26,7 +25,6 @@ PLACES = ["a", "day1/b", "day2/deep/c"]
 def weights(tmp_path_factory):
     folder = tmp_path_factory.mktemp("weights")
     write_tiny_prior(folder)
-    write_tiny_dtb(folder)
     return folder
 
 

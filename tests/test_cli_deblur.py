@@ -28,7 +28,7 @@ from video_samples import EVEN, FRAMES, TICK, UNEVEN, ffmpeg, make_video, packet
 
 from b2v.cli import options
 from b2v.deblurring import run
-from b2v.defaults import VIDEO_MODEL
+from b2v.defaults import QUALITY, VIDEO_MODELS
 from b2v.media import open_video, output
 from b2v.models import VIDEO, Blueprint
 from b2v.models.dtb import DTBConfig
@@ -40,6 +40,8 @@ JSON_KEYS = [
     *("seconds", "fps"),
     *("device", "precision", "model", "provenance", "notes", "lost"),
 ]
+MODEL = VIDEO_MODELS[QUALITY]
+"""The model that is taken where none is named."""
 LONG = [20 * number for number in range(60)]
 """Two seconds."""
 SLOW = textwrap.dedent("""
@@ -57,7 +59,7 @@ SLOW = textwrap.dedent("""
 """The command line with ten frames a second, in pieces of five."""
 
 
-def write_tiny_dtb(folder, name=VIDEO_MODEL, *, seed=0, **config):
+def write_tiny_dtb(folder, name=MODEL, *, seed=0, **config):
     """Write a small network that makes its input lighter, and its card."""
     torch.manual_seed(seed)
     small = {"inputs": 5, "stem": 2, "features": 2, "encoder_blocks": 1, "decoder_blocks": 1}
@@ -170,7 +172,7 @@ def test_json_says_what_came_of_the_video(b2v):
     assert said["seconds"] > 0
     assert said["fps"] == pytest.approx(FRAMES / said["seconds"], rel=0.2)
     model = said["model"]
-    assert (model["name"], model["licence"], len(model["sha256"])) == (VIDEO_MODEL, "MIT", 64)
+    assert (model["name"], model["licence"], len(model["sha256"])) == (MODEL, "MIT", 64)
     assert said["provenance"]["sha256"] == model["sha256"]
     varying = ("seconds", "fps", "model", "provenance", "notes", "lost")
     told = {key: said[key] for key in JSON_KEYS if key not in varying}
@@ -378,22 +380,32 @@ def test_without_weights_the_command_says_what_to_do(b2v, monkeypatch):
     monkeypatch.setattr("b2v.weights.resolve.card_folders", list)
     before = listing(".")
     ran = b2v("deblur", "a.mp4")
-    assert_one_line(ran, 3, "there is no model 'blend'", "--weights", "b2v train -m blend")
+    assert_one_line(ran, 3, f"there is no model '{MODEL}'", "--weights", "b2v train -m blend")
     assert listing(".") == before
+
+
+@pytest.mark.parametrize("options", [("-m", "photo"), ("--weights", "photo-prior.safetensors")])
+def test_a_network_for_photos_restores_a_video_too(b2v, monkeypatch, options):
+    write_tiny_prior(Path(), "photo")
+    monkeypatch.setenv("B2V_WEIGHTS_DIR", ".")
+    ran = b2v("deblur", "a.mp4", "--shutter", "1/50", *options, "--json")
+    assert ran.code == 0
+    assert json.loads(ran.out)["frames"] == FRAMES
+
+
+@pytest.mark.parametrize("text", ["soon", "0", "-1/60", "1/0"])
+def test_what_is_no_exposure_time_is_refused(b2v, text):
+    assert_one_line(b2v("deblur", "a.mp4", "--shutter", text), 2, "1/60")
 
 
 @pytest.mark.parametrize(
     ("options", "word"),
     [
-        (("-m", "photo"), "is for photos"),
-        (("--weights", "photo-prior.safetensors"), "is for photos"),
         (("--weights", "nowhere"), "nowhere"),
         (("--weights", "a.mp4"), "a.mp4"),
     ],
 )
-def test_wrong_weights(b2v, monkeypatch, options, word):
-    write_tiny_prior(Path(), "photo")
-    monkeypatch.setenv("B2V_WEIGHTS_DIR", ".")
+def test_wrong_weights(b2v, options, word):
     before = listing(".")
     assert_one_line(b2v("deblur", "a.mp4", *options), 3, word)
     assert listing(".") == before

@@ -17,6 +17,7 @@ from test_cli_extract import (
 from test_inference import needs_shipped_weights
 
 from b2v.cli import demo
+from b2v.defaults import VIDEO_MODEL
 from b2v.media import read_clip, read_photo
 from b2v.metrics import psnr, reblur
 
@@ -70,7 +71,7 @@ def test_without_weights_for_videos_that_is_said_in_one_line(b2v):
 
 
 def test_with_weights_for_videos_the_video_is_restored_and_shown_too(b2v, tmp_path):
-    write_tiny_dtb(tmp_path / "weights")
+    write_tiny_dtb(tmp_path / "weights", VIDEO_MODEL)
     ran = b2v("demo")
     restored = "b2v_demo_video_deblurred.mp4"
     assert (ran.code, ran.out) == (0, f"b2v_demo.mp4\n{restored}\nb2v_demo.html\n")
@@ -134,7 +135,7 @@ def test_bundled_files_are_small_and_credited():
 def test_demo_explains_its_photo_with_the_shipped_weights(b2v, tmp_path):
     for path in (tmp_path / "weights").iterdir():
         path.unlink()
-    write_tiny_dtb(tmp_path / "weights")  # the photo alone is what this is about
+    write_tiny_dtb(tmp_path / "weights", VIDEO_MODEL)  # the photo alone is what this is about
     ran = b2v("demo")
     assert ran.code == 0
     assert set(MADE) <= set(names_in("."))

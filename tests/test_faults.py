@@ -15,17 +15,16 @@ import torch
 from conftest import make_picture
 from test_cli_extract import TINY, assert_one_line, names_in, run_main, write_tiny_prior
 from test_cli_weights import write_authors_file
-from test_dtb import small_net
 from video_samples import make_video
 
-from b2v.defaults import FAST_MODEL, VIDEO_MODEL
+from b2v.defaults import FAST_MODEL
 from b2v.errors import B2VError, MediaError, UsageError, WeightsError
 from b2v.locks import alone
 from b2v.media import Clip, SegmentWriter, open_video, read_clip, read_photo, write_photo
 from b2v.media.photo import replacing
-from b2v.models import VIDEO, Blueprint
+from b2v.models import Blueprint
 from b2v.models.unet import UNetConfig
-from b2v.weights import Card, card_entry, file_name, load_network, save_network, write_card
+from b2v.weights import load_network, save_network
 
 REPOSITORY = Path(__file__).parents[1]
 posix = pytest.mark.skipif(os.name != "posix", reason="fork, mount and kill are of POSIX")
@@ -286,13 +285,6 @@ def work(tmp_path):
     folder.mkdir()
     write_tiny_prior(weights)
     write_tiny_prior(weights, FAST_MODEL)
-    net = small_net(inputs=3)
-    plan = Blueprint("dtb", net.config)
-    path = weights / file_name(VIDEO_MODEL, VIDEO)
-    save_network(net.state_dict(), plan, VIDEO, path)
-    write_card(
-        Card(name=VIDEO_MODEL, licence="MIT", networks={VIDEO: card_entry(path)[1]}), weights
-    )
     write_photo(make_picture(48, 64), folder / "photo.png")
     make_video(folder / "walk.mp4", [20 * number for number in range(6)])
     write_authors_file(folder / "net.pth")

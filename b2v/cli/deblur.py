@@ -1,6 +1,7 @@
 """`b2v deblur`: blurry videos to sharp ones, frame by frame."""
 
 from enum import Enum
+from fractions import Fraction
 from functools import partial
 from typing import TYPE_CHECKING, Annotated
 
@@ -10,7 +11,7 @@ from b2v.cli import options, showing, videos
 from b2v.cli.batches import Handling
 from b2v.cli.video_extras import check_readable, write_video_extras
 from b2v.cli.videos import VideoResult
-from b2v.defaults import VIDEO_MODEL
+from b2v.defaults import QUALITY, VIDEO_MODELS
 
 if TYPE_CHECKING:
     from b2v.deblurring import Settings
@@ -43,11 +44,33 @@ Output = Annotated[
 To = Annotated[Stream | None, typer.Option(help="Kind of stream for -o -, matroska without.")]
 
 
+def seconds(text: str) -> float:
+    """Read an exposure time, `1/60` or `0.02`."""
+    try:
+        time = float(Fraction(text.strip().removesuffix("s")))
+    except (ValueError, ZeroDivisionError):
+        time = 0.0
+    if not 0 < time < float("inf"):
+        raise typer.BadParameter(f"{text}: an exposure time in seconds, as 1/60 or 0.02")
+    return time
+
+
+Shutter = Annotated[
+    float | None,
+    typer.Option(
+        parser=seconds,
+        metavar="1/60",
+        help="Exposure time of a frame in seconds; found from the blur without.",
+    ),
+]
+
+
 def command(
     context: typer.Context,
     inputs: Videos,
     output: Output = None,
-    model: options.Model = VIDEO_MODEL,
+    quality: options.Preset = options.Quality(QUALITY),  # noqa: B008 - a member of an Enum
+    model: options.OwnModel = None,
     weights: options.Weights = None,
     codec: options.Coding = None,
     crf: videos.Crf = None,
@@ -59,6 +82,7 @@ def command(
     filmstrip: showing.Filmstrip = None,
     html: showing.Html = None,
     to: To = None,
+    shutter: Shutter = None,
     resume: videos.Resume = False,
     keep_partial: videos.Partial = False,
     keep_gps: showing.Gps = False,
@@ -104,7 +128,7 @@ def command(
 
     def start_up() -> videos.Work:
         keep_large_blocks()
-        loaded = load(model, weights)
+        loaded = load(model or VIDEO_MODELS[quality.value], weights)
         deblurrer = Deblurrer(weights=loaded.net, device=device, precision=precision)
         return partial(deblur_one, loaded, deblurrer, settings, shown, quiet=quiet)
 

@@ -109,6 +109,7 @@ def command(
     --json prints an object; of several weights or taus, {"set", "rows"}, a row such an object.
     """
     from b2v.entries import open_entries
+    from b2v.evaluate_video import has_videos
     from b2v.report import Extremes
     from b2v.runtime import choose, keep_large_blocks
 
@@ -116,7 +117,9 @@ def command(
     outputs = Outputs(csv, plot, strips, overwrite)
     _check(outputs)
     name = model or _model_for(path, quality)
-    entries = open_entries(name, weights, None if protocol is None else protocol.value)
+    entries = open_entries(
+        name, weights, None if protocol is None else protocol.value, videos=has_videos(path)
+    )
     kept = [Extremes() if strips else None for _ in entries]
     runtime = choose(device, precision)
     if entries[0].protocol == "video":

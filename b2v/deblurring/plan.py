@@ -21,7 +21,7 @@ class Settings:
     """What is asked for: the part of the video in seconds, how to encode it, what to keep.
 
     None is the usual value. `compare` puts the blurry frame beside or above the restored one;
-    `to` is the kind of stream on standard output.
+    `to` is the kind of stream on standard output, `shutter` the exposure time in seconds.
     """
 
     codec: str | None = None
@@ -31,6 +31,7 @@ class Settings:
     end: float | None = None
     compare: Literal["side", "stack"] | None = None
     to: str | None = None
+    shutter: float | None = None
     resume: bool = False
     keep_partial: bool = False
     keep_gps: bool = False

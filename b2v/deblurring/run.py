@@ -18,6 +18,7 @@ from b2v.deblurring.pipeline import Finished, Reading, Writing
 from b2v.deblurring.plan import Settings, codec_for
 from b2v.defaults import VIDEO_MODEL
 from b2v.errors import MediaError, ShapeError, UsageError, WeightsError
+from b2v.inference.videos import load_line
 from b2v.media import (
     Encoding,
     SegmentWriter,
@@ -36,8 +37,7 @@ from b2v.media.tags import Tags, beside_what_is_said
 from b2v.provenance import Provenance
 from b2v.show import beside
 from b2v.streaming import Deblurrer
-from b2v.weights import LoadedVideoModel, load_video_model
-from b2v.weights.resolve import find_model
+from b2v.weights import LoadedVideoModel
 
 
 @dataclass(frozen=True)
@@ -58,14 +58,14 @@ class Progress:
 
 
 def load(model: str, weights: Path | None = None) -> LoadedVideoModel:
-    """Load a network for video, as `b2v.weights.load_video_model` does, or say how to get one."""
-    if weights is None:
-        try:
-            find_model(model)
-        except WeightsError as error:
-            how = f"give a file with --weights, or make one by `b2v train -m {VIDEO_MODEL}`"
-            raise WeightsError(f"{error}; {how}") from error
-    return load_video_model(model, weights=weights)
+    """Load what restores videos, as `b2v.inference.videos.load_line` does, or say how to get it."""
+    try:
+        return load_line(model, weights=weights)
+    except WeightsError as error:
+        if weights is not None:
+            raise
+        how = f"give a file with --weights, or make one by `b2v train -m {VIDEO_MODEL}`"
+        raise WeightsError(f"{error}; {how}") from error
 
 
 def deblur_video(
@@ -98,6 +98,7 @@ def deblur_video(
         now = Progress(0, _expected(info), info.width, info.height)
         writer = _writer(source, target, info, f"{model.sha256} {deblurrer.runtime}", settings)
         with Writing(writer) as writing:
+            deblurrer.duty = duty_of(settings, info)
             run = _Run(reading, deblurrer, writing, settings)
             yield replace(now, done=writing.done)
             for _ in run.frames():
@@ -112,6 +113,13 @@ def deblur_video(
         lost = [*reader.notes, *lost]
     broken = None if run.broken is None else str(run.broken)
     yield replace(now, done=writing.done, lost=tuple(lost), broken=broken)
+
+
+def duty_of(settings: Settings, info: VideoInfo) -> float | None:
+    """Tell the share of the time in which the shutter was open, where its speed is given."""
+    if settings.shutter is None:
+        return None
+    return min(1.0, settings.shutter / float(info.frame_interval))
 
 
 class _Run:
@@ -188,7 +196,7 @@ def _writer(
     key = work
     if source != PIPE:
         key += f" {identity_of(Path(source))}"
-    key += f" {settings.start} {settings.end} {settings.compare}"
+    key += f" {settings.start} {settings.end} {settings.compare} {settings.shutter}"
     resume, keep = settings.resume, source != PIPE
     return SegmentWriter(
         Path(target), info, encoding, each=FRAMES_EACH, key=key, resume=resume, keep=keep

@@ -14,7 +14,7 @@ from b2v.runtime import Runtime
 def run_tiles(
     prior: Prior,
     picture: Tensor,
-    runtime: Runtime,
+    runtime: Runtime | None,
     *,
     wanted: Callable[[Tile], bool] = lambda _: True,
     done: Callable[[int], None] = lambda _: None,
@@ -24,7 +24,8 @@ def run_tiles(
     Args:
         prior: the network, on the runtime's device.
         picture: [3, H, W] in [0, 1], on the CPU.
-        runtime: device and precision; what is not finite is run again in fp32.
+        runtime: device and precision; what is not finite is run again in fp32. None where the
+            caller has seen to both.
         wanted: tells which tiles are run.
         done: is told the pixels of each tile that was.
 
@@ -43,15 +44,17 @@ def run_tiles(
             continue
         part = tile.of(picture)
         weights = prior.tiling.weights(tile, height, width)
-        tile.of(change).add_((_run(prior, part, runtime) - part) * weights)
+        tile.of(change).add_((_run(prior, part, runtime) - part) * weights.to(part))
         tile.of(total).add_(weights)
         done(tile.height * tile.width)
     change /= total.clamp(min=1)
     return change, total.clamp_(max=1)
 
 
-def _run(prior: Prior, part: Tensor, runtime: Runtime) -> Tensor:
+def _run(prior: Prior, part: Tensor, runtime: Runtime | None) -> Tensor:
     padded = pad_to_multiple(part[None], prior.multiple)
+    if runtime is None:
+        return crop_back(prior.net(padded)[0].float(), *part.shape[1:])
     given = padded.to(runtime.device, memory_format=torch.channels_last)
     with runtime.autocast():
         restored = prior.net(given)[0].float()

@@ -65,7 +65,7 @@ class BlendNet(Hourglass, VideoNet):
 
     def forward(self, window: Tensor, state: VideoState | None = None) -> tuple[Tensor, VideoState]:
         """Estimate the sharp centre frame of a window, as of `VideoNet`."""
-        blended, features = state or VideoState()
+        blended, features, _ = state or VideoState()
         m = self.look_ahead
         centre, beside = window[:, m], torch.cat([window[:, :m], window[:, m + 1 :]], 1)
         pictures = torch.cat([centre, beside.flatten(1, 2)], 1)

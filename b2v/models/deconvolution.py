@@ -8,11 +8,13 @@ has sharpened, so few rounds do.
 """
 
 import math
+from collections.abc import Callable
 
+import torch
 from torch import Tensor
+from torch.nn import functional as F
 
-from b2v.color import to_encoded, to_linear
-from b2v.models.moving import move_along
+from b2v.color import GREY, to_encoded, to_linear
 
 ROUNDS = 2
 """Corrections, one after the other: more of them bring out what is wrong in the paths."""
@@ -34,6 +36,8 @@ def deconvolve(
     trust: Tensor,
     reach: float | None = None,
     relaxed: float = RELAXED,
+    *,
+    gray: bool = False,
 ) -> Tensor:
     """Correct a frame so that, moved along its paths and averaged as light, it gives the blur.
 
@@ -46,20 +50,23 @@ def deconvolve(
         trust: [B, 1, H, W] in [0, 1], the share of each correction that is made.
         reach: pixels of the longest path of the picture that this is a part of; of this without.
         relaxed: by how much each correction is exaggerated.
+        gray: correct all colors by one ratio, that of their sums, in half the time.
 
     Returns:
         [B, 3, H, W] in [0, 1].
 
     """
     seen, light = (to_linear(p.float(), "gamma2.2") for p in (blurry, x4))
-    reach = float(paths.norm(dim=1).amax()) if reach is None else reach
-    least, most = INSTANTS
-    side = min(max(least, math.ceil(reach / APART)), most)
+    colors = light
+    if gray:
+        seen, light = (_gray(picture) for picture in (seen, light))
+    averaged = averaging(paths, instants_for(paths, reach))
+    factor = torch.ones_like(light)
     for _ in range(ROUNDS):
-        ratio = seen.clamp(min=DARK) / _averaged(light, paths, side).clamp(min=DARK)
-        change = relaxed * trust * (_averaged(ratio, paths, side) - 1)
-        light = (light * (1 + change).clamp(min=LEAST)).clamp(0, 1)
-    return to_encoded(light, "gamma2.2")
+        ratio = seen.clamp(min=DARK) / averaged((light * factor).clamp(0, 1)).clamp(min=DARK)
+        change = relaxed * trust * (averaged(ratio) - 1)
+        factor = factor * (1 + change).clamp(min=LEAST)
+    return to_encoded((colors * factor).clamp(0, 1), "gamma2.2")
 
 
 def looks(reach: float) -> int:
@@ -67,14 +74,39 @@ def looks(reach: float) -> int:
     return 2 * ROUNDS * (int(reach) + 2)
 
 
-def _averaged(picture: Tensor, paths: Tensor, side: int) -> Tensor:
-    """Average a picture along paths over `side` instants to each side of the middle.
+def instants_for(paths: Tensor, reach: float | None = None) -> int:
+    """Tell over how many instants to each side of the middle light is averaged along paths."""
+    reach = float(paths.norm(dim=1).amax()) if reach is None else reach
+    least, most = INSTANTS
+    return min(max(least, math.ceil(reach / APART)), most)
+
+
+def averaging(paths: Tensor, side: int) -> Callable[[Tensor], Tensor]:
+    """Make what averages pictures [B, C, H, W] along paths, over `side` instants to each side.
 
     Paths change slowly from pixel to pixel and time runs equally far to both sides, so that this
     takes the place of its own transpose.
     """
-    total = picture.clone()
-    for instant in range(1, side + 1):
-        for time in (-instant / side, instant / side):
-            total += move_along(picture, paths[:, None] * time)[:, 0]
-    return total / (2 * side + 1)
+    height, width = paths.shape[2:]
+    size = paths.new_tensor([width, height])
+    y, x = torch.meshgrid(
+        torch.arange(height, device=paths.device),
+        torch.arange(width, device=paths.device),
+        indexing="ij",
+    )
+    here = (2 * torch.stack([x, y], -1) + 1) / size - 1  # [H, W, 2]
+    step = paths.movedim(1, 3) * (2 / size / side)
+
+    def averaged(picture: Tensor) -> Tensor:
+        total = picture.clone()
+        for instant in range(1, side + 1):
+            for time in (-instant, instant):
+                grid = torch.add(here, step, alpha=-time)
+                total += F.grid_sample(picture, grid, padding_mode="border", align_corners=False)
+        return total / (2 * side + 1)
+
+    return averaged
+
+
+def _gray(light: Tensor) -> Tensor:
+    return (light * light.new_tensor(GREY).view(3, 1, 1)).sum(1, keepdim=True)

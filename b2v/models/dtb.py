@@ -95,7 +95,7 @@ class DTB(VideoNet):
 
     def forward(self, window: Tensor, state: VideoState | None = None) -> tuple[Tensor, VideoState]:
         """Estimate the sharp centre frame of a window, as of `VideoNet`; F(-1) is zero."""
-        blended, features = state or VideoState()
+        blended, features, _ = state or VideoState()
         x = F.relu(self.stem(window.flatten(1, 2)))  # [B, 64, H, W]
         x = self.down(x)  # [B, 32, H/2, W/2]
         if self.feedback is not None:

@@ -18,7 +18,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from b2v.color import to_linear
+from b2v.color import GREY, to_linear
 from b2v.models.camera import camera_motion, motion_at
 
 CELL = 8
@@ -112,8 +112,7 @@ class Motion:
     @property
     def blurs(self) -> Tensor:
         """Share in which motion is taken to have blurred a place, or what is around it, [h, w]."""
-        here = _ramp(self.explained, *EVIDENT) * _ramp(self.lengths, *SMALL)
-        return self.moved * _box(F.max_pool2d(here[None], 5, 1, 2), 5)[0]
+        return self.moved * blurring(self.explained, self.lengths)
 
     def without_doubt(self) -> "Motion":
         """Leave out what is no motion but what a network made of a sharp place."""
@@ -155,18 +154,27 @@ class Motion:
         return Motion(cells[:2], cells[2], cells[3])
 
 
+def blurring(explained: Tensor, lengths: Tensor) -> Tensor:
+    """Share in which motion is taken to have blurred a place, or what is around it, [h, w].
+
+    It has to explain the place, a log of costs, and to be some pixels long.
+    """
+    here = _ramp(explained, *EVIDENT) * _ramp(lengths, *SMALL)
+    return _box(F.max_pool2d(here[None], 5, 1, 2), 5)[0]
+
+
 def cost_volume(blurry: Tensor, sharp: Tensor) -> Tensor:
     """Mean squared difference of each cell for each motion: [ANGLES, lengths, h, w].
 
     Differences are in code values, linearized at the photo, less their mean around.
     """
-    seen, light, slope = _signals(blurry, sharp)
-    still = _mismatch(light, seen, slope)
+    seen, light, slope = signals(blurry, sharp)
+    still = mismatch(light, seen, slope)
     costs = torch.empty(ANGLES, len(HALF_LENGTHS), *still.shape, device=still.device)
     costs[:, 0] = still
     for a in range(ANGLES):
         for k, smeared in enumerate(smears(light, math.pi * a / ANGLES, HALF_LENGTHS[1:]), 1):
-            costs[a, k] = _mismatch(smeared, seen, slope)
+            costs[a, k] = mismatch(smeared, seen, slope)
     return costs
 
 
@@ -208,7 +216,7 @@ def _window(around: Tensor, reach: int, top: int, left: int, shape: tuple[int, .
     return around[top : top + shape[0], left : left + shape[1]]
 
 
-def _mismatch(light: Tensor, seen: Tensor, slope: Tensor) -> Tensor:
+def mismatch(light: Tensor, seen: Tensor, slope: Tensor) -> Tensor:
     """Mean square of a difference in cells, less its mean around: [h, w]."""
     difference = (light - seen).mul_(slope)[None]
     mean = F.avg_pool2d(difference, CELL)[0]
@@ -227,7 +235,7 @@ def _box(cells: Tensor, side: int) -> Tensor:
 
 def disc_costs(blurry: Tensor, sharp: Tensor) -> Tensor:
     """Compare as `cost_volume` does with what a lens out of focus makes of it: [discs, h, w]."""
-    seen, light, slope = _signals(blurry, sharp)
+    seen, light, slope = signals(blurry, sharp)
     costs = []
     for radius in RADII:
         reach = math.ceil(radius)
@@ -235,7 +243,7 @@ def disc_costs(blurry: Tensor, sharp: Tensor) -> Tensor:
         disc = (radius + 0.5 - (at[:, None].square() + at.square()).sqrt()).clamp(0, 1)
         around = F.pad(light[None, None], (reach,) * 4, "replicate")
         smeared = F.conv2d(around, (disc / disc.sum())[None, None])[0, 0]
-        costs.append(_mismatch(smeared, seen, slope))
+        costs.append(mismatch(smeared, seen, slope))
     return torch.stack(costs)
 
 
@@ -244,7 +252,7 @@ def estimate(blurry: Tensor, sharp: Tensor) -> Motion:
 
     Sides are `CELL` pixels at least; what is left of a last cell has the motion of its neighbor.
     """
-    blurry, sharp = _whole_cells(blurry), _whole_cells(sharp)
+    blurry, sharp = whole_cells(blurry), whole_cells(sharp)
     volume = torch.cat([cost_volume(blurry, sharp).flatten(0, 1), disc_costs(blurry, sharp)])
     logs = (within_colors(volume, sharp) + NOISE).log()
     logs, discs = logs[: -len(RADII)], logs[-len(RADII) :]
@@ -362,15 +370,15 @@ def _contracted(bonds: list[dict[int, float]]) -> list[float]:
     return signs
 
 
-def _whole_cells(picture: Tensor) -> Tensor:
+def whole_cells(picture: Tensor) -> Tensor:
     """Repeat the border of a picture up to whole cells."""
     height, width = picture.shape[1:]
     return F.pad(picture[None], (0, -width % CELL, 0, -height % CELL), "replicate")[0].float()
 
 
-def _signals(blurry: Tensor, sharp: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+def signals(blurry: Tensor, sharp: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     """Light of both pictures, [H, W] each, and the code values that a unit of light is worth."""
-    gray = blurry.new_tensor([0.3, 0.4, 0.3])
+    gray = blurry.new_tensor(GREY)
     seen = torch.einsum("chw,c->hw", to_linear(blurry, "gamma2.2"), gray)
     light = torch.einsum("chw,c->hw", to_linear(sharp, "gamma2.2"), gray)
     return seen, light, (seen + DARK) ** (1 / 2.2 - 1) / 2.2

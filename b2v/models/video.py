@@ -7,6 +7,7 @@ clamped.
 """
 
 import math
+from collections.abc import Mapping
 from typing import NamedTuple
 
 import torch
@@ -19,11 +20,13 @@ INPUTS = (3, 5, 7)
 class VideoState(NamedTuple):
     """What a step hands on to the next; a network leaves None what it does not use.
 
-    `blended` is h~(n), `features` is F(n); `VideoNet.state_shapes` has their shapes.
+    `blended` is h~(n), `features` is F(n), `exposure` what is known of the shutter;
+    `VideoNet.state_shapes` has their shapes.
     """
 
     blended: Tensor | None = None
     features: Tensor | None = None
+    exposure: Tensor | None = None
 
 
 class VideoNet(nn.Module):
@@ -38,7 +41,7 @@ class VideoNet(nn.Module):
         """Frames m that the window reaches beyond its centre, on either side."""
         return self.inputs // 2
 
-    def state_shapes(self, height: int, width: int) -> dict[str, tuple[int, int, int]]:
+    def state_shapes(self, height: int, width: int) -> Mapping[str, tuple[int, ...]]:
         """Shapes [C, h, w] of the tensors in the state, by name, for frames of this size."""
         raise NotImplementedError
 
