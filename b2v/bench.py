@@ -22,16 +22,17 @@ from torch import Tensor
 from torch.nn import functional as F
 from torch.utils.flop_counter import FlopCounterMode
 
-from b2v.defaults import MB, PHOTO_MODELS, VIDEO_MODEL
+from b2v.defaults import MB, PHOTO_MODELS, VIDEO_MODELS
 from b2v.errors import B2VError, UsageError
 from b2v.frames import FRAMES
 from b2v.inference import restore
+from b2v.inference.videos import load_line
 from b2v.memory import peak_bytes
 from b2v.recipes import TrainConfig, is_for_video
 from b2v.runtime import Runtime, choose, keep_large_blocks
 from b2v.stages import new_network, stage_loss
 from b2v.streaming import Deblurrer
-from b2v.weights import load_model, load_video_model
+from b2v.weights import load_model
 
 TASKS = ("extract", "deblur", "train")
 SIZES = {"extract": ((512, 320), (1280, 720)), "deblur": ((640, 480), (1280, 720))}
@@ -103,16 +104,16 @@ def list_cases(
 
     Args:
         tasks: of `TASKS`.
-        model: name of one model, for photos or for video; without, photos have all qualities.
+        model: name of one model, for photos or for video; without, all qualities.
         size: width and height instead of `SIZES`.
 
     Raises:
         UsageError: the model does none of the tasks.
 
     """
-    models = {"extract": tuple(PHOTO_MODELS.values()), "deblur": (VIDEO_MODEL,)}
+    models = {"extract": tuple(PHOTO_MODELS.values()), "deblur": tuple(VIDEO_MODELS.values())}
     if model is not None:
-        own = "deblur" if is_for_video(model) else "extract"
+        own = "deblur" if is_for_video(model) or tuple(tasks) == ("deblur",) else "extract"
         if own not in tasks:
             raise UsageError(f"{model} is for --task {own}")
         tasks, models = (own,), {own: (model,)}
@@ -205,7 +206,7 @@ def _extract(case: Case, runtime: Runtime) -> Run:
 
 def _deblur(case: Case, runtime: Runtime) -> Run:
     """Restore the next frame of an endless video; the first ones, which have no past, are done."""
-    net = load_video_model(case.model).net
+    net = load_line(case.model).net
     deblurrer = Deblurrer(weights=net, device=str(runtime.device), precision=runtime.precision)
     restored = deblurrer.run(cycle(moving_picture(case.width, case.height)))
     for _ in range(net.look_ahead + 1):

@@ -16,15 +16,17 @@ FP32 = Runtime(torch.device("cpu"), "fp32")
 MACHINE = Machine("Fast Chip", 8, 4, "2.0", "cpu", None, "fp32", 100.0)
 
 
-def test_photos_are_measured_at_each_quality_and_videos_and_training_at_their_own():
+def test_photos_and_videos_are_measured_at_each_quality():
     listed = [(c.task, c.model, c.width, c.height) for c in list_cases()]
     assert listed == [
         *(("extract", model, 512, 320) for model in ("unet", "maxim-1", "maxim-3")),
         *(("extract", model, 1280, 720) for model in ("unet", "maxim-1", "maxim-3")),
-        *(("deblur", "blend", *size) for size in ((640, 480), (1280, 720))),
+        *(("deblur", model, 640, 480) for model in ("blend", "maxim-1", "maxim-3")),
+        *(("deblur", model, 1280, 720) for model in ("blend", "maxim-1", "maxim-3")),
         ("train", "cascade", 128, 128),
     ]
     assert list_cases(model="dtb", size=(64, 48)) == [Case("deblur", "dtb", 64, 48)]
+    assert list_cases(["deblur"], "unet", (64, 48)) == [Case("deblur", "unet", 64, 48)]
     assert list_cases(["train", "extract"], size=(4000, 3000))[1:] == [
         *(Case("extract", model, 4000, 3000) for model in ("maxim-1", "maxim-3")),
         Case("train", "cascade", 128, 128),

@@ -10,7 +10,13 @@ import numpy as np
 import pytest
 import torch
 from conftest import make_picture
-from test_cli_extract import assert_one_line, plain_surroundings, run_main, write_tiny_prior
+from test_cli_extract import (
+    assert_one_line,
+    plain_surroundings,
+    run_main,
+    write_tiny_cascade,
+    write_tiny_prior,
+)
 from test_dtb import small_net
 from test_evaluate import moving, write_window
 
@@ -200,8 +206,9 @@ def test_of_videos_the_model_for_videos_is_taken(b2v, tmp_path):
         assert json.loads(ran.out)["model"] == "dtb"
     (tmp_path / "weights" / "dtb-video.safetensors").rename("weights/blend-video.safetensors")
     Path("weights/dtb.json").unlink()
-    said = json.loads(b2v("eval", "videos", "--quality", "best", "--tau", 3, "--json", "-q").out)
-    assert said["model"] == "blend"
+    for quality, name in {"fast": "blend", "good": PHOTO_MODEL}.items():
+        args = ("--quality", quality, "--tau", 3, "--json", "-q")
+        assert json.loads(b2v("eval", "videos", *args).out)["model"] == name
 
 
 def test_json_has_exactly_these_keys(b2v):
@@ -297,13 +304,13 @@ def test_psnr_over_tau_can_be_drawn_and_strips_written(b2v, tmp_path):
         (("weights/dtb.json", "-m", "dtb"), 1, ["dtb.json"]),
         (("nowhere.mp4", "-m", "dtb"), 1, ["nowhere.mp4: no such file"]),
         (("windows", "-m", "dtb"), 1, ["windows: holds no videos", f"-m {PHOTO_MODEL}"]),
-        (("videos", "-m", PHOTO_MODEL), 2, ["videos: ", "-m blend"]),
-        (("videos/a.mkv", "-m", PHOTO_MODEL), 2, ["a.mkv", "-m blend"]),
+        (("videos", "--weights", "four"), 2, ["videos: ", "-m blend"]),
+        (("videos/a.mkv", "--weights", "four"), 2, ["a.mkv", "-m blend"]),
         (("windows", "--tau", 3), 2, ["--tau and --period are for video"]),
         (("videos", "-m", "dtb", "--scale", 0.5), 2, ["--scale is for photos"]),
         (("videos", "-m", "dtb", "--protocol", "middle"), 2, ["--protocol is for photos"]),
         (
-            ("videos", "-m", "dtb", "--weights", PHOTO_CARD, "--weights", "weights"),
+            ("videos", "-m", "dtb", "--weights", "four", "--weights", "weights"),
             2,
             ["cannot be compared", "seven", "video"],
         ),
@@ -312,4 +319,5 @@ def test_psnr_over_tau_can_be_drawn_and_strips_written(b2v, tmp_path):
 )
 def test_what_does_not_suit_is_one_line(b2v, tmp_path, args, code, words):
     write_window(tmp_path / "windows", moving(), moving()[3])
+    write_tiny_cascade(tmp_path / "four")
     assert_one_line(b2v("eval", *args, "-q"), code, *words)
