@@ -11,7 +11,6 @@ import pytest
 import tifffile
 from conftest import make_picture
 from PIL import Image
-from test_cli_deblur import write_tiny_dtb
 from test_cli_extract import plain_surroundings, run_main, write_tiny_prior
 from video_samples import ffmpeg, make_video
 
@@ -22,7 +21,6 @@ from b2v.media import read_photo, write_photo
 def b2v(capsys, monkeypatch, tmp_path):
     """`b2v(*args)` with tiny weights for photos and videos."""
     write_tiny_prior(tmp_path / "weights")
-    write_tiny_dtb(tmp_path / "weights")
     plain_surroundings(monkeypatch, tmp_path, tmp_path / "weights")
     return lambda *args: run_main(capsys, *args)
 

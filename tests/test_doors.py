@@ -29,7 +29,6 @@ LATIN_1 = os.fsdecode(b"caf\xe9")
 def b2v(capsys, monkeypatch, tmp_path):
     """`b2v(*args)` with tiny weights for photos and videos, in pieces of five frames."""
     write_tiny_prior(tmp_path / "weights")
-    write_tiny_dtb(tmp_path / "weights")
     plain_surroundings(monkeypatch, tmp_path, tmp_path / "weights")
     monkeypatch.setattr(deblurring, "FRAMES_EACH", 5)
     return lambda *args: run_main(capsys, *args)
