@@ -45,7 +45,7 @@ EXAMPLES: dict[str, tuple[tuple[str, str], ...]] = {
     "train": (
         ("b2v train --data photos --data videos --stage 1", "the middle frame"),
         ("b2v train --data photos --stage 1 --resume", "goes on, bit for bit"),
-        ("b2v train -m blend --data videos --run runs/blend", "the network of b2v deblur"),
+        ("b2v train -m blend --data videos --run runs/blend", "for deblur --quality fast"),
     ),
     "study": (
         (

@@ -89,13 +89,13 @@ class Line(VideoNet):
         self, window: Tensor, moving: Passing, state: VideoState | None
     ) -> tuple[Tensor, VideoState]:
         blurry, level = window[0, 1], _level(*window.shape[3:])
-        smaller = torch.stack([shrunk(frame, level) for frame in window[0]])
         if isinstance(self.net, VideoNet):
+            smaller = torch.stack([shrunk(frame, level) for frame in window[0]])
             height, width = smaller.shape[2:]
             restored, inner = self.net(pad_to_multiple(smaller, self.net.multiple)[None], state)
             change = crop_back(restored[0].float(), height, width) - smaller[1]
             return blurry + grown(change, blurry), inner
-        change, _ = run_tiles(self.net, smaller[1], None)
+        change, _ = run_tiles(self.net, shrunk(blurry, level), None)
         coarse = blurry + grown(change, blurry)
         if not self.both or level == 0:
             return coarse, VideoState()

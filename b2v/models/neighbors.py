@@ -28,7 +28,7 @@ SOFT, BLURRED = 4.0, 1.2
 adds to them, squares being added. Measured on seven clips, each made blurry by 1, 3, 5 and 7 of
 every 7 frames."""
 USUAL, ENOUGH = 0.5, 1.5
-"""Duty cycle where nothing tells, half as of film; and sum of squared edges that are enough to."""
+"""Duty cycle where nothing tells, that of film; and sum of squared edges that are enough to."""
 FAR, TOO_FAR, TRUSTED = 8.0, 30.0, 0.4
 """Pixels of motion in a frame interval from which, and up to which, a place says something of the
 duty cycle, and how far its motion has to be trusted."""
