@@ -12,15 +12,15 @@ __version__ = "0.1.0"
 __all__ = ["Clip", "Deblurrer", "__version__", "deblur", "extract"]
 
 if TYPE_CHECKING:
-    from b2v.inference import extract
+    from b2v.inference.images import extract
+    from b2v.inference.videos import Deblurrer, deblur
     from b2v.media import Clip
-    from b2v.streaming import Deblurrer, deblur
 
 
 def __getattr__(name: str) -> object:
     """Import what is asked for when it is asked for: `import b2v` itself takes no time."""
     if name == "extract":
-        from b2v.inference import extract
+        from b2v.inference.images import extract
 
         return extract
     if name == "Clip":
@@ -28,7 +28,7 @@ def __getattr__(name: str) -> object:
 
         return Clip
     if name in ("Deblurrer", "deblur"):
-        from b2v import streaming
+        from b2v.inference import videos
 
-        return getattr(streaming, name)
+        return getattr(videos, name)
     raise AttributeError(f"module 'b2v' has no attribute {name!r}")

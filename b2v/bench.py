@@ -25,13 +25,11 @@ from torch.utils.flop_counter import FlopCounterMode
 from b2v.defaults import MB, PHOTO_MODELS, VIDEO_MODELS
 from b2v.errors import B2VError, UsageError
 from b2v.frames import FRAMES
-from b2v.inference import restore
-from b2v.inference.videos import load_line
-from b2v.memory import peak_bytes
+from b2v.inference.images import restore
+from b2v.inference.runtime import Runtime, choose, keep_large_blocks, peak_bytes
+from b2v.inference.videos import Deblurrer, load_line
 from b2v.recipes import TrainConfig, is_for_video
-from b2v.runtime import Runtime, choose, keep_large_blocks
 from b2v.stages import new_network, stage_loss
-from b2v.streaming import Deblurrer
 from b2v.weights import load_model
 
 TASKS = ("extract", "deblur", "train")

@@ -14,10 +14,10 @@ from b2v.bank import is_complete
 from b2v.checkpoints import has_begun, steps_done
 from b2v.data import Aperture, BankConfig, build_bank
 from b2v.errors import UsageError
+from b2v.inference.runtime import Runtime
 from b2v.journal import Notice, Report
 from b2v.parallel import ALONE, Team
 from b2v.recipes import TrainConfig, check, is_for_video
-from b2v.runtime import Runtime
 from b2v.sequences import SequenceConfig, build_sequences
 from b2v.sources import Sources, load_sources
 from b2v.train import train

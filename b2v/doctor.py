@@ -24,7 +24,7 @@ PACKAGES = {
 }
 """What b2v stands on: by the names of the packages, those of their modules."""
 FAR_DB = 35.0
-"""PSNR below which a way to run the networks is broken; `b2v.runtime.AGREES` is good enough."""
+"""PSNR below which a way to run the networks is broken; `runtime.AGREES` is good enough."""
 LITTLE_MEMORY, LITTLE_DISK = 1.5e9, 1e9
 
 
@@ -81,7 +81,7 @@ def _versions() -> Iterator[Finding]:
 def _devices() -> Iterator[Finding]:
     import torch
 
-    from b2v.runtime import choose
+    from b2v.inference.runtime import choose
 
     chosen = choose()
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
@@ -120,7 +120,7 @@ def _ffmpeg() -> Iterator[Finding]:
 
 
 def _memory() -> Iterator[Finding]:
-    from b2v.memory import free_bytes
+    from b2v.inference.runtime import free_bytes
 
     free = free_bytes()
     if free is None:
@@ -196,8 +196,8 @@ def _precision() -> Iterator[Finding]:
     """Restore a small picture as it would be done here, and in fp32 on the CPU; compare."""
     from functools import partial
 
-    from b2v.inference import trial
-    from b2v.runtime import AGREES, agreement, choose
+    from b2v.inference.images import trial
+    from b2v.inference.runtime import AGREES, agreement, choose
     from b2v.weights import load_model
 
     chosen, full = choose(), choose("cpu", "fp32")

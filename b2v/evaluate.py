@@ -20,12 +20,12 @@ from torch import Tensor, nn
 
 from b2v.errors import WeightsError
 from b2v.frames import FRAMES, MIDDLE, check_frame, crop_back, pad_to_multiple
-from b2v.inference import restore
+from b2v.inference.images import restore
 from b2v.inference.pyramid import sharpen
+from b2v.inference.runtime import Runtime, memory_for
 from b2v.metrics import MAX_DB, Perceptual, psnr, reblur
 from b2v.models import Extractor, Prior
 from b2v.report import Extremes, in_a_grid
-from b2v.runtime import Runtime, memory_for
 from b2v.windows import Sample, Window, find_windows
 
 

@@ -1,7 +1,7 @@
 """Scores of a video network on sharp videos, made blurry and deblurred frame by frame.
 
 Light is averaged over a shutter (`b2v.synth.exposure.Shutter`, gamma 2.2), the blurry video goes
-through `b2v.streaming.Deblurrer`, and blurry and restored frames are compared with the sharp
+through `b2v.inference.videos.Deblurrer`, and blurry and restored frames are compared with the sharp
 centre frames. PSNR and SSIM are as in `b2v.evaluate`, the mean of a clip's frames; a set is the
 mean of its clips. Memory does not grow with the video.
 """
@@ -19,11 +19,11 @@ from torch import Tensor
 from b2v.defaults import PHOTO_MODEL
 from b2v.errors import DatasetError
 from b2v.evaluate import ssim
+from b2v.inference.videos import Deblurrer
 from b2v.media import open_video
 from b2v.metrics import MAX_DB, psnr
 from b2v.report import Extremes, in_a_grid
 from b2v.sources import VIDEOS
-from b2v.streaming import Deblurrer
 from b2v.synth.exposure import Shutter, expose_video
 
 

@@ -17,6 +17,7 @@ from torch import Tensor, nn
 from b2v.data import open_clips
 from b2v.errors import UsageError
 from b2v.frames import FRAMES, MIDDLE, crop_back, pad_to_multiple
+from b2v.inference.runtime import Runtime
 from b2v.losses import (
     Frames,
     frames_loss,
@@ -30,7 +31,6 @@ from b2v.models import ROLES, SEVEN, VIDEO, VideoNet, gives_pair
 from b2v.models.apart import Apart
 from b2v.models.unet import Hourglass, UNet
 from b2v.recipes import TrainConfig, multiple_of
-from b2v.runtime import Runtime
 from b2v.video_stage import validate_video, video_loss
 
 Nets = dict[str, nn.Module]

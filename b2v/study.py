@@ -25,13 +25,13 @@ from b2v.errors import DatasetError, UsageError
 from b2v.evaluate import evaluate, summarize
 from b2v.evaluate_video import evaluate_videos, find_videos, summarize_videos
 from b2v.frames import FRAMES
+from b2v.inference.runtime import Runtime
+from b2v.inference.videos import Deblurrer
 from b2v.journal import Notice, Report
 from b2v.metrics import reblur
 from b2v.models import MODELS, VideoNet
 from b2v.recipes import ABLATION, TrainConfig, recipe
 from b2v.report import write_text
-from b2v.runtime import Runtime
-from b2v.streaming import Deblurrer
 from b2v.synth.exposure import Shutter
 from b2v.windows import Sample, find_windows, read_samples, set_name
 

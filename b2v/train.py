@@ -21,12 +21,12 @@ from torch import Tensor, nn
 
 from b2v import checkpoints
 from b2v.errors import TrainingError
+from b2v.inference.runtime import Runtime
 from b2v.journal import Journal, Notice, Report, stop
 from b2v.losses import Frames
 from b2v.media import write_photo
 from b2v.parallel import ALONE, Team
 from b2v.recipes import DECAY, DECAY_STEPS, TrainConfig
-from b2v.runtime import Runtime
 from b2v.stages import validate
 from b2v.weights import save_network
 from b2v.work import Work, exported_to, open_crops, open_loader, prepare

@@ -10,10 +10,10 @@ import torch
 from torch import Tensor
 
 from b2v.frames import crop_back, pad_to_multiple
+from b2v.inference.runtime import Runtime
 from b2v.losses import PixelLoss, pixel_loss
 from b2v.metrics import psnr
 from b2v.models.video import VideoNet, run_clip
-from b2v.runtime import Runtime
 from b2v.sequences import open_sequences
 
 BEST_DB = 40.0

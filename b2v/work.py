@@ -17,11 +17,11 @@ from b2v.adversary import new_critic
 from b2v.checkpoints import State
 from b2v.data import Crops
 from b2v.errors import TrainingError, UsageError
+from b2v.inference.runtime import Runtime
 from b2v.objective import Judges, Objective, Rivalry, wants_critic, wants_features
 from b2v.parallel import Team
 from b2v.perceptual import load_features
 from b2v.recipes import TrainConfig, check, is_for_video
-from b2v.runtime import Runtime
 from b2v.sequences import SequenceCrops
 from b2v.stages import Nets, new_network
 from b2v.weights import load_network

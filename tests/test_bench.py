@@ -10,7 +10,7 @@ from b2v import bench
 from b2v.bench import Case, Machine, cpu_name, list_cases, matrix_rate, measure, run_case
 from b2v.defaults import FAST_MODEL
 from b2v.errors import UsageError
-from b2v.runtime import Runtime
+from b2v.inference.runtime import Runtime
 
 FP32 = Runtime(torch.device("cpu"), "fp32")
 MACHINE = Machine("Fast Chip", 8, 4, "2.0", "cpu", None, "fp32", 100.0)

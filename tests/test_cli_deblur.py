@@ -27,12 +27,12 @@ from test_cli_extract import (
 from video_samples import EVEN, FRAMES, TICK, UNEVEN, ffmpeg, make_video, packets
 
 from b2v.cli import options
-from b2v.deblurring import run
 from b2v.defaults import QUALITY, VIDEO_MODELS
+from b2v.inference import video_files as run
+from b2v.inference.videos import Deblurrer
 from b2v.media import open_video, output
 from b2v.models import VIDEO, Blueprint
 from b2v.models.dtb import DTBConfig
-from b2v.streaming import Deblurrer
 from b2v.weights import Card, card_entry, file_name, save_network, write_card
 
 JSON_KEYS = [
@@ -46,8 +46,8 @@ LONG = [20 * number for number in range(60)]
 """Two seconds."""
 SLOW = textwrap.dedent("""
     import time
-    from b2v.deblurring import run
-    from b2v.streaming import Deblurrer
+    from b2v.inference import video_files as run
+    from b2v.inference.videos import Deblurrer
     from b2v.cli import main
     step = Deblurrer.step
     def slow(self, frame):

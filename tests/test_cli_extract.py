@@ -16,7 +16,7 @@ from PIL import Image
 
 from b2v.cli import main
 from b2v.defaults import PHOTO_MODEL, PHOTO_MODELS
-from b2v.inference.findings import SHARP
+from b2v.inference.images import SHARP
 from b2v.media import read_clip, read_photo, write_photo
 from b2v.models import PRIOR, ROLES, Blueprint
 from b2v.models.unet import UNet, UNetConfig
@@ -525,7 +525,7 @@ def test_what_the_system_refuses_is_one_line(b2v, monkeypatch, error, code, word
         raise error
 
     before = listing(".")
-    monkeypatch.setattr("b2v.inference.restore_photo", refuse)
+    monkeypatch.setattr("b2v.inference.images.restore_photo", refuse)
     assert_one_line(b2v("extract", "photo.png"), code, word)
     assert listing(".") == before
 
@@ -546,7 +546,7 @@ def test_too_little_memory_for_one_photo_does_not_stop_the_others(b2v, monkeypat
 
 
 def test_bug_keeps_its_traceback(b2v, monkeypatch):
-    monkeypatch.setattr("b2v.inference.restore_photo", lambda *_, **__: 1 / 0)
+    monkeypatch.setattr("b2v.inference.images.restore_photo", lambda *_, **__: 1 / 0)
     monkeypatch.setattr(sys, "argv", ["b2v", "extract", "photo.png"])
     with pytest.raises(ZeroDivisionError):
         main()
@@ -595,7 +595,7 @@ def test_without_a_command_there_is_help(b2v):
 
 def test_version_is_told_with_torch_and_the_device(b2v):
     import b2v as package
-    from b2v.runtime import choose
+    from b2v.inference.runtime import choose
 
     said = f"b2v {package.__version__} (torch {torch.__version__}, {choose()})\n"
     assert b2v("--version") == (0, said, "")

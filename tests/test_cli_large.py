@@ -20,7 +20,7 @@ from test_cli_extract import (
 
 from b2v.cli.options import parse_bytes
 from b2v.errors import UsageError
-from b2v.inference import plan_for
+from b2v.inference.images import plan_for
 from b2v.media import read_photo, write_photo
 from b2v.media.photo import centre
 from b2v.media.stills import encode, to_codes
@@ -59,7 +59,7 @@ def test_a_photo_that_does_not_fit_is_one_line_that_says_what_it_takes(b2v, tmp_
 def test_little_memory_gives_the_same_frames_in_strips(b2v, monkeypatch, tmp_path):
     write_tiny_cascade(tmp_path / "weights")
     assert b2v("extract", "photo.png", "-m", "cascade", "-o", "whole/", "-q").code == 0
-    monkeypatch.setattr("b2v.memory.WHOLE_AT_MOST", 0)
+    monkeypatch.setattr("b2v.inference.runtime.WHOLE_AT_MOST", 0)
     strips = ("-m", "cascade", "-o", "strips/", "-q", "--max-memory", "9G")
     assert b2v("extract", "photo.png", *strips).code == 0
     from b2v.media import read_clip
@@ -70,19 +70,19 @@ def test_little_memory_gives_the_same_frames_in_strips(b2v, monkeypatch, tmp_pat
 
 
 def test_a_long_run_is_announced_with_its_time_and_memory(b2v, monkeypatch):
-    monkeypatch.setattr("b2v.inference.seconds_for", lambda *_, **__: 83.4)
+    monkeypatch.setattr("b2v.inference.images.seconds_for", lambda *_, **__: 83.4)
     ran = b2v("extract", "photo.png", "--json")
     (line,) = [line for line in ran.err.splitlines() if "will take" in line]
     assert line.startswith("photo.png: 48x32 pixels will take about 83 s and ")
     assert json.loads(ran.out)["ok"]
-    monkeypatch.setattr("b2v.inference.seconds_for", lambda *_, **__: 19.0)
+    monkeypatch.setattr("b2v.inference.images.seconds_for", lambda *_, **__: 19.0)
     assert "will take" not in b2v("extract", "photo.png", "--overwrite").err
 
 
 def test_a_preview_is_the_middle_of_the_photo_and_tells_what_all_of_it_takes(
     b2v, tmp_path, monkeypatch
 ):
-    monkeypatch.setattr("b2v.inference.seconds_for", lambda *_, **__: 83.4)
+    monkeypatch.setattr("b2v.inference.images.seconds_for", lambda *_, **__: 83.4)
     write_photo(make_picture(32, 48, 1), "middle.png")
     ran = b2v("extract", "photo.png", "--preview", "16", "--middle", "middle.png", "-f", "png")
     assert "photo.png: 48x32 pixels would take about 83 s and " in ran.err
@@ -103,7 +103,7 @@ def test_a_preview_is_made_though_all_of_the_photo_would_not_fit(b2v, tmp_path, 
         limit = None if height <= 16 else 1e6
         return plan_for(net, height, width, *args, **{**kwargs, "max_memory": limit})
 
-    monkeypatch.setattr("b2v.inference.plan_for", small_ones_only)
+    monkeypatch.setattr("b2v.inference.images.plan_for", small_ones_only)
     ran = b2v("extract", "photo.png", "--preview", "16", "-f", "png")
     assert ran.code == 0
     assert "photo.png: the whole does not fit: 48x32 pixels need" in ran.err
@@ -147,6 +147,6 @@ def test_a_small_file_of_many_pixels_is_refused_before_they_are_decoded(b2v, mon
 
 def test_a_picture_that_no_mp4_holds_is_refused_before_the_run(b2v, monkeypatch):
     monkeypatch.setattr("b2v.media.limits.MOST", {".mp4": (40, 1000)})
-    monkeypatch.setattr("b2v.inference.restore_photo", None)
+    monkeypatch.setattr("b2v.inference.images.restore_photo", None)
     ran = b2v("extract", "photo.png", "-q")
     assert_one_line(ran, 2, "photo_b2v.mp4: 48x32 pixels are too many", "folder for PNG")

@@ -12,8 +12,7 @@ from test_pyramid import CPU, Fixed, one_tile
 from b2v.cli import options
 from b2v.cli.pace import PhotoPace
 from b2v.defaults import PHOTO_MODEL
-from b2v.inference import pixels_to_run, restore, seconds_for
-from b2v.inference.findings import DEFOCUS, SHARP
+from b2v.inference.images import DEFOCUS, SHARP, pixels_to_run, restore, seconds_for
 from b2v.inference.pyramid import planned_pixels
 from b2v.media import read_clip, read_photo, write_photo
 from b2v.models import PRIOR, Blueprint
@@ -107,9 +106,9 @@ def test_planned_are_the_tiles_of_all_levels():
 
 
 def test_time_of_a_pixel_is_measured_once_and_counts_for_all_levels(monkeypatch):
-    monkeypatch.setattr("b2v.inference.PROBED", 0)
+    monkeypatch.setattr("b2v.inference.images.PROBED", 0)
     clock = iter([10.0, 12.0])
-    monkeypatch.setattr("b2v.inference.time.perf_counter", lambda: next(clock))
+    monkeypatch.setattr("b2v.inference.images.time.perf_counter", lambda: next(clock))
     net = Fixed()
     prior, each = one_tile(net), 2.0 / 128**2
     assert seconds_for(prior, 160, 224, CPU) == each * (160 * 224 + 80 * 112)
@@ -120,13 +119,13 @@ def test_time_of_a_pixel_is_measured_once_and_counts_for_all_levels(monkeypatch)
 def test_small_photos_and_given_middle_frames_take_no_time_worth_telling(monkeypatch):
     prior = one_tile(Fixed())
     assert seconds_for(prior, 400, 600, CPU) == 0
-    monkeypatch.setattr("b2v.inference.PROBED", 1)
+    monkeypatch.setattr("b2v.inference.images.PROBED", 1)
     assert seconds_for(prior, 4000, 6000, CPU, given=True) == 0
     assert prior.net.seen == []
 
 
 def test_announcement_names_the_device_only_when_asked(b2v, monkeypatch):
-    monkeypatch.setattr("b2v.inference.seconds_for", lambda *_, **__: 83.4)
+    monkeypatch.setattr("b2v.inference.images.seconds_for", lambda *_, **__: 83.4)
     told = "photo.png: 224x160 pixels will take about 83 s and "
     ran = b2v("extract", "photo.png", "--precision", "fp32")
     assert re.fullmatch(rf"{told}[\d.]+ GB", ran.err.splitlines()[0])

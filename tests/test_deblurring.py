@@ -10,13 +10,21 @@ import torch
 from test_dtb import small_net
 from video_samples import FRAMES, UNEVEN, drawing, make_video, refused
 
-from b2v.deblurring import Settings, check, deblur_video, run
-from b2v.deblurring.pipeline import WAITING, Lane, LeftError, Writing
-from b2v.deblurring.plan import default_name
 from b2v.errors import MediaError, UsageError
+from b2v.inference import video_files as run
+from b2v.inference.video_files import (
+    WAITING,
+    Lane,
+    LeftError,
+    Settings,
+    Writing,
+    check,
+    deblur_video,
+    default_name,
+)
+from b2v.inference.videos import Deblurrer
 from b2v.media import SegmentWriter, VideoReader, open_video
 from b2v.media.segments import left_over
-from b2v.streaming import Deblurrer
 from b2v.weights import LoadedVideoModel
 
 PLAIN = Settings(crf=8)

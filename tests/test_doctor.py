@@ -84,8 +84,8 @@ def test_a_self_check_tells_in_db_how_near_half_precision_comes(tiny):
 
 @pytest.mark.parametrize(("error", "state"), [(0.002, "ok"), (0.01, "warn"), (0.1, "fail")])
 def test_a_precision_that_is_off_is_found(tiny, monkeypatch, error, state):
-    from b2v import inference
-    from b2v.runtime import Runtime, choose
+    from b2v.inference import images as inference
+    from b2v.inference.runtime import Runtime, choose
 
     run_tiles = inference.run_tiles
 
@@ -97,7 +97,7 @@ def test_a_precision_that_is_off_is_found(tiny, monkeypatch, error, state):
         return choose(device, "bf16" if precision == "auto" else precision)
 
     monkeypatch.setattr(inference, "run_tiles", spoilt)
-    monkeypatch.setattr("b2v.runtime.choose", half)
+    monkeypatch.setattr("b2v.inference.runtime.choose", half)
     (finding,) = found("precision")
     assert finding.state == state
     assert (finding.advice or "--precision fp32").startswith(
@@ -123,7 +123,7 @@ def test_damaged_weights_fail_and_missing_ones_are_told(tiny):
     ("free", "memory", "disk"), [(100e9, "ok", "ok"), (1e9, "warn", "ok"), (0.5e9, "warn", "warn")]
 )
 def test_little_room_is_told(monkeypatch, free, memory, disk):
-    monkeypatch.setattr("b2v.memory.free_bytes", lambda: free)
+    monkeypatch.setattr("b2v.inference.runtime.free_bytes", lambda: free)
     monkeypatch.setattr(doctor.shutil, "disk_usage", lambda _: Disk(1, 1, free))
     assert states(found("memory")) == {"memory": memory}
     assert states(found("disk")) == {"disk": disk}

@@ -14,8 +14,8 @@ from test_cli_deblur import write_tiny_dtb
 from test_cli_extract import assert_one_line, plain_surroundings, run_main, write_tiny_prior
 from video_samples import make_video
 
-from b2v.deblurring import run as deblurring
 from b2v.errors import WeightsError
+from b2v.inference import video_files as deblurring
 from b2v.locks import may_never_end
 from b2v.media import read_photo, write_photo
 from b2v.media.segments import identity_of

@@ -30,12 +30,12 @@ from b2v.evaluate_video import (
     score_video,
     summarize_videos,
 )
+from b2v.inference.videos import Deblurrer
 from b2v.media import open_video, read_photo
 from b2v.metrics import psnr, reblur
 from b2v.models import VIDEO, Blueprint
 from b2v.models.dtb import DTB, DTBConfig
 from b2v.models.video import VideoState
-from b2v.streaming import Deblurrer
 from b2v.synth.exposure import Shutter
 from b2v.weights import Card, card_entry, file_name, save_network, write_card
 

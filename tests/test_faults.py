@@ -212,7 +212,7 @@ DRIVER = """
 import json, os, random, signal, sys, time
 import torch
 torch.set_num_threads(1)
-import b2v.deblurring, b2v.slowmo, b2v.inference, b2v.weights, b2v.media, b2v.streaming
+import b2v.inference.slow_motion, b2v.inference.images, b2v.weights
 from b2v.cli import main
 
 def start(arguments):

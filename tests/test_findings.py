@@ -6,8 +6,7 @@ from test_motion import blurred, of_disc, sharpened, texture
 from test_pyramid import CPU, Fixed, one_tile
 from torch import Tensor
 
-from b2v.inference import restore, restore_photo
-from b2v.inference.findings import (
+from b2v.inference.images import (
     DEFOCUS,
     SHARP,
     TOO_LONG,
@@ -18,6 +17,8 @@ from b2v.inference.findings import (
     is_too_long,
     is_unexplained,
     remarks,
+    restore,
+    restore_photo,
 )
 from b2v.metrics import reblur
 from b2v.models.motion import HALF_LENGTHS, Motion, estimate

@@ -28,7 +28,7 @@ from pathlib import Path
 
 import torch
 
-from b2v.memory import peak_bytes
+from b2v.inference.runtime import peak_bytes
 from b2v.errors import B2VError
 from b2v.media import open_video, read_photo
 

@@ -13,11 +13,11 @@ from torch.nn import functional as F
 import b2v
 from b2v.defaults import PHOTO_MODEL, PHOTO_MODELS
 from b2v.errors import B2VError, MediaError, ShapeError, UsageError, WeightsError
-from b2v.inference import restore, seconds_for, settle
+from b2v.inference.images import restore, seconds_for, settle
+from b2v.inference.runtime import Runtime
 from b2v.media import read_clip, read_photo, write_photo
 from b2v.metrics import psnr
 from b2v.models import MAXIM_STAGES, PRIOR
-from b2v.runtime import Runtime
 from b2v.weights import file_name, load_model, shipped_dir
 
 FP32, BF16 = (Runtime(torch.device("cpu"), precision) for precision in ("fp32", "bf16"))
@@ -229,9 +229,9 @@ def test_time_is_estimated_for_large_pictures_alone(monkeypatch):
     net = Stub()
     assert seconds_for(net, 100, 100, FP32) == 0
     assert net.calls == 0
-    monkeypatch.setattr("b2v.inference.PROBED", 0)
+    monkeypatch.setattr("b2v.inference.images.PROBED", 0)
     clock = iter([10.0, 12.0])
-    monkeypatch.setattr("b2v.inference.time.perf_counter", lambda: next(clock))
+    monkeypatch.setattr("b2v.inference.images.time.perf_counter", lambda: next(clock))
     assert seconds_for(net, 256, 1280, FP32) == 2.0 * 2 * 10
     assert net.calls == 2  # one to warm up
 
@@ -243,6 +243,6 @@ def test_half_precision_that_nobody_asked_for_is_tried_once(tmp_path, monkeypatc
     on_trial = Runtime(torch.device("cpu"), "bf16", on_trial=True)
     assert settle(on_trial, loaded) == BF16
     assert (tmp_path / "cache" / "records" / "precision.json").is_file()
-    monkeypatch.setattr("b2v.inference.run_tiles", None)
+    monkeypatch.setattr("b2v.inference.images.run_tiles", None)
     assert settle(on_trial, loaded) == BF16
     assert settle(FP32, loaded) == FP32

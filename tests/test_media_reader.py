@@ -390,7 +390,7 @@ def test_memory_does_not_grow_with_the_length(tmp_path):
     times = [20 * number for number in range(400)]
     path = make_video(tmp_path / "a.mp4", times, size=(320, 240), options={"preset": "ultrafast"})
     code = (
-        "import sys, torch; from b2v.memory import peak_bytes\n"
+        "import sys, torch; from b2v.inference.runtime import peak_bytes\n"
         "from b2v.media import open_video\n"
         "peak = lambda: peak_bytes(torch.device('cpu'))\n"
         "reader = open_video(sys.argv[1]); frames = iter(reader)\n"

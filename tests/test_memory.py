@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from b2v.errors import B2VError
-from b2v.memory import Appetite, Plan, free_bytes, make_plan, peak_bytes
+from b2v.inference.runtime import Appetite, Plan, free_bytes, make_plan, peak_bytes
 
 CPU = torch.device("cpu")
 NETS = Appetite(fixed=1e9, row=10e6)
@@ -15,8 +15,8 @@ NETS = Appetite(fixed=1e9, row=10e6)
 
 @pytest.fixture(autouse=True)
 def _little_held(monkeypatch):
-    monkeypatch.setattr("b2v.memory.resident_bytes", lambda: 0.5e9)
-    monkeypatch.setattr("b2v.memory.free_bytes", lambda: 10e9)
+    monkeypatch.setattr("b2v.inference.runtime.resident_bytes", lambda: 0.5e9)
+    monkeypatch.setattr("b2v.inference.runtime.free_bytes", lambda: 10e9)
 
 
 def plan(height=4000, width=6000, limit=None, appetite=NETS, device=CPU):

@@ -9,9 +9,9 @@ from test_models import Recorder, tiny_cascade
 from b2v.direction import in_one_direction
 from b2v.errors import UsageError
 from b2v.frames import COUNTS, inner
-from b2v.inference import restore
+from b2v.inference.images import restore
+from b2v.inference.runtime import Runtime
 from b2v.models import MODELS, SEVEN, Cascade
-from b2v.runtime import Runtime
 
 FP32 = Runtime(torch.device("cpu"), "fp32")
 

@@ -6,13 +6,13 @@ from test_motion import blurred, sharpened, texture
 from torch import Tensor, nn
 
 from b2v.errors import WeightsError
-from b2v.inference import restore
+from b2v.inference.images import restore
 from b2v.inference.pyramid import first_level, moved, sharpen, shrunk, take_light_back
 from b2v.inference.runner import run_tiles
+from b2v.inference.runtime import Runtime
 from b2v.metrics import psnr
 from b2v.models.motion import Motion
 from b2v.models.prior import Prior, Tiling
-from b2v.runtime import Runtime
 
 CPU = Runtime(torch.device("cpu"), "fp32")
 

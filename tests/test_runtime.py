@@ -5,7 +5,14 @@ import torch
 from torch import nn
 
 from b2v.errors import UsageError
-from b2v.runtime import Runtime, choose, is_finite, is_out_of_memory, keep_large_blocks, tried
+from b2v.inference.runtime import (
+    Runtime,
+    choose,
+    is_finite,
+    is_out_of_memory,
+    keep_large_blocks,
+    tried,
+)
 
 
 def test_the_cpu_in_single_precision_computes_in_single_precision():

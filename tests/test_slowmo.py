@@ -10,13 +10,21 @@ from test_deblurring import same
 from test_direction import LEFT, filmed
 from video_samples import FRAMES, UNEVEN, make_video, refused
 
-from b2v.deblurring import Settings, check
 from b2v.errors import UsageError
+from b2v.inference import slow_motion as run
+from b2v.inference.runtime import Runtime
+from b2v.inference.slow_motion import (
+    Neighbours,
+    Tempo,
+    join,
+    slow_motion,
+    tempo_for,
+    with_neighbours,
+)
+from b2v.inference.video_files import Settings, check
 from b2v.media import TruncatedVideoError, open_video
 from b2v.media.segments import left_over
 from b2v.metrics import reblur
-from b2v.runtime import Runtime
-from b2v.slowmo import Neighbours, Tempo, join, run, slow_motion, tempo_for, with_neighbours
 from b2v.weights import LoadedModel
 
 FP32 = Runtime(torch.device("cpu"), "fp32")

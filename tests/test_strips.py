@@ -6,13 +6,12 @@ from conftest import make_picture
 from torch import nn
 
 from b2v.errors import B2VError
-from b2v.inference import plan_for, restore
-from b2v.memory import Plan
+from b2v.inference.images import plan_for, restore
+from b2v.inference.runtime import Plan, Runtime
+from b2v.inference.strips import Convolution, Rows, appetite, goes_in_strips, in_strips
 from b2v.metrics import psnr
 from b2v.models import MODELS, Blueprint, assemble
 from b2v.models.unet import UNetConfig
-from b2v.runtime import Runtime
-from b2v.strips import Convolution, Rows, appetite, goes_in_strips, in_strips
 
 FP32 = Runtime(torch.device("cpu"), "fp32")
 
@@ -146,7 +145,7 @@ def planned(monkeypatch):
 
     def follow(rows, dtype=torch.float32, in_file=False):
         plan = Plan(rows, False, dtype, in_file, 0.0)
-        monkeypatch.setattr("b2v.inference.make_plan", lambda *_, **__: plan)
+        monkeypatch.setattr("b2v.inference.images.make_plan", lambda *_, **__: plan)
 
     return follow
 
@@ -179,10 +178,10 @@ def test_strips_are_halved_until_the_memory_will_do(planned, monkeypatch):
             raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 9.00 GiB")
         return in_strips(net, pictures, rows, **rest)
 
-    monkeypatch.setattr("b2v.strips.in_strips", run)
+    monkeypatch.setattr("b2v.inference.strips.in_strips", run)
     planned(104)
     found = restore(net, blurry, FP32, align=False)
     assert tried == [104, 48, 24, 8]
     planned(160)
-    monkeypatch.setattr("b2v.strips.in_strips", in_strips)
+    monkeypatch.setattr("b2v.inference.strips.in_strips", in_strips)
     assert torch.allclose(found, restore(net, blurry, FP32, align=False), atol=2e-5)

@@ -19,6 +19,7 @@ from b2v.color import to_linear
 from b2v.data import BankConfig, open_clips
 from b2v.entries import open_entries
 from b2v.errors import DatasetError, UsageError
+from b2v.inference.runtime import Runtime
 from b2v.journal import Report
 from b2v.media import read_photo, write_photo
 from b2v.metrics import psnr, reblur
@@ -27,7 +28,6 @@ from b2v.models.apart import ApartConfig
 from b2v.models.dtb import DTBConfig
 from b2v.models.unet import UNetConfig
 from b2v.recipes import check
-from b2v.runtime import Runtime
 from b2v.sequences import SequenceConfig
 from b2v.study import Job, blurred_anew, run_study, studies, with_settings
 from b2v.windows import find_windows, read_samples

@@ -25,12 +25,12 @@ from b2v.bank import open_array, setting
 from b2v.curriculum import train_stages
 from b2v.data import Crops
 from b2v.errors import B2VError, DatasetError, TrainingError
+from b2v.inference.runtime import Runtime
 from b2v.journal import Notice
 from b2v.models import MODELS, ROLES, SEVEN, Blueprint
 from b2v.models.apart import ApartConfig
 from b2v.models.unet import UNetConfig
 from b2v.recipes import TrainConfig
-from b2v.runtime import Runtime
 from b2v.train import Report, train
 from b2v.weights import load_network
 

@@ -18,6 +18,7 @@ from torch import Tensor
 import b2v.train
 from b2v.checkpoints import new_optimizer
 from b2v.errors import UsageError
+from b2v.inference.runtime import Runtime
 from b2v.losses import pixel_loss
 from b2v.media import read_photo, write_photo
 from b2v.models import MODELS, VIDEO, Blueprint
@@ -26,7 +27,6 @@ from b2v.models.dtb import DTB, DTBConfig
 from b2v.models.unet import UNetConfig
 from b2v.models.video import run_clip
 from b2v.recipes import TrainConfig, check, is_for_video, recipe
-from b2v.runtime import Runtime
 from b2v.stages import new_network, stage_loss, validate
 from b2v.train import Report, learning_rate, train
 from b2v.weights import load_model, load_video_model, save_network

@@ -9,13 +9,12 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from b2v.color import to_encoded, to_linear
-from b2v.inference.videos import Line, line_of
+from b2v.inference.videos import Deblurrer, Line, line_of
 from b2v.metrics import psnr
 from b2v.models.blend import BlendConfig, BlendNet
 from b2v.models.dtb import DTB, DTBConfig
 from b2v.models.neighbors import Exposure, learned, passing, unknown
 from b2v.models.prior import Prior, Tiling
-from b2v.streaming import Deblurrer
 
 CPU = {"device": "cpu", "precision": "fp32"}
 HEIGHT, WIDTH = 160, 224

@@ -61,7 +61,7 @@ def _version(wanted: bool) -> None:
     if wanted:
         from importlib.metadata import version
 
-        from b2v.runtime import choose
+        from b2v.inference.runtime import choose
 
         typer.echo(f"b2v {__version__} (torch {version('torch')}, {choose()})")
         raise typer.Exit

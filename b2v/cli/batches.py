@@ -12,7 +12,7 @@ from b2v.cli import options
 from b2v.errors import UsageError
 
 if TYPE_CHECKING:
-    from b2v.runtime import Runtime
+    from b2v.inference.runtime import Runtime
     from b2v.weights import LoadedModel, LoadedVideoModel
 
 PARTLY_FAILED = 4

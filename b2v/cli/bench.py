@@ -56,7 +56,7 @@ def command(
     Seconds are medians of a photo, a frame or a training step, files left out.
     """
     from b2v.bench import TASKS, list_cases, look_at, measure
-    from b2v.runtime import choose
+    from b2v.inference.runtime import choose
 
     cases = list_cases([t.value for t in task or ()] or TASKS, model, _pixels(size))
     runtime = choose(device, precision)

@@ -14,8 +14,8 @@ from b2v.cli.videos import VideoResult
 from b2v.defaults import QUALITY, VIDEO_MODELS
 
 if TYPE_CHECKING:
-    from b2v.deblurring import Settings
-    from b2v.streaming import Deblurrer
+    from b2v.inference.video_files import Settings
+    from b2v.inference.videos import Deblurrer
     from b2v.weights import LoadedVideoModel
 
 
@@ -109,9 +109,9 @@ def command(
     --keep-partial its readable part is, exit code 4.
     """
     from b2v.batch import is_several
-    from b2v.deblurring import load
-    from b2v.runtime import keep_large_blocks
-    from b2v.streaming import Deblurrer
+    from b2v.inference.runtime import keep_large_blocks
+    from b2v.inference.video_files import load
+    from b2v.inference.videos import Deblurrer
 
     settings, handling = videos.settings_of(context), Handling.of(context)
     shown = showing.Showing(
@@ -145,7 +145,7 @@ def deblur_one(
     quiet: bool,
 ) -> None:
     """Do one video and note in `result` what came of it."""
-    from b2v.deblurring import deblur_video
+    from b2v.inference.video_files import deblur_video
     from b2v.media import PipeClosedError
 
     reports = deblur_video(result.input, result.output, deblurrer, loaded, settings)

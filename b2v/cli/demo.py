@@ -70,8 +70,8 @@ def _photo(*, overwrite: bool) -> tuple["Scene", "Tags"]:
 
 def _video(*, overwrite: bool) -> tuple["Scene", "Tags"]:
     """Restore the video; likewise. Raises WeightsError where there are no weights for it."""
-    from b2v.deblurring import Settings, load
-    from b2v.streaming import Deblurrer
+    from b2v.inference.video_files import Settings, load
+    from b2v.inference.videos import Deblurrer
 
     loaded = load(VIDEO_MODEL)
     settings, showing = Settings(overwrite=overwrite), Showing()

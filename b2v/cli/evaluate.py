@@ -13,9 +13,9 @@ from b2v.defaults import PHOTO_MODELS, QUALITY, VIDEO_MODEL, VIDEO_MODELS
 
 if TYPE_CHECKING:
     from b2v.entries import Entry
+    from b2v.inference.runtime import Runtime
     from b2v.metrics import Perceptual
     from b2v.report import Extremes
-    from b2v.runtime import Runtime
 
 TAU = 11
 """Frames averaged to one, unless another number is asked for."""
@@ -110,8 +110,8 @@ def command(
     """
     from b2v.entries import open_entries
     from b2v.evaluate_video import has_videos
+    from b2v.inference.runtime import choose, keep_large_blocks
     from b2v.report import Extremes
-    from b2v.runtime import choose, keep_large_blocks
 
     keep_large_blocks()
     outputs = Outputs(csv, plot, strips, overwrite)
@@ -246,8 +246,8 @@ def _score_videos(
         records_of_videos,
         summarize_videos,
     )
+    from b2v.inference.videos import Deblurrer
     from b2v.models import VideoNet
-    from b2v.streaming import Deblurrer
     from b2v.synth.exposure import Shutter
 
     taus, period = times

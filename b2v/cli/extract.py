@@ -26,7 +26,7 @@ from b2v.errors import UsageError
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from b2v.runtime import Runtime
+    from b2v.inference.runtime import Runtime
     from b2v.weights import LoadedModel
 
 Photos = Annotated[
@@ -163,8 +163,8 @@ def load(
     model: str, weights: Path | None, device: str, precision: str
 ) -> tuple["LoadedModel", "Runtime"]:
     """Load a network, and choose what it runs on."""
-    from b2v.inference import settle
-    from b2v.runtime import choose, keep_large_blocks
+    from b2v.inference.images import settle
+    from b2v.inference.runtime import choose, keep_large_blocks
     from b2v.weights import load_model
 
     keep_large_blocks()

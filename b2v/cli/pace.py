@@ -12,7 +12,7 @@ from rich.console import Console
 from b2v.cli import options
 
 if TYPE_CHECKING:
-    from b2v.deblurring import Progress as Report
+    from b2v.inference.video_files import Progress as Report
 
 
 @dataclass

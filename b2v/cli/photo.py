@@ -12,9 +12,9 @@ from b2v.defaults import GB
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from b2v.inference import Restored
+    from b2v.inference.images import Restored
+    from b2v.inference.runtime import Runtime
     from b2v.models import Extractor
-    from b2v.runtime import Runtime
     from b2v.weights import LoadedModel
 
 LONG = 20.0
@@ -26,7 +26,7 @@ def extract_one(
 ) -> tuple["Tensor", "Tensor"]:
     """Do one photo and note in `result` what came of it; return its frames, and the photo."""
     from b2v.frames import blend, inner
-    from b2v.inference import remarks
+    from b2v.inference.images import remarks
     from b2v.media import read_photo
     from b2v.media.photo import picture_size
     from b2v.metrics import MAX_DB, psnr, reblur
@@ -63,7 +63,7 @@ def _restored(
 ) -> "Restored":
     """Restore a photo, and show how that gets on."""
     from b2v.frames import FRAMES
-    from b2v.inference import pixels_to_run, restore_photo
+    from b2v.inference.images import pixels_to_run, restore_photo
 
     total = pixels_to_run(net, *blurry.shape[1:], given=middle is not None)
     with pace.photo(options.one_line(result.input), total, quiet=job.quiet) as done:
@@ -96,7 +96,7 @@ def _announce(
     A preview tells what all of the photo would take, and is made even if that is too much.
     """
     from b2v.errors import B2VError
-    from b2v.inference import plan_for, seconds_for
+    from b2v.inference.images import plan_for, seconds_for
     from b2v.media.clip import check_coding
 
     height, width = size

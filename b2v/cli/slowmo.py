@@ -12,9 +12,9 @@ from b2v.defaults import PHOTO_MODELS
 from b2v.errors import UsageError
 
 if TYPE_CHECKING:
-    from b2v.deblurring import Settings
-    from b2v.runtime import Runtime
-    from b2v.slowmo import Tempo
+    from b2v.inference.runtime import Runtime
+    from b2v.inference.slow_motion import Tempo
+    from b2v.inference.video_files import Settings
     from b2v.weights import LoadedModel
 
 Videos = Annotated[
@@ -81,7 +81,7 @@ def command(
 
     A run that was stopped goes on with --resume, as that of b2v deblur does.
     """
-    from b2v.slowmo import Tempo
+    from b2v.inference.slow_motion import Tempo
 
     if PIPE in (*inputs, output):
         raise UsageError("-: slow motion is made from file to file; give names")
@@ -109,7 +109,7 @@ def _slow_down(
     quiet: bool,
 ) -> None:
     """Do one video and note in `result` what came of it."""
-    from b2v.slowmo import slow_motion
+    from b2v.inference.slow_motion import slow_motion
 
     result.frames_each = tempo.frames
     tags = showing.Showing(strip_metadata=settings.strip_metadata).tags_for(None, loaded)

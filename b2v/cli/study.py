@@ -59,8 +59,8 @@ def command(
     dtb-variants: CNN, STRCNN, STRCNN + DTB; coded: standard and coded blur; jin-ablation: losses
     and order of restoration. Called again it goes on. Writes scores.json, and plot.png.
     """
+    from b2v.inference.runtime import choose, keep_large_blocks
     from b2v.report import can_draw, chart_of, draw_chart
-    from b2v.runtime import choose, keep_large_blocks
     from b2v.settings import read_assignment
     from b2v.study import Job, run_study, studies, with_settings
 

@@ -148,8 +148,8 @@ def _plain(value: Any) -> Any:  # noqa: ANN401
 def _train(settings: "Settings", voice: Voice) -> Path:
     """Train as the settings say; return the folder of the weights."""
     from b2v.curriculum import bank_folders, draw_banks, plan_banks, train_stages
+    from b2v.inference.runtime import choose, keep_large_blocks
     from b2v.parallel import joined, own_device, place_in_team
-    from b2v.runtime import choose, keep_large_blocks
     from b2v.settings import ALL
     from b2v.train import train
 

@@ -11,7 +11,7 @@ if TYPE_CHECKING:
 
     from b2v.cli.showing import Showing
     from b2v.cli.videos import VideoResult
-    from b2v.deblurring import Settings
+    from b2v.inference.video_files import Settings
     from b2v.media.tags import Tags
     from b2v.show import Scene
     from b2v.show.video import Moment

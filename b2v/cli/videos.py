@@ -16,8 +16,8 @@ from b2v.errors import B2VError, UsageError
 if TYPE_CHECKING:
     from collections.abc import Generator
 
-    from b2v.deblurring import Progress, Settings
-    from b2v.runtime import Runtime
+    from b2v.inference.runtime import Runtime
+    from b2v.inference.video_files import Progress, Settings
     from b2v.weights import LoadedModel, LoadedVideoModel
 
 PIPE = "-"
@@ -66,7 +66,7 @@ class VideoResult(Result):
 
 def settings_of(context: typer.Context) -> "Settings":
     """Read from the options of a command what is asked for; raises UsageError."""
-    from b2v.deblurring import Settings
+    from b2v.inference.video_files import Settings
 
     given = context.params
     known = {f.name: given[f.name] for f in fields(Settings) if f.name in given}
@@ -95,7 +95,7 @@ def plan(
     `what` ends the names of outputs that have none yet.
     """
     from b2v.batch import check_folders
-    from b2v.deblurring import check, default_name
+    from b2v.inference.video_files import check, default_name
     from b2v.media.suffixes import VIDEOS
 
     def namer(video: Path) -> str:

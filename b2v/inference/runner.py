@@ -7,8 +7,8 @@ from torch import Tensor
 
 from b2v.errors import WeightsError
 from b2v.frames import crop_back, pad_to_multiple
+from b2v.inference.runtime import Runtime
 from b2v.models.prior import Prior, Tile
-from b2v.runtime import Runtime
 
 
 def run_tiles(

@@ -7,9 +7,13 @@
 Networks that sharpen know blur of some pixels; at half the size they reach twice as far, and take a
 quarter of the time. Where blur is short, the full size sharpens more, and is mixed in where asked
 for. What did not move while the shutter was open comes through as it is.
+
+`Deblurrer` does so frame by frame as they come, with any network for video. Memory does not grow:
+kept are the 2m + 1 frames of the window and the network's state. A restored frame comes m frames
+after its blurry one. Beyond its ends a video shows its first or last frame again.
 """
 
-from collections.abc import Collection
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import cast
@@ -18,9 +22,12 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from b2v.frames import crop_back, pad_to_multiple
+from b2v.defaults import QUALITY, VIDEO_MODEL, VIDEO_MODELS
+from b2v.errors import ShapeError, UsageError, WeightsError
+from b2v.frames import check_frame, crop_back, pad_to_multiple
 from b2v.inference.pyramid import grown, shrunk
 from b2v.inference.runner import run_tiles
+from b2v.inference.runtime import Runtime, choose, is_finite, memory_for, tried
 from b2v.models import MAXIM_STAGES, PRIOR
 from b2v.models.blend import BlendNet
 from b2v.models.deconvolution import deconvolve
@@ -29,7 +36,7 @@ from b2v.models.motion import blurring
 from b2v.models.neighbors import LAGS, Exposure, Passing, learned, passing, unknown
 from b2v.models.prior import Prior, Tile
 from b2v.models.video import VideoNet, VideoState
-from b2v.weights import LoadedVideoModel, inspect, load_model, load_video_model
+from b2v.weights import LoadedVideoModel, cache_dir, inspect, load_model, load_video_model
 from b2v.weights.resolve import find_model
 
 RELAXED = 1.5
@@ -180,3 +187,266 @@ def _level_size(height: int, width: int) -> tuple[int, int]:
 def _spread(cells: Tensor, height: int, width: int) -> Tensor:
     """Bring values [C, h, w] to the pixels of a frame."""
     return F.interpolate(cells[None], (height, width), mode="bilinear")[0]
+
+
+class Deblurrer:
+    """Restores a video frame by frame.
+
+    >>> deblurrer = b2v.Deblurrer()
+    >>> for frame in camera:
+    ...     restored = deblurrer.step(frame)  # None for the first m frames
+    >>> last = list(deblurrer.flush())
+
+    Gradients are not recorded. `torch.inference_mode` would do that too, but its tensors cannot
+    be changed in place by the caller.
+    """
+
+    def __init__(
+        self,
+        *,
+        weights: str | Path | VideoNet | Prior = VIDEO_MODELS[QUALITY],
+        device: str = "auto",
+        precision: str = "auto",
+        duty: float | None = None,
+    ) -> None:
+        """Load the network and move it to the device.
+
+        Args:
+            weights: name of a model, as `b2v weights list` shows it, or the hub address of its
+                card; a file or folder, as a `Path` or with a slash in it; or the network itself.
+                A network for video that is given itself runs alone; all others are one part of
+                `b2v.inference.videos.Line`.
+            device: auto, cpu, cuda, cuda:N or mps.
+            precision: auto, fp32, bf16 or fp16.
+            duty: share of the time from frame to frame in which the shutter was open, in (0, 1];
+                found from the blur where None.
+
+        Raises:
+            UsageError: the device is not there, or a word is unknown.
+            WeightsError: there are no such weights, or they are not for video.
+
+        """
+        runtime = choose(device, precision)
+        self.net = runtime.place(_network(weights))
+        self.duty = duty
+        record = cache_dir() / "records" / "precision.json"
+        self.runtime = tried(runtime, self._trial, _name(self.net), record)
+        self.reset()
+
+    @property
+    def duty(self) -> float | None:
+        """Share of the time in which the shutter is open; None where it is found or of no use."""
+        return self.net.duty if isinstance(self.net, Line) else None
+
+    @duty.setter
+    def duty(self, duty: float | None) -> None:
+        """Set it; raises UsageError for what is none."""
+        if duty is not None and not 0 < duty <= 1:
+            raise UsageError(f"duty cycle {duty:g}; expected more than 0 and 1 at most")
+        if isinstance(self.net, Line):
+            self.net.duty = duty
+
+    def reset(self) -> None:
+        """Forget the video so far: the next frame is the first of another one."""
+        self._window: tuple[Tensor, ...] = ()
+        self._state: VideoState | None = None
+        self._size = (0, 0)
+        self._taken = self._given = 0
+
+    @torch.no_grad()
+    def step(self, frame: Tensor) -> Tensor | None:
+        """Take the next frame of the video.
+
+        Args:
+            frame: [3, H, W] in [0, 1], at least 16 x 16 pixels; it is copied.
+
+        Returns:
+            The restored frame of m steps ago, [3, H, W] in [0, 1], fp32 on the CPU; None while
+            there is none yet. What overflows in half precision is run again in fp32.
+
+        Raises:
+            ShapeError: `frame` is not such a picture, or not of the size of those before it.
+            WeightsError: the network gives values that are not finite, also in fp32.
+            B2VError: the memory is too small for the frame.
+
+        """
+        check_frame(frame, f"frame {self._taken + 1}")
+        size = (frame.shape[1], frame.shape[2])
+        if self._window and size != self._size:
+            raise ShapeError(
+                f"frame {self._taken + 1} is {_pixels(size)} pixels and those before it"
+                f" {_pixels(self._size)}; the frames of a video must be of one size"
+            )
+        padded = pad_to_multiple(frame, self.net.multiple)
+        padded = padded.to(self.runtime.device, torch.float32, copy=True)
+        self._size = size
+        restored = self._advance((*(self._window or (padded,) * self.net.look_ahead), padded))
+        self._taken += 1
+        return restored
+
+    @torch.no_grad()
+    def flush(self) -> Iterator[Tensor]:
+        """End the video: give the frames that are still due, m at most, and `reset`."""
+        due = []
+        while self._given < self._taken:
+            restored = self._advance((*self._window, self._window[-1]))
+            if restored is not None:
+                due.append(restored)
+        self.reset()
+        return iter(due)
+
+    def run(self, frames: Iterable[Tensor]) -> Iterator[Tensor]:
+        """Restore a video from its first frame to its last: as many frames as come in."""
+        for frame in frames:
+            restored = self.step(frame)
+            if restored is not None:
+                yield restored
+        yield from self.flush()
+
+    def state_dict(self) -> dict[str, Tensor]:
+        """Copy all that is known of the video, so that another Deblurrer can go on with it.
+
+        Returns:
+            On the CPU, of types that a safetensors file holds: `counts` (frames taken, given),
+            `size` (H, W) and, once there are any, the `window` and the tensors of the state.
+
+        """
+        kept = {
+            "counts": torch.tensor([self._taken, self._given]),
+            "size": torch.tensor(self._size),
+            "window": torch.stack(self._window) if self._window else None,
+            **(self._state or VideoState())._asdict(),
+        }
+        return {
+            name: tensor.to("cpu", copy=True, memory_format=torch.contiguous_format)
+            for name, tensor in kept.items()
+            if tensor is not None
+        }
+
+    def load_state_dict(self, state: Mapping[str, Tensor]) -> None:
+        """Go on with the video of which `state_dict` gave `state`, bit for bit as it would have.
+
+        Raises:
+            ShapeError: `state` is not that of a Deblurrer with a network of this kind.
+
+        """
+        _check_state(state, self.net)
+        device = self.runtime.device
+        taken, given = state["counts"].tolist()
+        height, width = state["size"].tolist()
+        self._taken, self._given, self._size = taken, given, (height, width)
+        self._window = tuple(state["window"].to(device, copy=True)) if taken else ()
+        # The layout of the weights is that of the states too; sums run in the same order then.
+        self._state = VideoState(
+            **{
+                name: state[name].to(device, copy=True, memory_format=_layout(state[name]))
+                for name in VideoState._fields
+                if name in state
+            }
+        )
+
+    @torch.no_grad()
+    def _trial(self, runtime: Runtime) -> Tensor:
+        """Restore one small frame in a precision, [1, 3, 64, 64] in [0, 1]."""
+        noise = torch.Generator().manual_seed(0)
+        frame = torch.rand(1, 1, 3, 64, 64, generator=noise).to(runtime.device)
+        with runtime.autocast():
+            restored, _ = self.net(frame.expand(-1, 2 * self.net.look_ahead + 1, -1, -1, -1))
+        return restored.float().clamp(0, 1).cpu()
+
+    def _advance(self, window: tuple[Tensor, ...]) -> Tensor | None:
+        """Restore the centre of a full window; keep the window only when that has worked."""
+        window, restored = window[-(2 * self.net.look_ahead + 1) :], None
+        if len(window) == 2 * self.net.look_ahead + 1:
+            frame, state = self._restore(torch.stack(window)[None])
+            restored = crop_back(frame[0].float(), *self._size).clamp(0, 1).cpu()
+            self._state, self._given = state, self._given + 1
+        self._window = window
+        return restored
+
+    def _restore(self, window: Tensor) -> tuple[Tensor, VideoState]:
+        """Run the network on [1, 2m+1, 3, H, W], in fp32 if half precision does not do."""
+        full = Runtime(self.runtime.device, "fp32")
+        for runtime in dict.fromkeys((self.runtime, full)):
+            with memory_for(*self._size, "video"), runtime.autocast():
+                frame, state = self.net(window, self._state)
+            if all(is_finite(part) for part in (frame, *state) if part is not None):
+                return frame, state
+        raise WeightsError("the network gives values that are not finite; use other weights")
+
+
+def deblur(
+    frames: Iterable[Tensor],
+    *,
+    weights: str | Path | VideoNet | Prior = VIDEO_MODELS[QUALITY],
+    device: str = "auto",
+    precision: str = "auto",
+    duty: float | None = None,
+) -> Iterator[Tensor]:
+    """Restore a video; the weights are loaded at once, the frames as they are asked for.
+
+    Args:
+        frames: [3, H, W] each, in [0, 1], of one size of at least 16 x 16 pixels.
+        weights: as of `Deblurrer`.
+        device: auto, cpu, cuda, cuda:N or mps.
+        precision: auto, fp32, bf16 or fp16.
+        duty: as of `Deblurrer`.
+
+    Returns:
+        The restored frames, as many, [3, H, W] in [0, 1] on the CPU. A frame is there when m
+        more have been taken from `frames`.
+
+    Raises:
+        B2VError: the frames, the weights or the device are not as they should be.
+
+    """
+    return Deblurrer(weights=weights, device=device, precision=precision, duty=duty).run(frames)
+
+
+def _network(weights: str | Path | VideoNet | Prior) -> VideoNet:
+    if isinstance(weights, Prior):
+        return line_of(weights)
+    if not isinstance(weights, str | Path):
+        return weights
+    path = Path(weights)
+    is_name = isinstance(weights, str) and (len(path.parts) == 1 or weights.startswith("hf://"))
+    if is_name and path.suffix != ".safetensors":
+        return load_line(str(weights)).net
+    return load_line(VIDEO_MODEL, weights=path).net
+
+
+def _layout(tensor: Tensor) -> torch.memory_format:
+    return torch.channels_last if tensor.dim() == 4 else torch.contiguous_format
+
+
+def _name(net: VideoNet) -> str:
+    """Tell a network from others by its weights."""
+    total = sum(float(weight.detach().double().abs().sum()) for weight in net.parameters())
+    return f"video {total:.9g}"
+
+
+def _check_state(state: Mapping[str, Tensor], net: VideoNet) -> None:
+    """Check that a network can go on with a state; raises ShapeError."""
+    if missing := {"counts", "size"} - set(state):
+        raise ShapeError(
+            f"the state has no {' and no '.join(sorted(missing))}; it is not a video's"
+        )
+    taken, given = state["counts"].tolist()
+    height, width = (side + -side % net.multiple for side in state["size"].tolist())
+    shapes: dict[str, tuple[int, ...]] = {"counts": (2,), "size": (2,)}
+    if taken:
+        frames = min(net.look_ahead + taken, 2 * net.look_ahead + 1)
+        shapes["window"] = (frames, 3, height, width)
+    if given:
+        parts = net.state_shapes(height, width)
+        shapes |= {name: (1, *shape) for name, shape in parts.items()}
+    found = {name: tuple(tensor.shape) for name, tensor in state.items()}
+    if found != shapes:
+        raise ShapeError(f"the state is of another network: {found}, expected {shapes}")
+
+
+def _pixels(size: tuple[int, int]) -> str:
+    return f"{size[1]}x{size[0]}"
+
+
+__all__ = ["Deblurrer", "deblur"]

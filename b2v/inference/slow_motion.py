@@ -1,10 +1,10 @@
 """A blurry video to slow motion, from file to file: all frames of all its pictures, joined.
 
-    pictures -> frames of each (b2v.inference) -> directions of time (joining) -> file
+    pictures -> frames of each (b2v.inference.images) -> directions of time (joining) -> file
 
 Every frame of a picture is shown for a part of the time of that picture, stretched. As with
-`b2v.deblurring`, closed pieces of the new video stay when a run is stopped; the next one goes on
-after them.
+`b2v.inference.video_files`, closed pieces of the new video stay when a run is stopped; the next one
+goes on after them.
 """
 
 from collections.abc import Generator, Iterator
@@ -16,12 +16,12 @@ import torch
 from torch import Tensor
 
 from b2v import __version__
-from b2v.deblurring import Progress, Settings
-from b2v.deblurring.pipeline import Finished, Reading, Writing
-from b2v.deblurring.plan import codec_for
 from b2v.errors import MediaError, UsageError
 from b2v.frames import COUNTS, FRAMES
-from b2v.inference import restore
+from b2v.inference.images import restore
+from b2v.inference.joining import Neighbours, join, with_neighbours
+from b2v.inference.runtime import Runtime
+from b2v.inference.video_files import Finished, Progress, Reading, Settings, Writing, codec_for
 from b2v.media import (
     Encoding,
     SegmentWriter,
@@ -32,8 +32,6 @@ from b2v.media import (
     open_video,
 )
 from b2v.media.segments import FRAMES_EACH, identity_of
-from b2v.runtime import Runtime
-from b2v.slowmo.joining import Neighbours, join, with_neighbours
 from b2v.weights import LoadedModel
 
 TICK = Fraction(1, 120_000)
@@ -100,10 +98,10 @@ def slow_motion(
     fps: float | None = None,
     duty: float | None = None,
 ) -> Generator[Progress, None, None]:
-    """Write the slow motion of one video; call `b2v.deblurring.check` before.
+    """Write the slow motion of one video; call `b2v.inference.video_files.check` before.
 
     Close the generator if it is left early. What is read, asked for and raised is as in
-    `b2v.deblurring.deblur_video`; `compare` and streams of `settings` are not for slow motion.
+    `video_files.deblur_video`; `compare` and streams of `settings` are not for slow motion.
 
     Args:
         source: the blurry video, a file.
@@ -257,3 +255,6 @@ def _left_out(info: VideoInfo, tempo: Tempo) -> list[str]:
     if lost:
         notes.append(f"{' and '.join(lost)} left out: slow motion has other times")
     return [f"{info.name}: {note}" for note in notes]
+
+
+__all__ = ["Neighbours", "Tempo", "join", "slow_motion", "tempo_for", "with_neighbours"]

@@ -19,7 +19,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from b2v.frames import FRAMES
-from b2v.memory import Appetite
+from b2v.inference.runtime import Appetite
 from b2v.models import Cascade, Extractor
 from b2v.models.unet import PlainBlock, UNet
 

@@ -1,0 +1,472 @@
+"""From one blurry photo to seven frames: pad, run, crop, clamp, align; and what is said of it.
+
+`restore` works on tensors; `extract` is what the command does, from a file to a clip. What is said
+follows from the motion that explains the blur, and from how well the frames explain the photo.
+"""
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import lru_cache, partial
+from pathlib import Path
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from b2v.defaults import FPS, PHOTO_MODEL, PHOTO_MODELS, QUALITY
+from b2v.direction import in_one_direction
+from b2v.errors import ShapeError, UsageError, WeightsError
+from b2v.frames import COUNTS, FRAMES, check_frame, crop_back, inner, pad_to_multiple
+from b2v.inference import strips
+from b2v.inference.pyramid import motion_level, moved, planned_pixels, restored_middle
+from b2v.inference.runner import run_tiles
+from b2v.inference.runtime import (
+    WHOLE,
+    Appetite,
+    Plan,
+    Runtime,
+    choose,
+    is_finite,
+    is_out_of_memory,
+    make_plan,
+    memory_for,
+    release,
+    tried,
+)
+from b2v.media import Clip, read_photo
+from b2v.media.tags import Tags, tags_of
+from b2v.models import Cascade, Extractor
+from b2v.models.apart import Apart, Pairs
+from b2v.models.cascade import JinMiddle
+from b2v.models.motion import HALF_LENGTHS, Motion
+from b2v.models.prior import Prior
+from b2v.provenance import Provenance
+from b2v.weights import LoadedModel, cache_dir, load_model
+
+TRUSTED = 0.3
+"""Log of costs from which motion is taken to explain a cell, as `Motion.explained` has it."""
+MOVED, FEW = 2.0, 0.005
+"""Pixels of motion that count as any, and the share of cells of such motion below which there is
+none in the photo. A network that sharpens a sharp picture a little leaves up to 1.5 pixels."""
+DETAIL = 0.01
+"""Difference (rms) of pixels beside each other that the best tenth of the parts of a sharp photo
+has at least: less of it, noise and fog and the dark, do not tell whether anything moved."""
+LONGEST = HALF_LENGTHS[-2] + HALF_LENGTHS[-1]
+"""Pixels of motion over the exposure, where it is sought, that are nearest to the longest known."""
+BEYOND = 0.05
+"""Share of the trusted cells of the longest motion from which there may be longer motion."""
+PART, APART, PARTS = 32, 0.06, 0.1
+"""Pixels a side of the parts in which frames and photo are compared, the difference (rms) from
+which a part is not explained, and the share of such parts that is worth a word."""
+SHARP = "already sharp: no motion blur was found"
+DEFOCUS = "this looks like missed focus, not motion; it was left as it is"
+TOO_LONG = "the motion is longer than b2v can follow in places"
+UNEXPLAINED = "parts of the photo are not explained by the frames; --reblur map.png shows where"
+
+
+@dataclass(frozen=True)
+class Restored:
+    """What came of a photo.
+
+    Attributes:
+        frames: [T, 3, H, W] in [0, 1], on the CPU.
+        motion: that explains its blur, by cells of the photo; None of networks that seek none.
+        out_of_focus: missed focus made it blurry, not motion, and each frame is the photo.
+
+    """
+
+    frames: Tensor
+    motion: Motion | None = None
+    out_of_focus: bool = False
+
+
+def remarks(restored: Restored, again: Tensor, photo: Tensor) -> list[str]:
+    """List what is off with a photo, or with what came of it, a line each.
+
+    Args:
+        restored: what came of it.
+        again: the photo that its seven frames explain, [3, H, W] (`b2v.metrics.reblur`).
+        photo: [3, H, W] in [0, 1].
+
+    """
+    if restored.out_of_focus:
+        return [DEFOCUS]
+    motion, found = restored.motion, []
+    if motion is not None and is_still(motion) and has_detail(photo):
+        found.append(SHARP)
+    if motion is not None and is_too_long(motion, motion_level(photo)):
+        found.append(TOO_LONG)
+    if is_unexplained(again, photo):
+        found.append(UNEXPLAINED)
+    return found
+
+
+def is_still(motion: Motion) -> bool:
+    """Tell whether next to nothing moved during the exposure."""
+    moved = (motion.explained > TRUSTED) & (motion.lengths > MOVED)
+    return _share(moved) < FEW
+
+
+def has_detail(photo: Tensor) -> bool:
+    """Tell whether there is anything in a photo [3, H, W] that motion would blur."""
+    gray = photo.mean(0)
+    squared = (gray[1:, 1:] - gray[:-1, :-1]).square() / 2
+    return float(_of_parts(squared).quantile(0.9)) > DETAIL
+
+
+def is_too_long(motion: Motion, level: int) -> bool:
+    """Tell whether there is motion as long as the longest of the search, at the halving `level`."""
+    lengths = motion.lengths[motion.explained > TRUSTED]
+    return bool(lengths.numel()) and _share(lengths > LONGEST * 2**level) > BEYOND
+
+
+def is_unexplained(again: Tensor, photo: Tensor) -> bool:
+    """Tell whether frames that come to a photo `again`, [3, H, W], leave much of it unexplained."""
+    return _share(_of_parts((again - photo).square().mean(0)) > APART) > PARTS
+
+
+def _of_parts(squared: Tensor) -> Tensor:
+    """Root of the mean of squares [H, W] in each part, [h, w]."""
+    parts = F.avg_pool2d(squared[None, None], PART, ceil_mode=True, count_include_pad=False)
+    return parts[0, 0].sqrt()
+
+
+def _share(chosen: Tensor) -> float:
+    return float(chosen.float().mean())
+
+
+TILE_BYTES, PHOTO_BYTES = 6500, 120
+"""Bytes that a prior takes for each pixel of a tile, and all that goes with it of the photo."""
+JIN_BYTES = 2600.0
+"""Bytes a pixel that the paper's own networks take, which need the whole picture at once."""
+PROBE, PROBED = 128, 500_000
+"""Pixels a side of the picture whose time is measured, and pixels of one that is worth it."""
+
+
+@torch.inference_mode()
+def restore(
+    net: Extractor,
+    blurry: Tensor,
+    runtime: Runtime,
+    *,
+    middle: Tensor | None = None,
+    align: bool = True,
+    frames: int = FRAMES,
+    max_memory: float | None = None,
+    done: Callable[[int], None] = lambda _: None,
+) -> Tensor:
+    """Estimate the seven frames of one exposure; all as of `restore_photo`, the frames alone."""
+    return restore_photo(
+        net,
+        blurry,
+        runtime,
+        middle=middle,
+        align=align,
+        frames=frames,
+        max_memory=max_memory,
+        done=done,
+    ).frames
+
+
+@torch.inference_mode()
+def restore_photo(
+    net: Extractor,
+    blurry: Tensor,
+    runtime: Runtime,
+    *,
+    middle: Tensor | None = None,
+    align: bool = True,
+    frames: int = FRAMES,
+    max_memory: float | None = None,
+    done: Callable[[int], None] = lambda _: None,
+) -> Restored:
+    """Estimate the seven frames of one exposure, and the motion that made the photo blurry.
+
+    Args:
+        net: model that lies on the runtime's device (`Runtime.place`).
+        blurry: [3, H, W] in [0, 1], at least 16 x 16 pixels.
+        runtime: device and precision; an overflow in half precision is run again in fp32.
+        middle: sharp middle frame of the same shape, used instead of the net's own.
+        align: have all of the picture run in one direction of time (`b2v.direction`).
+        frames: one of `COUNTS`; five are the inner ones of seven, more go on at both ends, into
+            the time before and after the exposure.
+        max_memory: bytes that the process may hold; 60 % of what is free without.
+        done: is told the pixels of each tile that a prior has been run on.
+
+    Returns:
+        The frames, [frames, 3, H, W] in [0, 1], on the CPU, fp32, or fp16 where the memory is too
+        small for that, each a seventh of the exposure after the last; and what a prior found. Of a
+        photo that missed focus rather than motion made blurry each frame is the photo, unless a
+        middle frame is given.
+
+    Raises:
+        UsageError: the model cannot give so many frames.
+        ShapeError: `blurry` is not such a picture, or `middle` has another shape.
+        WeightsError: the networks give values that are not finite, also in fp32.
+        B2VError: the memory is too small for the picture, also in smaller strips.
+
+    """
+    check_count(net, frames)
+    pictures, (height, width) = _checked(blurry, middle), blurry.shape[1:]
+    count = max(frames, FRAMES)
+    if isinstance(net, Prior):
+        with memory_for(height, width, "photo"):
+            plan = plan_for(net, height, width, runtime, frames=count, max_memory=max_memory)
+            sharp, motion = restored_middle(net, blurry, runtime, middle=middle, done=done)
+            out_of_focus = middle is None and motion.is_defocus()
+            store = plan.store(count, height, width)
+            restored = store.copy_(blurry) if out_of_focus else moved(sharp, motion, store)
+            return Restored(inner(restored, frames), motion, out_of_focus)
+    with memory_for(height, width, "photo"):
+        plan = plan_for(net, height, width, runtime, frames=count, max_memory=max_memory)
+        found = _run(net, pictures, runtime, plan, count)
+        if found is not None:
+            aligned = in_one_direction(found, in_place=True) if align else found
+            return Restored(inner(aligned, frames).cpu())
+    if runtime.precision == "fp32":
+        raise WeightsError("the networks give values that are not finite; use other weights")
+    full = Runtime(runtime.device, "fp32")
+    return restore_photo(
+        net, blurry, full, middle=middle, align=align, frames=frames, max_memory=max_memory
+    )
+
+
+def plan_for(
+    net: Extractor,
+    height: int,
+    width: int,
+    runtime: Runtime,
+    *,
+    frames: int = FRAMES,
+    max_memory: float | None = None,
+) -> Plan:
+    """Plan how `restore` runs a picture; arguments as there, `max_memory` in bytes.
+
+    Raises B2VError where the memory is too small for it.
+    """
+    hunger, whole = None, WHOLE
+    if isinstance(net, Prior):
+        least = TILE_BYTES * min(net.tiling.most**2, height * width)
+        hunger = Appetite(least + PHOTO_BYTES * height * width, 0, PHOTO_BYTES)
+    elif strips.goes_in_strips(net):
+        hunger = strips.appetite(net, frames, height, width)
+    elif isinstance(net, Cascade) and isinstance(net.middle, JinMiddle):
+        whole = JIN_BYTES
+    return make_plan(
+        hunger,
+        frames,
+        height,
+        width,
+        multiple=net.multiple,
+        device=runtime.device,
+        limit=max_memory,
+        whole=whole,
+    )
+
+
+def settle(runtime: Runtime, loaded: LoadedModel) -> Runtime:
+    """Find out, once a machine, whether half precision that nobody asked for will do."""
+    record = cache_dir() / "records" / "precision.json"
+    return tried(runtime, partial(trial, loaded), loaded.sha256, record)
+
+
+@torch.inference_mode()
+def trial(loaded: LoadedModel, runtime: Runtime) -> Tensor:
+    """Run a model on the small picture by which ways to run it are compared.
+
+    A prior is run alone: what is made of its picture depends on the motion that is found there.
+    """
+    noise = torch.Generator().manual_seed(0)
+    coarse = torch.rand(1, 3, PROBE // 8, PROBE // 8, generator=noise)
+    sample = F.interpolate(coarse, scale_factor=8.0, mode="bilinear")[0]
+    net = runtime.place(loaded.net)
+    if isinstance(net, Prior):
+        return (sample + run_tiles(net, sample, runtime)[0]).clamp(0, 1)
+    return restore(net, sample, runtime, align=False)
+
+
+def pixels_to_run(net: Extractor, height: int, width: int, *, given: bool = False) -> int:
+    """Count the pixels that `restore` runs a prior on, at most: its `done` is told of no more.
+
+    0 of other networks, which do not tell how they get on, and where a middle frame is `given`.
+    """
+    return planned_pixels(net, height, width) if isinstance(net, Prior) and not given else 0
+
+
+def seconds_for(
+    net: Extractor, height: int, width: int, runtime: Runtime, *, given: bool = False
+) -> float:
+    """Estimate how long `restore` takes, by a small picture that the network is run on for it.
+
+    Small pictures, and those of which a prior is `given` the middle frame, take no time worth
+    telling: 0 at once.
+    """
+    pixels = pixels_to_run(net, height, width, given=given)
+    if not isinstance(net, Prior):
+        pixels = height * width
+    return pixels * _seconds_a_pixel(net, runtime) if pixels >= PROBED else 0.0
+
+
+@lru_cache(maxsize=1)
+@torch.inference_mode()
+def _seconds_a_pixel(net: Extractor, runtime: Runtime) -> float:
+    """Measure it, once for all photos that are restored one after the other."""
+    sample = torch.rand(3, PROBE, PROBE)
+    run: Callable[[], object] = partial(restore, net, sample, runtime, align=False)
+    if isinstance(net, Prior):
+        run = partial(run_tiles, net, sample, runtime)
+    run()
+    started = time.perf_counter()
+    run()
+    return (time.perf_counter() - started) / PROBE**2
+
+
+def _checked(blurry: Tensor, middle: Tensor | None) -> list[Tensor]:
+    """List the pictures that a model is given, once they are as they should be."""
+    check_frame(blurry, "photo")
+    if middle is None:
+        return [blurry]
+    check_frame(middle, "middle frame")
+    if middle.shape != blurry.shape:
+        raise ShapeError(
+            f"the middle frame is {_size(middle)} pixels and the photo {_size(blurry)}; "
+            "they must be of one size"
+        )
+    return [blurry, middle]
+
+
+def _run(
+    net: Extractor, pictures: list[Tensor], runtime: Runtime, plan: Plan, frames: int
+) -> Tensor | None:
+    """Run networks as planned, in smaller strips where the memory is too small for that.
+
+    Returns the frames, cropped and clamped; None where a value is not finite.
+    """
+    if not strips.goes_in_strips(net) or plan.whole:
+        given = (_upload(p, net.multiple, runtime) for p in pictures)
+        with runtime.autocast():
+            restored = (net(*given) if frames == FRAMES else net(*given, frames=frames))[0].float()
+        finite = bool(restored.isfinite().all())
+        return crop_back(restored, *pictures[0].shape[1:]).clamp_(0, 1) if finite else None
+    smaller: Plan | None = plan
+    while smaller is not None:
+        try:
+            return _run_in_strips(net, pictures, runtime, smaller, frames)
+        except RuntimeError as error:
+            smaller = plan.halved(net.multiple)
+            if not is_out_of_memory(error) or smaller is None:
+                raise
+            plan = smaller
+        release(runtime.device)
+    return None
+
+
+def _run_in_strips(
+    net: Cascade, pictures: list[Tensor], runtime: Runtime, plan: Plan, frames: int
+) -> Tensor | None:
+    height, width = pictures[0].shape[1:]
+    padded = [pad_to_multiple(picture[None], net.multiple) for picture in pictures]
+    restored = plan.store(frames, height, width)
+    with runtime.autocast():
+        for k, top, rows in strips.in_strips(
+            net,
+            padded[0],
+            plan.rows,
+            middle=padded[1] if len(padded) > 1 else None,
+            frames=frames,
+            device=runtime.device,
+        ):
+            if not is_finite(rows):
+                return None
+            kept = restored[k, :, top : top + rows.shape[2]]
+            kept.copy_(crop_back(rows[0], kept.shape[1], width).clamp(0, 1))
+    return restored
+
+
+def extract(
+    photo: str | Path | Tensor,
+    *,
+    middle: str | Path | Tensor | None = None,
+    quality: str = QUALITY,
+    model: str | None = None,
+    weights: str | Path | None = None,
+    device: str = "auto",
+    precision: str = "auto",
+    fps: float = FPS,
+    frames: int = FRAMES,
+    max_memory: float | None = None,
+) -> Clip:
+    """Turn one blurry photo into a sharp clip of seven frames.
+
+    Args:
+        photo: a file, or [3, H, W] in [0, 1], RGB, sRGB-encoded.
+        middle: sharp picture of the middle of the exposure from elsewhere, if there is one.
+        quality: fast, good or best, which says what model is taken; a better one takes longer.
+        model: name of the weights instead, as `b2v weights list` shows them.
+        weights: folder or file to take weights from instead.
+        device: auto, cpu, cuda, cuda:N or mps.
+        precision: auto, fp32, bf16 or fp16.
+        fps: frames a second of the clip.
+        frames: 5, 7, 9, 11 or 13; those beyond seven lie before and after the exposure.
+        max_memory: bytes that the process may hold; 60 % of what is free without.
+
+    Returns:
+        The clip; `clip.frames` is [frames, 3, H, W], `clip.save("clip.mp4")` writes it and says
+        there what made it.
+
+    Raises:
+        B2VError: the photo, the weights or the device are not as they should be.
+
+    """
+    if quality not in PHOTO_MODELS:
+        raise UsageError(f"quality {quality!r} is unknown; choose {', '.join(PHOTO_MODELS)}")
+    name = model or PHOTO_MODELS[quality]
+    loaded = load_model(name, weights=None if weights is None else Path(weights))
+    runtime = settle(choose(device, precision), loaded)
+    net = runtime.place(loaded.net)
+    check_count(net, frames)
+    sharp = None if middle is None else _pixels(middle)
+    restored = restore(
+        net, _pixels(photo), runtime, middle=sharp, frames=frames, max_memory=max_memory
+    )
+    tags = Tags() if isinstance(photo, Tensor) else tags_of(photo)
+    made = Provenance(model=loaded.name, sha256=loaded.sha256, licence=loaded.licence)
+    return Clip(restored, fps, tags.made_by(made))
+
+
+def check_count(net: Extractor, frames: int) -> None:
+    """Check that a model can give so many frames; raises UsageError."""
+    if frames not in COUNTS:
+        raise UsageError(f"{frames} frames; expected {', '.join(map(str, COUNTS))}")
+    if frames > FRAMES and isinstance(net, Apart | Pairs):
+        raise UsageError(
+            f"this model gives {FRAMES} frames at most, not {frames}; take -m {PHOTO_MODEL}"
+        )
+
+
+def _pixels(photo: str | Path | Tensor) -> Tensor:
+    return photo if isinstance(photo, Tensor) else read_photo(Path(photo)).on_white()
+
+
+def _upload(picture: Tensor, multiple: int, runtime: Runtime) -> Tensor:
+    padded = pad_to_multiple(picture[None], multiple)
+    return padded.to(runtime.device, memory_format=torch.channels_last)
+
+
+def _size(picture: Tensor) -> str:
+    return f"{picture.shape[-1]}x{picture.shape[-2]}"
+
+
+__all__ = [
+    "Restored",
+    "check_count",
+    "extract",
+    "pixels_to_run",
+    "plan_for",
+    "remarks",
+    "restore",
+    "restore_photo",
+    "seconds_for",
+    "settle",
+]

@@ -1,0 +1,505 @@
+"""Videos restored from file to file, as `b2v deblur` does it: what goes where, threads, the run."""
+
+import io
+from collections import deque
+from collections.abc import Generator, Iterator, Sequence
+from dataclasses import dataclass, replace
+from math import ceil
+from pathlib import Path
+from threading import Condition, Thread
+from types import TracebackType
+from typing import Generic, Literal, NamedTuple, TypeVar
+
+import torch
+from torch import Tensor
+
+from b2v.batch import safe_name
+from b2v.defaults import VIDEO_MODEL
+from b2v.errors import MediaError, ShapeError, UsageError, WeightsError
+from b2v.inference.videos import Deblurrer, load_line
+from b2v.media import (
+    Encoding,
+    SegmentWriter,
+    TimedFrame,
+    TruncatedVideoError,
+    VideoInfo,
+    VideoReader,
+    VideoWriter,
+    check_video_target,
+    choose_codec,
+    finish,
+    live_writer,
+    open_video,
+)
+from b2v.media.live import Y4MWriter
+from b2v.media.pipe import PIPE
+from b2v.media.segments import FRAMES_EACH, identity_of, left_over
+from b2v.media.tags import Tags, beside_what_is_said
+from b2v.media.writer import CODECS, LIVE, TARGETS
+from b2v.provenance import Provenance
+from b2v.show import beside
+from b2v.weights import LoadedVideoModel
+
+LIKE_MP4 = (".m4v", ".3gp", ".3g2", ".qt", ".f4v", ".gif", ".apng", ".y4m", ".h264", ".hevc")
+"""Kinds of file that are not written, and of which an MP4 can hold all there is."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Settings:
+    """What is asked for: the part of the video in seconds, how to encode it, what to keep.
+
+    None is the usual value. `compare` puts the blurry frame beside or above the restored one;
+    `to` is the kind of stream on standard output, `shutter` the exposure time in seconds.
+    """
+
+    codec: str | None = None
+    crf: int | None = None
+    pix_fmt: str | None = None
+    start: float | None = None
+    end: float | None = None
+    compare: Literal["side", "stack"] | None = None
+    to: str | None = None
+    shutter: float | None = None
+    resume: bool = False
+    keep_partial: bool = False
+    keep_gps: bool = False
+    strip_metadata: bool = False
+    overwrite: bool = False
+
+
+def default_name(source: Path, codec: str | None = None, what: str = "deblurred") -> str:
+    """Name the restored video: `walk_deblurred.mp4`; .mkv holds what the source's suffix cannot."""
+    suffix = source.suffix
+    if suffix.lower() not in TARGETS:
+        suffix = ".mp4" if suffix.lower() in LIKE_MP4 else ".mkv"
+    if codec is not None and codec not in TARGETS[suffix.lower()]:
+        suffix = ".mkv"
+    return f"{safe_name(source.stem)}_{what}{suffix}"
+
+
+def check(
+    source: str,
+    target: str,
+    settings: Settings,
+    *,
+    inputs: Sequence[str] = (),
+    new_folder: bool = False,
+) -> None:
+    """Find out before any work whether `target` can be written; `inputs` are all that is read.
+
+    With `new_folder`, the folder of `target` is to be made. Raises UsageError and MediaError as
+    `check_video_target` does, and UsageError where options contradict each other, or a run
+    before left a part of the video that would be lost.
+    """
+    if settings.resume and PIPE in (source, target):
+        raise UsageError("-: a pipe cannot be read or written again; --resume is for files")
+    if target == PIPE:
+        _check_stream(settings)
+    elif settings.to is not None:
+        raise UsageError(f"{target}: --to is for -o -; a file is what its suffix says")
+    elif not new_folder:
+        files = [name for name in inputs if name != PIPE]
+        check_video_target(target, codec=settings.codec, overwrite=settings.overwrite, inputs=files)
+        if left_over(Path(target)) and not (settings.resume or settings.overwrite):
+            how = "go on with --resume, or begin anew with --overwrite"
+            raise UsageError(f"{target}: a run before was stopped on its way; {how}")
+    codec = codec_for(target, settings)
+    if settings.crf is not None and CODECS[codec].crf is None:
+        raise UsageError(f"{target}: {codec} has no --crf; leave it out")
+
+
+def _check_stream(settings: Settings) -> None:
+    if settings.to == "y4m" and (settings.codec or settings.pix_fmt or settings.crf is not None):
+        raise UsageError("-: y4m is not compressed; leave out --codec, --crf and --pix-fmt")
+    if settings.codec not in (None, *LIVE):
+        raise UsageError(f"-: {settings.codec} is not for streams; use {' or '.join(LIVE)}")
+
+
+def codec_for(target: str, settings: Settings) -> str:
+    """Name the codec for a file or, as for MP4, for a stream."""
+    return choose_codec(Path("-.mp4" if target == PIPE else target), settings.codec)
+
+
+WAITING = 3
+"""Frames that wait between two threads; more would only cost memory."""
+NAP = 0.1
+"""Seconds after which a waiting thread looks up; Ctrl-C does not wake it on every system."""
+PATIENCE = 2.0
+"""Seconds that a thread may take to end while it hangs on a pipe; a file never hangs for long."""
+
+T = TypeVar("T")
+
+
+class LeftError(Exception):
+    """Nobody takes what is put on a lane."""
+
+
+class Lane(Generic[T]):
+    """A few items on their way from one thread to another; both ends can end it."""
+
+    def __init__(self) -> None:
+        self._items: deque[T] = deque()
+        self._changed = Condition()
+        self._ended = self._left = False
+        self._error: BaseException | None = None
+
+    def put(self, item: T) -> None:
+        """Add an item when there is room; raises why the taker left, or LeftError."""
+        with self._changed:
+            while len(self._items) >= WAITING and not self._left:
+                self._changed.wait(NAP)
+            if self._left:
+                raise self._error or LeftError
+            self._items.append(item)
+            self._changed.notify_all()
+
+    def end(self, error: BaseException | None = None) -> None:
+        """Add nothing more; the taker gets `error` after the last item."""
+        with self._changed:
+            self._ended, self._error = True, error
+            self._changed.notify_all()
+
+    def leave(self, error: BaseException | None = None) -> None:
+        """Take nothing more; the next `put` raises `error`."""
+        with self._changed:
+            self._left, self._error = True, error
+            self._items.clear()
+            self._changed.notify_all()
+
+    def check(self) -> None:
+        """Raise what ended the lane, if it was an error."""
+        if self._error is not None:
+            raise self._error
+
+    def __iter__(self) -> Iterator[T]:
+        """Take the items until the lane ends; raises the error that it ended with."""
+        while True:
+            with self._changed:
+                while not (self._items or self._ended or self._left):
+                    self._changed.wait(NAP)
+                if not self._items:
+                    break
+                item = self._items.popleft()
+                self._changed.notify_all()
+            yield item
+        if not self._left:
+            self.check()
+
+
+class Reading:
+    """The frames of an open video on a `lane`, read ahead by a thread; use it with `with`."""
+
+    def __init__(self, reader: VideoReader) -> None:
+        self.reader = reader
+        self.lane: Lane[TimedFrame] = Lane()
+        self._thread: Thread | None = None
+
+    def __enter__(self) -> "Reading":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.lane.leave()
+        if _is_over(self._thread, patient=not self.reader.live):
+            self.reader.close()
+
+    def begin(self, skip: int = 0) -> None:
+        """Start to read, after the first `skip` frames."""
+        self._thread = Thread(target=self._run, args=(skip,), name="b2v-read", daemon=True)
+        self._thread.start()
+
+    def _run(self, skip: int) -> None:
+        try:
+            self.reader.skip(skip)
+            for frame in self.reader:
+                self.lane.put(frame)
+        except LeftError:
+            return
+        except BaseException as error:
+            self.lane.end(error)
+        else:
+            self.lane.end()
+
+
+class Finished(NamedTuple):
+    """A frame to be written, and where it ends a piece what is needed to go on after it."""
+
+    pixels: Tensor
+    pts: int
+    duration: int
+    state: dict[str, Tensor] | None
+
+
+class Writing:
+    """A thread that writes what is `put`; use it with `with`, which closes the `writer` too.
+
+    The writer of pieces saves with each the latest state that came with a frame.
+    """
+
+    def __init__(self, writer: SegmentWriter | VideoWriter | Y4MWriter) -> None:
+        self.writer, self.live = writer, not isinstance(writer, SegmentWriter)
+        if isinstance(writer, SegmentWriter):
+            writer.save = self._saved
+        self._lane: Lane[Finished] = Lane()
+        self._state: dict[str, Tensor] = {}
+        self._thread = Thread(target=self._run, name="b2v-write", daemon=True)
+        self._thread.start()
+
+    def __enter__(self) -> "Writing":
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self._lane.leave()
+        if _is_over(self._thread, patient=not self.live):
+            self.writer.__exit__(kind, error, trace)
+
+    @property
+    def done(self) -> int:
+        """Frames that are written, those of the run before included."""
+        return len(self.writer.timestamps)
+
+    def put(self, frame: Finished) -> None:
+        """Hand over a frame; raises what went wrong with one before."""
+        self._lane.put(frame)
+
+    def drain(self) -> Iterator[int]:
+        """Wait until all is written; yield `done` meanwhile. Raises what went wrong."""
+        self._lane.end()
+        while self._thread.is_alive():
+            self._thread.join(NAP)
+            yield self.done
+        self._lane.check()
+
+    def _run(self) -> None:
+        try:
+            for pixels, pts, duration, state in self._lane:
+                self._state = state or self._state
+                self.writer.write(pixels, pts, duration)
+        except BaseException as error:
+            self._lane.leave(error)
+
+    def _saved(self) -> bytes:
+        file = io.BytesIO()
+        torch.save(self._state, file)
+        return file.getvalue()
+
+
+def _is_over(thread: Thread | None, *, patient: bool) -> bool:
+    """Wait for a thread to end, for a while only where it may hang; tell whether it has."""
+    if thread is not None:
+        thread.join(None if patient else PATIENCE)
+    return thread is None or not thread.is_alive()
+
+
+@dataclass(frozen=True)
+class Progress:
+    """How far a video is: frames `done` of `total`, as far as that is known, and their size.
+
+    The last one also has `notes` for the user, says what of the source is `lost`, and where it is
+    `broken` off.
+    """
+
+    done: int
+    total: int | None
+    width: int
+    height: int
+    notes: tuple[str, ...] = ()
+    lost: tuple[str, ...] = ()
+    broken: str | None = None
+
+
+def load(model: str, weights: Path | None = None) -> LoadedVideoModel:
+    """Load what restores videos, as `b2v.inference.videos.load_line` does, or say how to get it."""
+    try:
+        return load_line(model, weights=weights)
+    except WeightsError as error:
+        if weights is not None:
+            raise
+        how = f"give a file with --weights, or make one by `b2v train -m {VIDEO_MODEL}`"
+        raise WeightsError(f"{error}; {how}") from error
+
+
+def deblur_video(
+    source: str, target: str, deblurrer: Deblurrer, model: LoadedVideoModel, settings: Settings
+) -> Generator[Progress, None, None]:
+    """Restore one video; `-` is standard input or output. Call `check` before.
+
+    The folder of `target` is made where only it is missing. Close the generator if it is left
+    early: its threads end then, and closed pieces of the video stay, to be resumed.
+
+    Args:
+        source: the blurry video.
+        target: what to write.
+        deblurrer: what restores it; it is reset.
+        model: the network of `deblurrer`, which is named in the file.
+        settings: what is asked for.
+
+    Yields:
+        How far it is: at the start, after each frame that was read, and while others are written.
+
+    Raises:
+        TruncatedVideoError: the source breaks off; nothing is under the name of `target` then,
+            unless `keep_partial` asks for it.
+        UsageError: the run to be resumed was another one.
+        B2VError: something cannot be read, restored or written.
+
+    """
+    with Reading(open_video(source, settings.start, settings.end)) as reading:
+        reader, info = reading.reader, _combined(reading.reader.info, settings.compare)
+        now = Progress(0, _expected(info), info.width, info.height)
+        writer = _writer(source, target, info, f"{model.sha256} {deblurrer.runtime}", settings)
+        with Writing(writer) as writing:
+            deblurrer.duty = duty_of(settings, info)
+            run = _Run(reading, deblurrer, writing, settings)
+            yield replace(now, done=writing.done)
+            for _ in run.frames():
+                yield replace(now, done=writing.done)
+            for done in writing.drain():
+                yield replace(now, done=done)
+            if reader.count != writing.done:
+                raise MediaError(f"{target}: {writing.done} frames came of {reader.count}")
+            if run.broken is not None and not settings.keep_partial:
+                raise _refused(run.broken, writer)
+            lost = _put_together(writer, source, model, settings)
+        lost = [*reader.notes, *lost]
+    broken = None if run.broken is None else str(run.broken)
+    yield replace(now, done=writing.done, lost=tuple(lost), broken=broken)
+
+
+def duty_of(settings: Settings, info: VideoInfo) -> float | None:
+    """Tell the share of the time in which the shutter was open, where its speed is given."""
+    if settings.shutter is None:
+        return None
+    return min(1.0, settings.shutter / float(info.frame_interval))
+
+
+class _Run:
+    """The way of the frames through the network, from where the run before had come to."""
+
+    def __init__(
+        self, reading: Reading, deblurrer: Deblurrer, writing: Writing, settings: Settings
+    ) -> None:
+        self.reading, self.deblurrer, self.writing = reading, deblurrer, writing
+        writer, self.compare = writing.writer, settings.compare
+        self.each = writer.each if isinstance(writer, SegmentWriter) else 0
+        self.waiting: deque[TimedFrame] = deque()
+        self.broken: TruncatedVideoError | None = None
+        self.written = writing.done
+        self.taken, self.given = _go_on(deblurrer, writer)
+
+    def frames(self) -> Iterator[None]:
+        """Restore all frames; yield after each. `broken` says where the source breaks off."""
+        self.reading.begin(self.given)
+        seen = self.given
+        try:
+            for frame in self.reading.lane:
+                self.waiting.append(frame)
+                seen += 1
+                if seen > self.taken:  # else the network has it from the run before
+                    restored = self.deblurrer.step(frame.pixels)
+                    if restored is not None:
+                        self._hand_on(restored)
+                yield
+        except TruncatedVideoError as error:
+            self.broken = error
+        state = self.deblurrer.state_dict() if self.each else None
+        for restored in self.deblurrer.flush():
+            self._hand_on(restored, state)
+            yield
+
+    def _hand_on(self, pixels: Tensor, state: dict[str, Tensor] | None = None) -> None:
+        """Have a frame written, unless the run before has; at the end of a piece with the state."""
+        blurry = self.waiting.popleft()
+        self.given += 1
+        if self.given <= self.written:
+            return
+        if self.compare is not None:
+            pixels = beside(blurry.pixels, pixels, self.compare)
+        if state is None and self.each and self.given % self.each == 0:
+            state = self.deblurrer.state_dict()
+        self.writing.put(Finished(pixels, blurry.pts, blurry.duration, state))
+
+
+def _go_on(deblurrer: Deblurrer, writer: object) -> tuple[int, int]:
+    """Bring `deblurrer` to where the run before had come; return how many it took and gave."""
+    deblurrer.reset()
+    if not isinstance(writer, SegmentWriter) or not writer.done_frames:
+        return 0, 0
+    state = writer.read_state()
+    try:
+        deblurrer.load_state_dict(state)
+    except (ShapeError, LookupError, ValueError) as error:
+        raise UsageError(f"{writer.target}: {error}; begin anew with --overwrite") from error
+    taken, given = state["counts"].tolist()
+    return taken, given
+
+
+def _writer(
+    source: str, target: str, info: VideoInfo, work: str, settings: Settings
+) -> SegmentWriter | VideoWriter | Y4MWriter:
+    """Open what the frames go to; a run with another `work`, source or settings is another run."""
+    live = target == PIPE
+    encoding = Encoding(codec_for(target, settings), settings.crf, settings.pix_fmt, live=live)
+    encoding.for_size(info.width, info.height)
+    if live:
+        return live_writer(info, settings.to or "matroska", encoding)
+    Path(target).parent.mkdir(exist_ok=True)
+    key = work
+    if source != PIPE:
+        key += f" {identity_of(Path(source))}"
+    key += f" {settings.start} {settings.end} {settings.compare} {settings.shutter}"
+    resume, keep = settings.resume, source != PIPE
+    return SegmentWriter(
+        Path(target), info, encoding, each=FRAMES_EACH, key=key, resume=resume, keep=keep
+    )
+
+
+def _refused(error: TruncatedVideoError, writer: object) -> TruncatedVideoError:
+    """Say how to have the part of a video that could be read; what is restored stays for that."""
+    hint = "; --keep-partial takes these"
+    if isinstance(writer, SegmentWriter) and writer.keep:
+        writer.close()
+        hint = "; --keep-partial --resume takes these"
+    return TruncatedVideoError(f"{error}{hint}", error.frames)
+
+
+def _put_together(
+    writer: object, source: str, model: LoadedVideoModel, settings: Settings
+) -> list[str]:
+    """Make the file of its pieces and of what else the source has; return notes on what is lost."""
+    if not isinstance(writer, SegmentWriter):
+        return []
+    made = Provenance(model=model.name, sha256=model.sha256, licence=model.licence)
+    said = {} if settings.strip_metadata else Tags(made).video()
+    return finish(
+        writer,
+        None if source == PIPE else source,
+        overwrite=settings.overwrite,
+        keep_gps=settings.keep_gps,
+        strip_metadata=settings.strip_metadata,
+        metadata=beside_what_is_said(said, writer.info.tags),
+    )
+
+
+def _combined(info: VideoInfo, compare: str | None) -> VideoInfo:
+    """Describe the video that is written: of double width or height for a comparison."""
+    if compare == "side":
+        return replace(info, width=2 * info.width)
+    return replace(info, height=2 * info.height) if compare == "stack" else info
+
+
+def _expected(info: VideoInfo) -> int | None:
+    """How many frames there should be, for a bar; None where the file does not tell."""
+    if info.frames:
+        return info.frames
+    first, end = info.cut or (info.start, None)
+    ends = [] if info.duration is None else [info.start + info.duration]
+    ends += [] if end is None else [end]
+    return max(1, ceil((min(ends) - first) / info.frame_interval)) if ends else None
+
+
+__all__ = ["Progress", "Settings", "check", "deblur_video", "default_name", "load"]
