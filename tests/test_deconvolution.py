@@ -52,6 +52,19 @@ def test_a_frame_half_sharp_becomes_sharper_along_its_paths(instants):
     assert gain(deconvolve(blurry, x4, paths, everywhere(1.0)), x4, sharp) > 0.7
 
 
+def test_a_path_that_bends_is_followed():
+    sharp, paths = scene(), paths_of(6.0, 0.0)
+    bends, times = paths_of(0.0, 4.0), torch.linspace(-1, 1, 33).view(1, -1, 1, 1, 1)
+    way = paths[:, None] * times + bends[:, None] * times.square()
+    light = move_along(to_linear(sharp, "gamma2.2"), way)
+    blurry = to_encoded(light.mean(1), "gamma2.2")
+    straight, bent = (
+        deconvolve(blurry, blurry, paths, everywhere(1.0), bends=b) for b in (None, bends)
+    )
+    assert gain(bent, straight, sharp) > 1
+    assert gain(bent, blurry, sharp) > 1
+
+
 def test_paths_across_the_smear_do_not_help():
     sharp, paths = scene(), paths_of(*PATH)
     blurry, x4 = exposed(sharp, paths), exposed(sharp, paths * 0.5)

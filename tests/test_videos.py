@@ -13,7 +13,7 @@ from b2v.inference.videos import Deblurrer, Line, line_of
 from b2v.metrics import psnr
 from b2v.models.blend import BlendConfig, BlendNet
 from b2v.models.dtb import DTB, DTBConfig
-from b2v.models.neighbors import Exposure, learned, passing, unknown
+from b2v.models.neighbors import Exposure, Passing, learned, passing, unknown
 from b2v.models.prior import Prior, Tiling
 
 CPU = {"device": "cpu", "precision": "fp32"}
@@ -166,20 +166,27 @@ def test_the_network_of_the_paper_stays_alone() -> None:
     assert line_of(net) is net
 
 
-def test_full_size_is_run_only_where_motion_is_short() -> None:
+@pytest.mark.parametrize(
+    ("length", "sizes"),
+    [(0, []), (8, [(128, 160), (256, 320)]), (24, [(128, 160)]), (60, [(64, 80)])],
+)
+def test_motion_says_at_which_sizes_a_network_is_run(monkeypatch, length, sizes) -> None:
     seen: list[tuple[int, ...]] = []
 
     def note(picture: Tensor) -> Tensor:
         seen.append(tuple(picture.shape[1:]))
         return picture
 
+    path = torch.tensor([length / 2, 0.0]).view(2, 1, 1).expand(2, 128, 160)
+    known = Passing(path, torch.zeros_like(path), torch.ones_like(path[:1]))
+    monkeypatch.setattr("b2v.inference.videos.passing", lambda _: known)
+    line = Line(prior(note), both=True)
+    line.duty = 1.0
     still = torch.stack([texture(256, 320)] * 3)
-    Line(prior(note), both=True)(still[None])
-    assert seen == [(128, 160), (256, 320)]
-    seen.clear()
-    moving = torch.stack([texture(256, 420)[..., k : k + 320] for k in (0, 30, 60)])
-    Line(prior(note), both=True)(moving[None])
-    assert seen == [(128, 160)]
+    restored, _ = line(still[None])
+    assert seen == sizes
+    if not seen:
+        assert torch.equal(restored[0], still[1])
 
 
 def test_exposure_that_nothing_tells_is_the_usual_one() -> None:

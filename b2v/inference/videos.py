@@ -5,8 +5,9 @@
                            -> light taken back along the motion (b2v.models.deconvolution)
 
 Networks that sharpen know blur of some pixels; at half the size they reach twice as far, and take a
-quarter of the time. Where blur is short, the full size sharpens more, and is mixed in where asked
-for. What did not move while the shutter was open comes through as it is.
+quarter of the time. Where blur is long, a quarter of the size sharpens more, and is mixed in; where
+it is short, the full size does, where asked for. What did not move while the shutter was open comes
+through as it is.
 
 `Deblurrer` does so frame by frame as they come, with any network for video. Memory does not grow:
 kept are the 2m + 1 frames of the window and the network's state. A restored frame comes m frames
@@ -15,6 +16,7 @@ after its blurry one. Beyond its ends a video shows its first or last frame agai
 
 from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import cast
 
@@ -39,12 +41,14 @@ from b2v.models.video import VideoNet, VideoState
 from b2v.weights import LoadedVideoModel, cache_dir, inspect, load_model, load_video_model
 from b2v.weights.resolve import find_model
 
-RELAXED = 1.5
+RELAXED = 1.2
 """By how much a correction is exaggerated."""
 RELAXED_GRAY = 2.0
 """As much, of those that are the same for all colors."""
-LONG, SOFT = 16.0, 3.0
-"""Pixels of motion from which half the size is taken where there are both, and how firmly."""
+LONG, SOFT = (0.0, 16.0, 32.0, 64.0), 5.0
+"""Pixels of motion from which a level is taken rather than the next finer one, and how firmly."""
+WORTH, FEW = 0.3, 0.05
+"""Share in which a level is taken from which it is worth it, and share of such pixels of a tile."""
 LEAST_SIDE = 128
 """Pixels of the shorter side from which half the size is taken."""
 COARSE = 8
@@ -84,55 +88,61 @@ class Line(VideoNet):
         """Restore the frame in the middle of three, [1, 3, 3, H, W]; as of `VideoNet`."""
         blurry = window[0, 1]
         moving = passing(window[0])
-        sharp, inner = self._sharpened(window, moving, state)
         exposure = learned(_exposure(state), moving, blurry)
-        duty = exposure.duty if self.duty is None else self.duty
-        with torch.autocast(window.device.type, enabled=False):
-            frame = self._taken_back(blurry, sharp.float(), moving, duty)
+        moving = moving.during(exposure.duty if self.duty is None else self.duty)
+        lengths = F.avg_pool2d(moving.lengths, COARSE, ceil_mode=True)
+        blurs = _spread(blurring(torch.ones_like(lengths[0]), lengths[0])[None], blurry)
+        inner = VideoState()
+        if isinstance(self.net, VideoNet):
+            sharp, inner = self._by_window(self.net, window, state)
+        elif moving.is_known and not blurs.any():
+            sharp = blurry
+        else:
+            sharp = self._by_prior(self.net, blurry, _spread(moving.lengths, blurry))
+        if moving.is_known:
+            with torch.autocast(window.device.type, enabled=False):
+                sharp = torch.lerp(blurry, self._taken_back(blurry, sharp.float(), moving), blurs)
         known = torch.cat([exposure.sums, exposure.sums.new_tensor([exposure.seen])])
-        return frame[None], inner._replace(exposure=known[None].to(window))
+        return sharp[None], inner._replace(exposure=known[None].to(window))
 
-    def _sharpened(
-        self, window: Tensor, moving: Passing, state: VideoState | None
+    def _by_window(
+        self, net: VideoNet, window: Tensor, state: VideoState | None
     ) -> tuple[Tensor, VideoState]:
         blurry, level = window[0, 1], _level(*window.shape[3:])
-        if isinstance(self.net, VideoNet):
-            smaller = torch.stack([shrunk(frame, level) for frame in window[0]])
-            height, width = smaller.shape[2:]
-            restored, inner = self.net(pad_to_multiple(smaller, self.net.multiple)[None], state)
-            change = crop_back(restored[0].float(), height, width) - smaller[1]
-            return blurry + grown(change, blurry), inner
-        change, _ = run_tiles(self.net, shrunk(blurry, level), None)
-        coarse = blurry + grown(change, blurry)
-        if not self.both or level == 0:
-            return coarse, VideoState()
-        length = 2 * moving.path.norm(dim=0, keepdim=True)
-        coarser = ((length - LONG) / SOFT).sigmoid()
-        coarser = F.interpolate(coarser[None], blurry.shape[1:], mode="bilinear")[0]
+        smaller = torch.stack([shrunk(frame, level) for frame in window[0]])
+        height, width = smaller.shape[2:]
+        restored, inner = net(pad_to_multiple(smaller, net.multiple)[None], state)
+        change = crop_back(restored[0].float(), height, width) - smaller[1]
+        return blurry + grown(change, blurry), inner
 
-        def short(tile: Tile) -> bool:
-            return bool((tile.of(coarser) < 0.9).float().mean() > 0.05)
+    def _by_prior(self, prior: Prior, blurry: Tensor, lengths: Tensor) -> Tensor:
+        """Run a prior on the levels that lengths of motion [1, H, W] ask for, coarse ones first."""
+        usual = _level(*blurry.shape[1:])
+        finest = 0 if self.both else usual
+        coarsest = usual + _level(*shrunk(blurry, usual).shape[1:])
+        sharp, coarser = blurry, torch.zeros_like(lengths)
+        for level in range(coarsest, finest - 1, -1):
+            small = shrunk(blurry, level)
+            share = 1 - coarser * _longer(lengths, level + 1)
+            worth = _longer(lengths, level) if level == coarsest > finest else share
+            worth = F.interpolate(worth[None], small.shape[1:], mode="area")[0]
+            wanted = partial(_is_of_use, worth)
+            change, ran = run_tiles(prior, small, None, wanted=wanted)
+            coarser = _spread(ran, blurry)
+            sharp = torch.lerp(sharp, blurry + grown(change, blurry), share * coarser)
+        return sharp
 
-        fine, share = run_tiles(self.net, blurry, None, wanted=short)
-        return torch.lerp(coarse, blurry + fine, share * (1 - coarser)), VideoState()
-
-    def _taken_back(self, blurry: Tensor, sharp: Tensor, moving: Passing, duty: float) -> Tensor:
-        """Take light back from a frame [3, H, W] where it moved, and leave the rest as it was."""
-        if not moving.is_known:
-            return sharp
-        height, width = blurry.shape[1:]
-        path = moving.path * duty
-        lengths = 2 * F.avg_pool2d(path.norm(dim=0)[None], COARSE, ceil_mode=True)[0]
-        blurs = _spread(blurring(torch.ones_like(lengths), lengths)[None], height, width)
-        found = deconvolve(
+    def _taken_back(self, blurry: Tensor, sharp: Tensor, moving: Passing) -> Tensor:
+        """Take light back from a frame [3, H, W] along its motion."""
+        return deconvolve(
             blurry[None],
             sharp.clamp(0, 1)[None],
-            _spread(path, height, width)[None],
-            _spread(moving.trust, height, width)[None],
+            _spread(moving.path, blurry)[None],
+            _spread(moving.trust, blurry)[None],
             relaxed=RELAXED_GRAY if self.gray else RELAXED,
+            bends=_spread(moving.bend, blurry)[None],
             gray=self.gray,
         )[0]
-        return torch.lerp(blurry, found, blurs)
 
 
 def line_of(net: VideoNet | Prior) -> VideoNet:
@@ -184,9 +194,18 @@ def _level_size(height: int, width: int) -> tuple[int, int]:
     return round(height / 2**level), round(width / 2**level)
 
 
-def _spread(cells: Tensor, height: int, width: int) -> Tensor:
+def _longer(lengths: Tensor, level: int) -> Tensor:
+    """Share in which a level is taken rather than the next finer one."""
+    return ((lengths - LONG[level]) / SOFT).sigmoid()
+
+
+def _is_of_use(worth: Tensor, tile: Tile) -> bool:
+    return bool((tile.of(worth) > WORTH).float().mean() > FEW)
+
+
+def _spread(cells: Tensor, frame: Tensor) -> Tensor:
     """Bring values [C, h, w] to the pixels of a frame."""
-    return F.interpolate(cells[None], (height, width), mode="bilinear")[0]
+    return F.interpolate(cells[None], frame.shape[1:], mode="bilinear")[0]
 
 
 class Deblurrer:

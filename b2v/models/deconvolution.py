@@ -37,6 +37,7 @@ def deconvolve(
     reach: float | None = None,
     relaxed: float = RELAXED,
     *,
+    bends: Tensor | None = None,
     gray: bool = False,
 ) -> Tensor:
     """Correct a frame so that, moved along its paths and averaged as light, it gives the blur.
@@ -50,6 +51,8 @@ def deconvolve(
         trust: [B, 1, H, W] in [0, 1], the share of each correction that is made.
         reach: pixels of the longest path of the picture that this is a part of; of this without.
         relaxed: by how much each correction is exaggerated.
+        bends: [B, 2, H, W], how far the ends of the exposure lie off a straight path, in pixels:
+            at the time t from -1 to 1 a place has gone t * path + t^2 * bend.
         gray: correct all colors by one ratio, that of their sums, in half the time.
 
     Returns:
@@ -60,11 +63,13 @@ def deconvolve(
     colors = light
     if gray:
         seen, light = (_gray(picture) for picture in (seen, light))
-    averaged = averaging(paths, instants_for(paths, reach))
+    side = instants_for(paths, reach)
+    averaged = averaging(paths, side, bends)
+    spread = averaged if bends is None else averaging(-paths, side, -bends)
     factor = torch.ones_like(light)
     for _ in range(ROUNDS):
         ratio = seen.clamp(min=DARK) / averaged((light * factor).clamp(0, 1)).clamp(min=DARK)
-        change = relaxed * trust * (averaged(ratio) - 1)
+        change = relaxed * trust * (spread(ratio) - 1)
         factor = factor * (1 + change).clamp(min=LEAST)
     return to_encoded((colors * factor).clamp(0, 1), "gamma2.2")
 
@@ -81,11 +86,11 @@ def instants_for(paths: Tensor, reach: float | None = None) -> int:
     return min(max(least, math.ceil(reach / APART)), most)
 
 
-def averaging(paths: Tensor, side: int) -> Callable[[Tensor], Tensor]:
+def averaging(paths: Tensor, side: int, bends: Tensor | None = None) -> Callable[[Tensor], Tensor]:
     """Make what averages pictures [B, C, H, W] along paths, over `side` instants to each side.
 
-    Paths change slowly from pixel to pixel and time runs equally far to both sides, so that this
-    takes the place of its own transpose.
+    Paths change slowly from pixel to pixel, so that the way back takes the place of the transpose;
+    along straight ones that is the same, as time runs equally far to both sides.
     """
     height, width = paths.shape[2:]
     size = paths.new_tensor([width, height])
@@ -96,12 +101,15 @@ def averaging(paths: Tensor, side: int) -> Callable[[Tensor], Tensor]:
     )
     here = (2 * torch.stack([x, y], -1) + 1) / size - 1  # [H, W, 2]
     step = paths.movedim(1, 3) * (2 / size / side)
+    off = None if bends is None else bends.movedim(1, 3) * (2 / size / side**2)
 
     def averaged(picture: Tensor) -> Tensor:
         total = picture.clone()
         for instant in range(1, side + 1):
             for time in (-instant, instant):
                 grid = torch.add(here, step, alpha=-time)
+                if off is not None:
+                    grid = grid.sub_(off, alpha=time * time)
                 total += F.grid_sample(picture, grid, padding_mode="border", align_corners=False)
         return total / (2 * side + 1)
 

@@ -40,9 +40,8 @@ SLACK, SHARE = 1.0, 0.1
 """Pixels, and share of the flow, by which going there and back may miss."""
 FEW = 0.3
 """Share of the pixels that have to come back for a neighbor to be of use."""
-BENT = 4.0
-"""Pixels that motion before and after a frame may differ by; the exposure ends an eighth of that
-off."""
+BENT = 8.0
+"""Pixels that motion before and after a frame may differ by, beside its length, and be trusted."""
 ALONE = 0.5
 """How far the motion is trusted that one neighbor alone tells: things may begin to move, or end."""
 REPEATED = 0.1
@@ -59,14 +58,24 @@ Flow = NDArray[np.float32]
 class Passing(NamedTuple):
     """How a frame moves in a whole frame interval, by pixels of the size at which flow is sought.
 
-    `path` [2, h, w] is in pixels of the frame, x and y, from the middle to the end of an exposure
-    that lasts the whole interval; `trust` [1, h, w] is in [0, 1]. `is_known` is false where both
-    neighbors are others, and how it moves cannot be told.
+    In an exposure that lasts the whole interval, at the time t from -1 to 1, a place has gone
+    t * `path` + t^2 * `bend`, both [2, h, w], x and y in pixels of the frame; `trust` [1, h, w] is
+    in [0, 1]. `is_known` is false where both neighbors are others, and how it moves cannot be told.
     """
 
     path: Tensor
+    bend: Tensor
     trust: Tensor
     is_known: bool = True
+
+    @property
+    def lengths(self) -> Tensor:
+        """Length of the motion from the beginning to the end in pixels, [1, h, w]."""
+        return 2 * self.path.norm(dim=0, keepdim=True)
+
+    def during(self, duty: float) -> "Passing":
+        """Leave out what is outside an exposure of this share of the interval."""
+        return self._replace(path=self.path * duty, bend=self.bend * duty**2)
 
 
 def flow_scale(height: int, width: int) -> int:
@@ -85,20 +94,19 @@ def passing(window: Tensor) -> Passing:
     )
     if backward is None and forward is None:
         still = torch.zeros(2, *frame.shape).to(window)
-        return Passing(still, still[:1], is_known=max(changed) < STILL)
+        return Passing(still, still, still[:1], is_known=max(changed) < STILL)
     if backward is None or forward is None:
         flow, back = forward or backward  # type: ignore[misc]
         path, trust = (flow if forward else -flow) / 2, ALONE * _returns(flow, back)
+        bend = np.zeros_like(path)
     else:
-        path = (forward[0] - backward[0]) / 4
-        bent = np.linalg.norm(forward[0] + backward[0], axis=-1)
-        length = 2 * np.linalg.norm(path, axis=-1)
+        path, bend = (forward[0] - backward[0]) / 4, (forward[0] + backward[0]) / 8
+        apart, length = (np.linalg.norm(v, axis=-1) for v in (8 * bend, 2 * path))
         trust = _returns(*forward) * _returns(*backward)
-        trust = trust * np.clip(1.5 - bent / (BENT + length), 0, 1).astype(np.float32)
+        trust = trust * np.clip(2 - apart / (BENT + length), 0, 1).astype(np.float32)
     smooth = torch.from_numpy(cv2.GaussianBlur(trust, (0, 0), 3))
-    return Passing(
-        torch.from_numpy(path).permute(2, 0, 1).to(window) * scale, smooth[None].to(window)
-    )
+    path, bend = (torch.from_numpy(v).permute(2, 0, 1).to(window) * scale for v in (path, bend))
+    return Passing(path, bend, smooth[None].to(window))
 
 
 def codes(picture: Tensor, scale: int) -> Codes:
