@@ -128,8 +128,9 @@ class Line(VideoNet):
             worth = F.interpolate(worth[None], small.shape[1:], mode="area")[0]
             wanted = partial(_is_of_use, worth)
             change, ran = run_tiles(prior, small, None, wanted=wanted)
-            coarser = _spread(ran, blurry)
-            sharp = torch.lerp(sharp, blurry + grown(change, blurry), share * coarser)
+            ran = _spread(ran, blurry)
+            sharp = torch.lerp(sharp, blurry + grown(change, blurry), share * ran)
+            coarser = torch.maximum(coarser, ran)
         return sharp
 
     def _taken_back(self, blurry: Tensor, sharp: Tensor, moving: Passing) -> Tensor:
