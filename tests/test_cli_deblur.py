@@ -36,7 +36,7 @@ from b2v.models.dtb import DTBConfig
 from b2v.weights import Card, card_entry, file_name, save_network, write_card
 
 JSON_KEYS = [
-    *("input", "output", "ok", "skipped", "error", "frames", "frames_each", "width", "height"),
+    *("input", "output", "ok", "skipped", "error", "frames", "slower", "width", "height"),
     *("seconds", "fps"),
     *("device", "precision", "model", "provenance", "notes", "lost"),
 ]
@@ -179,7 +179,7 @@ def test_json_says_what_came_of_the_video(b2v):
     assert told == {
         **{"input": "a.mp4", "output": "b.mkv", "ok": True, "skipped": False},
         "error": None,
-        **{"frames": 12, "frames_each": 1, "width": 64, "height": 48},
+        **{"frames": 12, "slower": 1, "width": 64, "height": 48},
         **{"device": "cpu", "precision": "fp32"},
     }
 

@@ -15,7 +15,7 @@ from test_cli_extract import (
 from video_samples import make_video
 
 from b2v.cli import options
-from b2v.defaults import FAST_MODEL
+from b2v.defaults import FAST_MODEL, QUALITY, VIDEO_MODELS
 from b2v.frames import COUNTS
 from b2v.media import open_video, read_clip, write_photo
 
@@ -35,36 +35,49 @@ def b2v(capsys, monkeypatch, tmp_path):
 def test_a_blurry_video_becomes_slow_motion_beside_it(b2v):
     ran = b2v("slowmo", "walk.mp4")
     assert (ran.code, ran.out) == (0, "walk_slow.mp4\n")
-    assert "28 frames of 64x48" in ran.err
-    assert "7 times slower" in ran.err
-    assert "sound left out" in ran.err
+    assert "13 frames of 64x48" in ran.err
+    assert "4 times slower" in ran.err
+    assert "--sound" in ran.err
     with open_video("walk_slow.mp4") as video:
         assert video.info.average_rate == 30
-        assert len(list(video)) == 28
+        assert len(list(video)) == 13
     assert names_in(".") == ["walk.mp4", "walk_slow.mp4"]
 
 
-def test_its_frames_rate_and_part_can_be_asked_for(b2v):
+def test_its_speed_rate_and_part_can_be_asked_for(b2v):
     ran = b2v(
-        *("slowmo", "walk.mp4", "-o", "out.mkv", "--frames", 5, "--fps", 75, "--preview", 0.1),
-        *("--duty", 0.5, "--codec", "vp9", "--json"),
+        *("slowmo", "walk.mp4", "-o", "out.mkv", "--slower", 2.5, "--fps", 60, "--preview", 0.1),
+        *("--codec", "vp9", "--sound", "--json"),
     )
     said = json.loads(ran.out)
-    assert (said["ok"], said["frames"], said["frames_each"]) == (True, 15, 5)
-    assert said["model"]["name"] == said["provenance"]["model"] == FAST_MODEL
-    assert any("played 2 times slower" in note for note in said["notes"])
+    assert (said["ok"], said["frames"], said["slower"], said["lost"]) == (True, 11, 2.5, [])
+    assert said["model"]["name"] == said["provenance"]["model"] == VIDEO_MODELS[QUALITY]
+    assert any("played 2.5 times slower" in note for note in said["notes"])
     with open_video("out.mkv") as video:
         times = [float(frame.pts * video.info.time_base) for frame in video]
         assert video.info.codec == "vp9"
-    assert times[:7] == pytest.approx([0, 0.005, 0.01, 0.014, 0.019, 0.067, 0.071], abs=1e-3)
+        assert [s.kind for s in video.info.streams] == ["video", "audio"]
+    assert times == pytest.approx([n / 60 for n in range(11)], abs=1e-3)
+
+
+def test_a_comparison_a_strip_and_a_page_are_written_beside_it(b2v):
+    ran = b2v(
+        *("slowmo", "walk.mp4", "-o", "out.mp4", "--slower", 3, "--compare", "stack"),
+        *("--filmstrip", "strip.png", "--html", "page.html", "-q"),
+    )
+    assert ran.code == 0
+    with open_video("out.mp4") as video:
+        assert (video.info.width, video.info.height) == (64, 96)
+    assert names_in(".") == ["out.mp4", "page.html", "strip.png", "walk.mp4"]
+    assert b2v("slowmo", "walk.mp4", "-o", "b.mp4", "--html", "b.html", "-q").code == 0
+    assert "13 frames of 64×48" in Path("b.html").read_text()
 
 
 @pytest.mark.parametrize(
     ("args", "code", "words"),
     [
         (("none.mp4",), 1, ["none.mp4", "no such file"]),
-        (("walk.mp4", "--frames", "8"), 2, ["--frames 8", "5, 7, 9, 11, 13"]),
-        (("walk.mp4", "--frames", "9", "--duty", "0.9"), 2, ["--duty 0.9", "0.78 at most"]),
+        (("walk.mp4", "--slower", "0.5"), 2, ["--slower", "equal to 1"]),
         (("walk.mp4", "-o", "walk.mp4"), 2, ["is the input"]),
         (("walk.mp4", "-o", "walk.gif"), 2, ["unknown suffix"]),
         (("-",), 2, ["from file to file"]),
@@ -83,9 +96,9 @@ def test_what_exists_is_replaced_only_on_request(b2v):
     assert b2v("slowmo", "walk.mp4", "-q").code == 0
     assert_one_line(b2v("slowmo", "walk.mp4"), 2, "walk_slow.mp4", "--overwrite")
     with open_video("walk_slow.mp4") as video:
-        assert "no evidence" in video.info.tags["comment"]
+        assert "not evidence" in video.info.tags["comment"]
     ran = b2v("slowmo", "walk.mp4", "--overwrite", "-q", "--strip-metadata")
-    assert (ran.code, ran.err) == (0, "walk.mp4: sound left out: slow motion has other times\n")
+    assert (ran.code, ran.err) == (0, "walk.mp4: sound left out; --sound keeps it, stretched\n")
     with open_video("walk_slow.mp4") as video:
         assert "comment" not in video.info.tags
 

@@ -1,9 +1,11 @@
 """`b2v deblur`: blurry videos to sharp ones, frame by frame."""
 
+from dataclasses import replace
 from enum import Enum
 from fractions import Fraction
 from functools import partial
-from typing import TYPE_CHECKING, Annotated
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, NamedTuple
 
 import typer
 
@@ -108,11 +110,6 @@ def command(
     anew. Of a video that breaks off nothing is written, exit code 1; with
     --keep-partial its readable part is, exit code 4.
     """
-    from b2v.batch import is_several
-    from b2v.inference.runtime import keep_large_blocks
-    from b2v.inference.video_files import load
-    from b2v.inference.videos import Deblurrer
-
     settings, handling = videos.settings_of(context), Handling.of(context)
     shown = showing.Showing(
         compare=compare,
@@ -120,15 +117,48 @@ def command(
         html=html,
         strip_metadata=strip_metadata,
         keep_gps=keep_gps,
-        several=is_several(inputs),
     )
+    chosen = Chosen(model, weights, quality.value, device, precision)
+    restore(inputs, output, settings, handling, shown, chosen, as_json=as_json, quiet=quiet)
+
+
+class Chosen(NamedTuple):
+    """The network that is asked for, and what it is to run on."""
+
+    model: str | None
+    weights: Path | None
+    quality: str
+    device: str
+    precision: str
+
+
+def restore(
+    inputs: list[str],
+    output: str | None,
+    settings: "Settings",
+    handling: Handling,
+    shown: showing.Showing,
+    chosen: Chosen,
+    *,
+    as_json: bool,
+    quiet: bool,
+) -> None:
+    """Restore videos, in slow motion where `settings` ask for it."""
+    from b2v.batch import is_several
+    from b2v.inference.runtime import keep_large_blocks
+    from b2v.inference.video_files import load
+    from b2v.inference.videos import Deblurrer
+
+    shown = replace(shown, several=is_several(inputs))
     check_readable(inputs, output, shown)
-    results = videos.plan(inputs, output, settings, handling)
-    shown.check(results, overwrite=overwrite)
+    what = "deblurred" if settings.slower is None else "slow"
+    results = videos.plan(inputs, output, settings, handling, what)
+    shown.check(results, overwrite=settings.overwrite)
 
     def start_up() -> videos.Work:
         keep_large_blocks()
-        loaded = load(model or VIDEO_MODELS[quality.value], weights)
+        loaded = load(chosen.model or VIDEO_MODELS[chosen.quality], chosen.weights)
+        device, precision = chosen.device, chosen.precision
         deblurrer = Deblurrer(weights=loaded.net, device=device, precision=precision)
         return partial(deblur_one, loaded, deblurrer, settings, shown, quiet=quiet)
 
@@ -148,6 +178,7 @@ def deblur_one(
     from b2v.inference.video_files import deblur_video
     from b2v.media import PipeClosedError
 
+    result.slower = settings.slower or 1
     reports = deblur_video(result.input, result.output, deblurrer, loaded, settings)
     try:
         broken = videos.follow(reports, loaded, deblurrer.runtime, result, quiet=quiet)

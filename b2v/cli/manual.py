@@ -29,8 +29,8 @@ EXAMPLES: dict[str, tuple[tuple[str, str], ...]] = {
         ("ffmpeg -i cam.ts -f matroska - | b2v deblur - -o - | ffplay -", "in a pipe"),
     ),
     "slowmo": (
-        ("b2v slowmo walk.mp4", "seven frames of every one"),
-        ("b2v slowmo walk.mp4 --preview 2 --fps 60", "two seconds of it, at 60 frames a second"),
+        ("b2v slowmo walk.mp4", "four times slower"),
+        ("b2v slowmo walk.mp4 --slower 8 --preview 2 --sound", "two seconds of it, with sound"),
         ("b2v slowmo films -r -o slow --skip-existing", "a tree of videos; goes on"),
     ),
     "demo": (("b2v demo", "writes the clip into this folder"),),

@@ -90,4 +90,5 @@ def _moments(result: "VideoResult", settings: "Settings", count: int) -> "Iterat
         start=settings.start,
         end=settings.end,
         compare=settings.compare,
+        slower=settings.slower or 1,
     )

@@ -54,11 +54,11 @@ class StoppedError(B2VError):
 class VideoResult(Result):
     """What came of a video.
 
-    `frames`, `width` and `height` are those of the output, `frames_each` how many of them came of
-    a picture; `fps` are the frames that were restored in one of the `seconds` that it took.
+    `frames`, `width` and `height` are those of the output, which is played `slower` than life by so
+    many times; `fps` are the frames that were made in one of the `seconds` that it took.
     """
 
-    frames_each: int = 1
+    slower: float = 1
     width: int | None = None
     height: int | None = None
     fps: float | None = None

@@ -4,8 +4,11 @@ import io
 from collections import deque
 from collections.abc import Generator, Iterator, Sequence
 from dataclasses import dataclass, replace
+from fractions import Fraction
+from functools import partial
 from math import ceil
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from threading import Condition, Thread
 from types import TracebackType
 from typing import Generic, Literal, NamedTuple, TypeVar
@@ -16,6 +19,7 @@ from torch import Tensor
 from b2v.batch import safe_name
 from b2v.defaults import VIDEO_MODEL
 from b2v.errors import MediaError, ShapeError, UsageError, WeightsError
+from b2v.inference.slow_motion import TICK, Shown, SlowMotion, Tempo, tempo_for
 from b2v.inference.videos import Deblurrer, load_line
 from b2v.media import (
     Encoding,
@@ -31,9 +35,12 @@ from b2v.media import (
     live_writer,
     open_video,
 )
+from b2v.media.info import StreamInfo
 from b2v.media.live import Y4MWriter
 from b2v.media.pipe import PIPE
+from b2v.media.remux import kept_tags
 from b2v.media.segments import FRAMES_EACH, identity_of, left_over
+from b2v.media.sound import CONTAINER, SUFFIX, stretch_sound
 from b2v.media.tags import Tags, beside_what_is_said
 from b2v.media.writer import CODECS, LIVE, TARGETS
 from b2v.provenance import Provenance
@@ -49,7 +56,9 @@ class Settings:
     """What is asked for: the part of the video in seconds, how to encode it, what to keep.
 
     None is the usual value. `compare` puts the blurry frame beside or above the restored one;
-    `to` is the kind of stream on standard output, `shutter` the exposure time in seconds.
+    `to` is the kind of stream on standard output, `shutter` the exposure time in seconds. For slow
+    motion, `slower` is by how many times, `fps` the frames a second of the new video, and `sound`
+    is whether it is kept, stretched.
     """
 
     codec: str | None = None
@@ -60,6 +69,9 @@ class Settings:
     compare: Literal["side", "stack"] | None = None
     to: str | None = None
     shutter: float | None = None
+    slower: float | None = None
+    fps: float | None = None
+    sound: bool = False
     resume: bool = False
     keep_partial: bool = False
     keep_gps: bool = False
@@ -349,25 +361,27 @@ def deblur_video(
 
     """
     with Reading(open_video(source, settings.start, settings.end)) as reading:
-        reader, info = reading.reader, _combined(reading.reader.info, settings.compare)
-        now = Progress(0, _expected(info), info.width, info.height)
+        reader, tempo = reading.reader, _tempo(settings, reading.reader.info)
+        info = _written(reader.info, settings, tempo)
+        now = Progress(0, _expected(reader.info, tempo), info.width, info.height)
         writer = _writer(source, target, info, f"{model.sha256} {deblurrer.runtime}", settings)
         with Writing(writer) as writing:
-            deblurrer.duty = duty_of(settings, info)
-            run = _Run(reading, deblurrer, writing, settings)
+            deblurrer.duty = duty_of(settings, reader.info)
+            run = _Run(reading, deblurrer, writing, settings, tempo)
             yield replace(now, done=writing.done)
             for _ in run.frames():
                 yield replace(now, done=writing.done)
             for done in writing.drain():
                 yield replace(now, done=done)
-            if reader.count != writing.done:
+            if reader.count != run.restored or run.given != writing.done:
                 raise MediaError(f"{target}: {writing.done} frames came of {reader.count}")
             if run.broken is not None and not settings.keep_partial:
                 raise _refused(run.broken, writer)
-            lost = _put_together(writer, source, model, settings)
+            lost = _put_together(writer, source, reader.info, model, settings)
         lost = [*reader.notes, *lost]
     broken = None if run.broken is None else str(run.broken)
-    yield replace(now, done=writing.done, lost=tuple(lost), broken=broken)
+    played = [] if tempo is None else [f"{source}: played {float(tempo.slower):.3g} times slower"]
+    yield replace(now, done=writing.done, notes=tuple(played), lost=tuple(lost), broken=broken)
 
 
 def duty_of(settings: Settings, info: VideoInfo) -> float | None:
@@ -378,10 +392,18 @@ def duty_of(settings: Settings, info: VideoInfo) -> float | None:
 
 
 class _Run:
-    """The way of the frames through the network, from where the run before had come to."""
+    """The way of the frames through the network, from where the run before had come to.
+
+    So many were `taken` of the source, `restored`, and `given` to be written.
+    """
 
     def __init__(
-        self, reading: Reading, deblurrer: Deblurrer, writing: Writing, settings: Settings
+        self,
+        reading: Reading,
+        deblurrer: Deblurrer,
+        writing: Writing,
+        settings: Settings,
+        tempo: Tempo | None,
     ) -> None:
         self.reading, self.deblurrer, self.writing = reading, deblurrer, writing
         writer, self.compare = writing.writer, settings.compare
@@ -389,12 +411,14 @@ class _Run:
         self.waiting: deque[TimedFrame] = deque()
         self.broken: TruncatedVideoError | None = None
         self.written = writing.done
-        self.taken, self.given = _go_on(deblurrer, writer)
+        self.slow = SlowMotion(tempo, reading.reader.info.time_base) if tempo else None
+        self.taken, self.restored = _go_on(deblurrer, writer, self.slow)
+        self.given = self.slow.count if self.slow else self.restored
 
     def frames(self) -> Iterator[None]:
         """Restore all frames; yield after each. `broken` says where the source breaks off."""
-        self.reading.begin(self.given)
-        seen = self.given
+        self.reading.begin(self.restored)
+        seen = self.restored
         try:
             for frame in self.reading.lane:
                 self.waiting.append(frame)
@@ -406,32 +430,48 @@ class _Run:
                 yield
         except TruncatedVideoError as error:
             self.broken = error
-        state = self.deblurrer.state_dict() if self.each else None
+        state = self._state() if self.each else None
         for restored in self.deblurrer.flush():
             self._hand_on(restored, state)
             yield
 
     def _hand_on(self, pixels: Tensor, state: dict[str, Tensor] | None = None) -> None:
-        """Have a frame written, unless the run before has; at the end of a piece with the state."""
+        """Have a frame written, in slow motion after those between it and the one before."""
         blurry = self.waiting.popleft()
-        self.given += 1
-        if self.given <= self.written:
-            return
-        if self.compare is not None:
-            pixels = beside(blurry.pixels, pixels, self.compare)
-        if state is None and self.each and self.given % self.each == 0:
-            state = self.deblurrer.state_dict()
-        self.writing.put(Finished(pixels, blurry.pts, blurry.duration, state))
+        self.restored += 1
+        alone = iter((Shown(pixels, blurry.pixels),))
+        shown = self.slow.frames(pixels, blurry, self.written) if self.slow else alone
+        for frame in shown:
+            self.given += 1
+            if self.given > self.written:  # else the run before has had it written
+                self._write(frame, blurry, state)
+
+    def _write(self, frame: Shown, source: TimedFrame, state: dict[str, Tensor] | None) -> None:
+        """Have a frame written, with what is needed to go on from there where a piece may end."""
+        if self.slow is None:
+            pts, duration, ends = source.pts, source.duration, self.given % (self.each or 1) == 0
+        else:
+            pts, duration = self.slow.tempo.shown(self.given - 1)
+            ends = self.given == self.slow.count
+        if state is None and self.each and ends:
+            state = self._state()
+        pixels = beside(frame.blurry, frame.pixels, self.compare) if self.compare else frame.pixels
+        self.writing.put(Finished(pixels, pts, duration, state))
+
+    def _state(self) -> dict[str, Tensor]:
+        return self.deblurrer.state_dict() | (self.slow.state_dict() if self.slow else {})
 
 
-def _go_on(deblurrer: Deblurrer, writer: object) -> tuple[int, int]:
-    """Bring `deblurrer` to where the run before had come; return how many it took and gave."""
+def _go_on(deblurrer: Deblurrer, writer: object, slow: SlowMotion | None) -> tuple[int, int]:
+    """Bring both to where the run before had come; return how many frames it took and restored."""
     deblurrer.reset()
     if not isinstance(writer, SegmentWriter) or not writer.done_frames:
         return 0, 0
     state = writer.read_state()
     try:
-        deblurrer.load_state_dict(state)
+        if slow is not None:
+            slow.load_state_dict(state)
+        deblurrer.load_state_dict({k: v for k, v in state.items() if k not in SlowMotion.KEYS})
     except (ShapeError, LookupError, ValueError) as error:
         raise UsageError(f"{writer.target}: {error}; begin anew with --overwrite") from error
     taken, given = state["counts"].tolist()
@@ -452,6 +492,7 @@ def _writer(
     if source != PIPE:
         key += f" {identity_of(Path(source))}"
     key += f" {settings.start} {settings.end} {settings.compare} {settings.shutter}"
+    key += f" {settings.slower} {settings.fps}" if settings.slower else ""
     resume, keep = settings.resume, source != PIPE
     return SegmentWriter(
         Path(target), info, encoding, each=FRAMES_EACH, key=key, resume=resume, keep=keep
@@ -468,38 +509,92 @@ def _refused(error: TruncatedVideoError, writer: object) -> TruncatedVideoError:
 
 
 def _put_together(
-    writer: object, source: str, model: LoadedVideoModel, settings: Settings
+    writer: object, source: str, info: VideoInfo, model: LoadedVideoModel, settings: Settings
 ) -> list[str]:
     """Make the file of its pieces and of what else the source has; return notes on what is lost."""
     if not isinstance(writer, SegmentWriter):
         return []
     made = Provenance(model=model.name, sha256=model.sha256, licence=model.licence)
     said = {} if settings.strip_metadata else Tags(made).video()
-    return finish(
+    said = beside_what_is_said(said, writer.info.tags)
+    how = partial(
+        finish,
         writer,
-        None if source == PIPE else source,
         overwrite=settings.overwrite,
         keep_gps=settings.keep_gps,
         strip_metadata=settings.strip_metadata,
-        metadata=beside_what_is_said(said, writer.info.tags),
+    )
+    if settings.slower is None:
+        return how(None if source == PIPE else source, metadata=said)
+    tags = {} if settings.strip_metadata else kept_tags(info, keep_gps=settings.keep_gps)
+    with TemporaryDirectory(prefix=".b2v-", dir=Path(writer.target).parent) as folder:
+        sound, lost = Path(folder) / f"sound{SUFFIX}", _left_out(info, settings)
+        found: tuple[StreamInfo, ...] = ()
+        if settings.sound and info.of_kind("audio"):
+            slower = Fraction(settings.slower).limit_denominator(1000)
+            try:
+                found = stretch_sound(Path(source), info, slower, sound, writer.target.suffix)
+            except MediaError as error:
+                lost.append(f"{error}; it was left out")
+        writer.info = replace(writer.info, streams=(*writer.info.streams, *found))
+        return [*lost, *how(sound if found else None, metadata=tags | said)]
+
+
+def _tempo(settings: Settings, info: VideoInfo) -> Tempo | None:
+    if settings.slower is None:
+        return None
+    return tempo_for(settings.slower, settings.fps, info.average_rate)
+
+
+def _written(info: VideoInfo, settings: Settings, tempo: Tempo | None) -> VideoInfo:
+    """Describe the video that is written: twice as wide or high for a comparison.
+
+    Slow motion has nothing of the source but its pictures and what is said of them; beside those
+    can lie streams of a file of sound.
+    """
+    width, height = info.width, info.height
+    width *= 2 if settings.compare == "side" else 1
+    height *= 2 if settings.compare == "stack" else 1
+    info = replace(info, width=width, height=height)
+    if tempo is None:
+        return info
+    own = next(stream for stream in info.streams if stream.index == info.index)
+    return replace(
+        info,
+        container=CONTAINER,
+        index=-1,
+        time_base=TICK,
+        average_rate=tempo.rate,
+        start=Fraction(0),
+        duration=None,
+        streams=(replace(own, index=-1),),
+        chapters=0,
+        cut=None,
     )
 
 
-def _combined(info: VideoInfo, compare: str | None) -> VideoInfo:
-    """Describe the video that is written: of double width or height for a comparison."""
-    if compare == "side":
-        return replace(info, width=2 * info.width)
-    return replace(info, height=2 * info.height) if compare == "stack" else info
+def _left_out(info: VideoInfo, settings: Settings) -> list[str]:
+    """Say what of the source slow motion does not have."""
+    kinds = {stream.kind for stream in info.streams if stream.index != info.index}
+    lost = ["subtitles"] if "subtitle" in kinds else []
+    lost += ["chapters"] if info.chapters else []
+    notes = [f"{' and '.join(lost)} left out: slow motion has other times"] if lost else []
+    if "audio" in kinds and not settings.sound:
+        notes.append("sound left out; --sound keeps it, stretched")
+    return [f"{info.name}: {note}" for note in notes]
 
 
-def _expected(info: VideoInfo) -> int | None:
+def _expected(info: VideoInfo, tempo: Tempo | None) -> int | None:
     """How many frames there should be, for a bar; None where the file does not tell."""
-    if info.frames:
-        return info.frames
-    first, end = info.cut or (info.start, None)
-    ends = [] if info.duration is None else [info.start + info.duration]
-    ends += [] if end is None else [end]
-    return max(1, ceil((min(ends) - first) / info.frame_interval)) if ends else None
+    count = info.frames
+    if not count:
+        first, end = info.cut or (info.start, None)
+        ends = [] if info.duration is None else [info.start + info.duration]
+        ends += [] if end is None else [end]
+        count = max(1, ceil((min(ends) - first) / info.frame_interval)) if ends else None
+    if tempo is None or count is None:
+        return count
+    return tempo.count((count - 1) * info.frame_interval)
 
 
 __all__ = ["Progress", "Settings", "check", "deblur_video", "default_name", "load"]

@@ -235,6 +235,12 @@ def _metadata(info: VideoInfo, suffix: str, plan: Plan, *, keep_gps: bool) -> li
     return [*arguments, "-write_tmcd", "0"]
 
 
+def kept_tags(info: VideoInfo, *, keep_gps: bool = False) -> dict[str, str]:
+    """Choose of what a video says of itself what holds for another one made of its pictures."""
+    hidden = set() if keep_gps else _places_in(info.tags)
+    return {k: v for k, v in info.tags.items() if k not in hidden and k not in NEVER}
+
+
 def _places_in(tags: Mapping[str, str]) -> set[str]:
     return {key for key in tags if any(part in key.lower() for part in PLACE)}
 

@@ -1,0 +1,62 @@
+"""Sound that lasts longer at its pitch, for slow motion."""
+
+import subprocess
+from fractions import Fraction
+from pathlib import Path
+
+import av
+
+from b2v.errors import MediaError
+from b2v.media.info import StreamInfo, VideoInfo, stream_infos
+from b2v.media.tools import ffmpeg_program
+
+SUFFIX, CONTAINER = ".mka", "matroska"
+CODECS = {".webm": "libopus"}
+"""Codec of the new sound where it is not AAC, which WebM cannot hold."""
+MAX_SAID = 200
+"""Characters of FFmpeg's complaint that are passed on."""
+
+
+def stretch_sound(
+    source: Path, info: VideoInfo, slower: Fraction, written: Path, suffix: str
+) -> tuple[StreamInfo, ...]:
+    """Write the sound of the part of a video that `info` tells of, so many times longer.
+
+    Args:
+        source: the video.
+        info: what is known of it, and which part is taken.
+        slower: by how many times it lasts longer, at its pitch, 1 or more.
+        written: the file to write, with `SUFFIX`.
+        suffix: of the video that the sound is for.
+
+    Returns:
+        The streams of `written`, all of sound.
+
+    Raises:
+        MediaError: FFmpeg cannot do it.
+
+    """
+    kind = info.container.split(",")[0]  # the one it was read as, and no list of other files
+    first, end = info.cut or (info.start, None)
+    command = [ffmpeg_program()[0], "-nostdin", "-hide_banner", "-v", "error", "-y"]
+    command += ["-format_whitelist", kind, "-protocol_whitelist", "file", "-f", kind]
+    command += ["-fflags", "+discardcorrupt", "-seek_timestamp", "1", "-ss", f"{float(first):.6f}"]
+    command += [] if end is None else ["-t", f"{float(end - first):.6f}"]
+    command += ["-i", f"file:{source.absolute()}", "-map", "0:a", "-map_metadata", "-1"]
+    command += ["-map_chapters", "-1", "-filter:a", _slowed_by(slower)]
+    command += ["-c:a", CODECS.get(suffix, "aac"), "-f", CONTAINER, f"file:{written.absolute()}"]
+    done = subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True, check=False)
+    if done.returncode:
+        said = " ".join(done.stderr.decode(errors="replace").split())[-MAX_SAID:]
+        raise MediaError(f"{source}: the sound could not be stretched ({said})")
+    with av.open(f"file:{written.absolute()}", "r") as file:
+        return stream_infos(file)
+
+
+def _slowed_by(slower: Fraction) -> str:
+    """Name FFmpeg's filters: each can halve the tempo at most."""
+    filters, left = [], 1 / float(slower)
+    while left < 0.5:
+        filters.append("atempo=0.5")
+        left /= 0.5
+    return ",".join([*filters, f"atempo={left:.9g}"])
