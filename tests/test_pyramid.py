@@ -169,6 +169,15 @@ def test_frames_in_bands_are_those_of_the_whole(monkeypatch: pytest.MonkeyPatch)
     assert (whole - banded).abs().max() < 1e-5
 
 
+def test_frames_are_the_middles_of_sevenths_of_the_exposure() -> None:
+    sharp, cells = texture(160, 224), torch.ones(20, 28)
+    motion = Motion(torch.stack([7 * cells, 0 * cells]), cells, cells)  # 14 pixels in all
+    seven = moved(sharp, motion, torch.empty(7, *sharp.shape))
+    for k, frame in enumerate(seven):
+        shifted = sharp.roll(2 * (k - 3), 2)
+        assert (frame - shifted)[..., 8:-8].abs().max() < 1e-4
+
+
 def test_more_than_seven_frames_lie_beyond_the_exposure() -> None:
     sharp, cells = texture(160, 224), torch.ones(20, 28)
     motion = Motion(torch.stack([3 * cells, 0 * cells]), cells, cells)

@@ -17,7 +17,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from b2v.frames import MIDDLE
+from b2v.frames import FRAMES
 from b2v.inference.runner import run_tiles
 from b2v.inference.runtime import Runtime
 from b2v.models.deconvolution import deconvolve, looks
@@ -69,10 +69,13 @@ def restored_middle(
 
 
 def moved(sharp: Tensor, motion: Motion, store: Tensor) -> Tensor:
-    """Move the middle frame [3, H, W] to the times of frames, and keep them in [T, 3, H, W]."""
+    """Move the middle frame [3, H, W] to the times of frames, and keep them in [T, 3, H, W].
+
+    Each of seven frames is the middle of a seventh of the exposure: 1 and 7 are not at its ends.
+    """
     frames, _, height, width = store.shape
     path, _ = motion.at(height, width)
-    times = (torch.arange(frames) - frames // 2) / MIDDLE
+    times = (torch.arange(frames) - frames // 2) * (2 / FRAMES)
     look = math.ceil(float(path[1].abs().amax() * times[-1])) + 2
     for top in range(0, height, BAND):
         rows = slice(top, top + BAND)
