@@ -125,6 +125,32 @@ def test_a_cut_and_a_repeated_frame_do_no_harm() -> None:
     assert max(found) > 0.5
 
 
+def test_nothing_is_handed_on_over_a_cut() -> None:
+    torch.manual_seed(1)
+    net = BlendNet(BlendConfig(widths=(8, 8, 8), blocks=(1, 1, 1))).eval()
+    with torch.no_grad():
+        for weight in net.parameters():
+            weight.add_(0.05 * torch.randn_like(weight))
+    one, _ = pan(4, 1.0)
+    other, _ = pan(4, 1.0, texture(HEIGHT + 120, WIDTH + 200, seed=7))
+    joined, alone = run(line_of(net), one + other, 1.0), run(line_of(net), other, 1.0)
+    assert max(float((a - b).abs().max()) for a, b in zip(joined[4:], alone, strict=True)) < 1e-6
+    apart = run(line_of(net), one, 1.0)
+    assert max(float((a - b).abs().max()) for a, b in zip(joined, apart, strict=False)) < 1e-6
+
+
+def test_only_blurry_frames_are_changed_where_that_is_asked_for() -> None:
+    slow, _ = pan(5, 0.2)
+    fast, _ = pan(5, 1.0)
+    for frames, changes in ((slow, False), (fast, True)):
+        deblurrer = Deblurrer(
+            weights=line_of(prior(sharpened)), duty=0.2 if frames is slow else 1.0
+        )
+        deblurrer.only_blurry = True
+        same = [torch.equal(a, b) for a, b in zip(deblurrer.run(frames), frames, strict=True)]
+        assert not any(same) if changes else all(same)
+
+
 def test_flash_does_no_harm() -> None:
     blurry, sharp = pan(5, 1.0)
     lit = [(frame * 0.3 + 0.7) if n == 2 else frame for n, frame in enumerate(blurry)]

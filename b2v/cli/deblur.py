@@ -65,6 +65,10 @@ Shutter = Annotated[
         help="Exposure time of a frame in seconds; found from the blur without.",
     ),
 ]
+OnlyBlurry = Annotated[
+    bool,
+    typer.Option("--only-blurry", help="Leave frames in which nothing moves over 3 pixels."),
+]
 
 
 def command(
@@ -85,6 +89,7 @@ def command(
     html: showing.Html = None,
     to: To = None,
     shutter: Shutter = None,
+    only_blurry: OnlyBlurry = False,
     resume: videos.Resume = False,
     keep_partial: videos.Partial = False,
     keep_gps: showing.Gps = False,

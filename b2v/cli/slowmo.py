@@ -6,7 +6,7 @@ import typer
 
 from b2v.cli import options, showing, videos
 from b2v.cli.batches import Handling
-from b2v.cli.deblur import Chosen, Output, Shutter, restore
+from b2v.cli.deblur import Chosen, OnlyBlurry, Output, Shutter, restore
 from b2v.cli.videos import PIPE
 from b2v.defaults import QUALITY
 from b2v.errors import UsageError
@@ -44,6 +44,7 @@ def command(
     filmstrip: showing.Filmstrip = None,
     html: showing.Html = None,
     shutter: Shutter = None,
+    only_blurry: OnlyBlurry = False,
     resume: videos.Resume = False,
     keep_partial: videos.Partial = False,
     keep_gps: showing.Gps = False,

@@ -56,9 +56,10 @@ class Settings:
     """What is asked for: the part of the video in seconds, how to encode it, what to keep.
 
     None is the usual value. `compare` puts the blurry frame beside or above the restored one;
-    `to` is the kind of stream on standard output, `shutter` the exposure time in seconds. For slow
-    motion, `slower` is by how many times, `fps` the frames a second of the new video, and `sound`
-    is whether it is kept, stretched.
+    `to` is the kind of stream on standard output, `shutter` the exposure time in seconds; with
+    `only_blurry` frames in which little moved are left as they are. For slow motion, `slower` is by
+    how many times, `fps` the frames a second of the new video, and `sound` is whether it is kept,
+    stretched.
     """
 
     codec: str | None = None
@@ -69,6 +70,7 @@ class Settings:
     compare: Literal["side", "stack"] | None = None
     to: str | None = None
     shutter: float | None = None
+    only_blurry: bool = False
     slower: float | None = None
     fps: float | None = None
     sound: bool = False
@@ -367,6 +369,7 @@ def deblur_video(
         writer = _writer(source, target, info, f"{model.sha256} {deblurrer.runtime}", settings)
         with Writing(writer) as writing:
             deblurrer.duty = duty_of(settings, reader.info)
+            deblurrer.only_blurry = settings.only_blurry
             run = _Run(reading, deblurrer, writing, settings, tempo)
             yield replace(now, done=writing.done)
             for _ in run.frames():
@@ -492,6 +495,7 @@ def _writer(
     if source != PIPE:
         key += f" {identity_of(Path(source))}"
     key += f" {settings.start} {settings.end} {settings.compare} {settings.shutter}"
+    key += f" {settings.only_blurry}"
     key += f" {settings.slower} {settings.fps}" if settings.slower else ""
     resume, keep = settings.resume, source != PIPE
     return SegmentWriter(

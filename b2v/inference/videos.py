@@ -49,6 +49,8 @@ LONG, SOFT = (0.0, 16.0, 32.0, 64.0), 5.0
 """Pixels of motion from which a level is taken rather than the next finer one, and how firmly."""
 WORTH, FEW = 0.3, 0.05
 """Share in which a level is taken from which it is worth it, and share of such pixels of a tile."""
+BLURRY, MOST = 3.0, 0.95
+"""Pixels of motion from which a frame is blurry, and the share of a frame that moves no further."""
 LEAST_SIDE = 128
 """Pixels of the shorter side from which half the size is taken."""
 COARSE = 8
@@ -75,6 +77,8 @@ class Line(VideoNet):
         self.net, self.both, self.gray = net, both, gray
         self.duty: float | None = None
         """Share of the frame interval in which the shutter is open; found where None."""
+        self.least_blur = 0.0
+        """Pixels of motion over the exposure below which a frame is left as it is."""
 
     def state_shapes(self, height: int, width: int) -> dict[str, tuple[int, ...]]:
         """Shapes of what is handed on: the network's own, and what is known of the exposure."""
@@ -92,8 +96,11 @@ class Line(VideoNet):
         moving = moving.during(exposure.duty if self.duty is None else self.duty)
         lengths = F.avg_pool2d(moving.lengths, COARSE, ceil_mode=True)
         blurs = _spread(blurring(torch.ones_like(lengths[0]), lengths[0])[None], blurry)
+        if moving.is_known and float(lengths.flatten().quantile(MOST)) < self.least_blur:
+            blurs = torch.zeros_like(blurs)
         inner = VideoState()
         if isinstance(self.net, VideoNet):
+            window, state = _within_scene(window, state, moving.cut)
             sharp, inner = self._by_window(self.net, window, state)
         elif moving.is_known and not blurs.any():
             sharp = blurry
@@ -177,6 +184,15 @@ def load_line(model: str, *, weights: Path | None = None) -> LoadedVideoModel:
     loaded = load_model(model, weights=weights)
     net = line_of(cast("Prior", loaded.net))
     return LoadedVideoModel(**{**vars(loaded), "net": net})
+
+
+def _within_scene(
+    window: Tensor, state: VideoState | None, cut: tuple[bool, bool]
+) -> tuple[Tensor, VideoState | None]:
+    """Put the frame itself in the place of neighbors of other scenes, and forget the one before."""
+    before, frame, after = window[0]
+    scene = torch.stack([frame if cut[0] else before, frame, frame if cut[1] else after])
+    return scene[None], None if cut[0] else state
 
 
 def _exposure(state: VideoState | None) -> Exposure:
@@ -265,6 +281,16 @@ class Deblurrer:
             raise UsageError(f"duty cycle {duty:g}; expected more than 0 and 1 at most")
         if isinstance(self.net, Line):
             self.net.duty = duty
+
+    @property
+    def only_blurry(self) -> bool:
+        """Whether frames are left as they are in which nothing moves as far as `BLURRY` pixels."""
+        return isinstance(self.net, Line) and self.net.least_blur > 0
+
+    @only_blurry.setter
+    def only_blurry(self, only: bool) -> None:
+        if isinstance(self.net, Line):
+            self.net.least_blur = BLURRY if only else 0.0
 
     def reset(self) -> None:
         """Forget the video so far: the next frame is the first of another one."""

@@ -64,12 +64,14 @@ class Passing(NamedTuple):
     In an exposure that lasts the whole interval, at the time t from -1 to 1, a place has gone
     t * `path` + t^2 * `bend`, both [2, h, w], x and y in pixels of the frame; `trust` [1, h, w] is
     in [0, 1]. `is_known` is false where both neighbors are others, and how it moves cannot be told.
+    `cut` says of which neighbors, before and after, the scene is another one.
     """
 
     path: Tensor
     bend: Tensor
     trust: Tensor
     is_known: bool = True
+    cut: tuple[bool, bool] = (False, False)
 
     @property
     def lengths(self) -> Tensor:
@@ -91,13 +93,15 @@ def passing(window: Tensor) -> Passing:
     scale = flow_scale(*window.shape[2:])
     before, frame, after = (codes(picture, scale) for picture in window)
     changed = [float(cv2.absdiff(frame, other).mean()) for other in (before, after)]
+    repeated = [change <= REPEATED * max(changed) for change in changed]
     backward, forward = (
-        None if change <= REPEATED * max(changed) else flows(frame, other)
-        for other, change in zip((before, after), changed, strict=True)
+        None if same else flows(frame, other)
+        for other, same in zip((before, after), repeated, strict=True)
     )
+    cut = (backward is None and not repeated[0], forward is None and not repeated[1])
     if backward is None and forward is None:
         still = torch.zeros(2, *frame.shape).to(window)
-        return Passing(still, still, still[:1], is_known=max(changed) < STILL)
+        return Passing(still, still, still[:1], max(changed) < STILL, cut)
     if backward is None or forward is None:
         flow, back = forward or backward  # type: ignore[misc]
         path, trust = (flow if forward else -flow) / 2, ALONE * returning(flow, back)
@@ -109,7 +113,7 @@ def passing(window: Tensor) -> Passing:
         trust = trust * np.clip(2 - apart / (BENT + length), 0, 1).astype(np.float32)
     smooth = torch.from_numpy(cv2.GaussianBlur(trust, (0, 0), 3))
     path, bend = (torch.from_numpy(v).permute(2, 0, 1).to(window) * scale for v in (path, bend))
-    return Passing(path, bend, smooth[None].to(window))
+    return Passing(path, bend, smooth[None].to(window), cut=cut)
 
 
 def codes(picture: Tensor, scale: int) -> Codes:
