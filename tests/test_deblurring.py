@@ -12,16 +12,8 @@ from video_samples import FRAMES, UNEVEN, drawing, make_video, refused
 
 from b2v.errors import MediaError, UsageError
 from b2v.inference import video_files as run
-from b2v.inference.video_files import (
-    WAITING,
-    Lane,
-    LeftError,
-    Settings,
-    Writing,
-    check,
-    deblur_video,
-    default_name,
-)
+from b2v.inference.threads import WAITING, Lane, LeftError, Writing
+from b2v.inference.video_files import Settings, check, deblur_video, default_name
 from b2v.inference.videos import Deblurrer
 from b2v.media import SegmentWriter, VideoReader, open_video
 from b2v.media.segments import left_over

@@ -289,6 +289,7 @@ class Deblurrer:
 
     @only_blurry.setter
     def only_blurry(self, only: bool) -> None:
+        """Set it; a network that stays alone restores all frames."""
         if isinstance(self.net, Line):
             self.net.least_blur = BLURRY if only else 0.0
 
