@@ -1,9 +1,13 @@
 """Fixtures of all tests, and the guard that keeps every test off the network."""
 
+import os
 import socket
 from collections.abc import Callable
 from ipaddress import ip_address
 from pathlib import Path
+
+if "PYTEST_XDIST_WORKER" in os.environ:  # each of the workers has a core, and torch takes all
+    os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 import numpy as np
 import pytest
