@@ -661,3 +661,8 @@ def test_real_videos_keep_all_but_the_blur(b2v, tmp_path, shared, name, seconds,
 def read_first(path):
     with open_video(path) as reader:
         return next(iter(reader)).pixels
+
+
+def test_one_frame_is_not_called_frames(b2v):
+    make_video("one.mp4", [0])
+    assert "one.mp4: 1 frame of 64x48 in " in b2v("deblur", "one.mp4").err

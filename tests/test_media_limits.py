@@ -1,9 +1,11 @@
 """How large pictures may be in each kind of clip."""
 
 import pytest
+from PIL import Image, ImageFile
 
 from b2v.errors import UsageError
 from b2v.media.limits import check_size
+from b2v.media.photo import picture_size
 
 
 @pytest.mark.parametrize(
@@ -42,3 +44,15 @@ def test_a_folder_takes_any_size_whatever_its_name(tmp_path):
 def test_what_does_not_fit_is_refused_with_what_would(name, height, width, said):
     with pytest.raises(UsageError, match=said):
         check_size(name, height, width)
+
+
+def test_the_size_of_a_picture_is_known_before_its_pixels_are_decoded(tmp_path, monkeypatch):
+    for suffix in (".png", ".jpg", ".webp", ".tiff"):
+        Image.new("RGB", (40, 24)).save(tmp_path / f"a{suffix}")
+
+    def load(_):
+        raise AssertionError("it is decoded")
+
+    monkeypatch.setattr(ImageFile.ImageFile, "load", load)
+    for suffix in (".png", ".jpg", ".webp", ".tiff"):
+        assert picture_size(tmp_path / f"a{suffix}") == (24, 40)

@@ -178,10 +178,14 @@ def open_photo(path: Path) -> Iterator[Image.Image | tiff.DeepTiff]:
 
 
 def picture_size(path: str | os.PathLike[str]) -> tuple[int, int]:
-    """Read the height and width of a picture, upright, before its pixels; raises MediaError."""
+    """Read the height and width of a picture, upright, before its pixels; raises MediaError.
+
+    In PNG, EXIF may follow the pixels; there it is not looked for, as all would be decoded.
+    """
     with open_photo(Path(path)) as image:
         width, height = image.size
-        return (width, height) if _exif(image)[0] >= 5 else (height, width)
+        told = getattr(image, "format", None) != "PNG" or "exif" in image.info
+        return (width, height) if told and _exif(image)[0] >= 5 else (height, width)
 
 
 @contextmanager
