@@ -430,6 +430,25 @@ def test_cache_folder_follows_the_environment(monkeypatch):
     assert cache_dir() == Path("/home/me/.cache/b2v")
 
 
+def test_a_user_without_a_home_has_the_shipped_weights(places, monkeypatch):
+    """Containers run as users that the system does not know."""
+    make_model(places / "shipped")
+
+    def homeless(_):
+        raise RuntimeError("Could not determine home directory.")
+
+    monkeypatch.setattr(Path, "expanduser", homeless)
+    assert path_of("tiny", "middle").is_file()
+    for name in ("B2V_CACHE", "XDG_CACHE_HOME"):
+        monkeypatch.delenv(name, raising=False)
+    assert path_of("tiny", "middle").is_file()
+    assert cache_dir().is_absolute()
+    assert "~" in cache_dir().parts
+    monkeypatch.setenv("B2V_WEIGHTS_DIR", "~nobody/weights")
+    with pytest.raises(WeightsError, match="B2V_WEIGHTS_DIR is ~nobody/weights, which is no folder"):
+        path_of("tiny", "middle")
+
+
 def test_header_is_read_without_the_weights(tmp_path):
     path = tmp_path / "x.safetensors"
     save_network(state_of(MIDDLE), MIDDLE, "middle", path)

@@ -15,8 +15,16 @@ def shipped_dir() -> Path:
 def cache_dir() -> Path:
     """Folder that b2v keeps weights in: `B2V_CACHE`, else `b2v` in the user's cache folder."""
     if own := os.environ.get("B2V_CACHE"):
-        return Path(own).expanduser()
-    return Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache").expanduser() / "b2v"
+        return _expanded(own)
+    return _expanded(os.environ.get("XDG_CACHE_HOME") or "~/.cache") / "b2v"
+
+
+def _expanded(name: str) -> Path:
+    """Put the user's home in place of `~`; where there is none, as in containers, nothing is."""
+    try:
+        return Path(name).expanduser()
+    except RuntimeError:
+        return Path("/", name)
 
 
 def hub_dir() -> Path:
@@ -34,7 +42,7 @@ def env_dir() -> Path | None:
     value = os.environ.get("B2V_WEIGHTS_DIR")
     if not value:
         return None
-    folder = Path(value).expanduser()
+    folder = _expanded(value)
     if not folder.is_dir():
         raise WeightsError(f"B2V_WEIGHTS_DIR is {value}, which is no folder; correct or unset it")
     return folder
