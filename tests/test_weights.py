@@ -445,7 +445,7 @@ def test_a_user_without_a_home_has_the_shipped_weights(places, monkeypatch):
     assert cache_dir().is_absolute()
     assert "~" in cache_dir().parts
     monkeypatch.setenv("B2V_WEIGHTS_DIR", "~nobody/weights")
-    with pytest.raises(WeightsError, match="B2V_WEIGHTS_DIR is ~nobody/weights, which is no folder"):
+    with pytest.raises(WeightsError, match="is ~nobody/weights, which is no folder"):
         path_of("tiny", "middle")
 
 
