@@ -2,7 +2,7 @@
 
 import os
 import socket
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from ipaddress import ip_address
 from pathlib import Path
 
@@ -12,6 +12,7 @@ if "PYTEST_XDIST_WORKER" in os.environ:  # each of the workers has a core, and t
 import numpy as np
 import pytest
 import torch
+from forks import Driver
 from torch import Tensor
 from torch.nn import functional as F
 
@@ -60,6 +61,14 @@ def _no_network(monkeypatch: pytest.MonkeyPatch, tmp_path_factory: pytest.TempPa
     for name in ("B2V_WEIGHTS_DIR", "HF_TOKEN", "HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY"):
         monkeypatch.delenv(name, raising=False)
         monkeypatch.delenv(name.lower(), raising=False)
+
+
+@pytest.fixture(scope="session")
+def driver() -> Iterator[Driver]:
+    """A process that runs commands in forks of itself, and kills them."""
+    running = Driver()
+    yield running
+    running.close()
 
 
 @pytest.fixture(autouse=True)

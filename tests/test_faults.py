@@ -1,7 +1,6 @@
 """Full and read-only disks, killed runs, two runs at once: the old state or the new one."""
 
 import errno
-import json
 import os
 import random
 import shutil
@@ -13,6 +12,7 @@ from pathlib import Path
 import pytest
 import torch
 from conftest import make_picture
+from forks import REPOSITORY, posix
 from test_cli_extract import TINY, assert_one_line, names_in, run_main, write_tiny_prior
 from test_cli_weights import write_authors_file
 from video_samples import make_video
@@ -25,9 +25,6 @@ from b2v.media.photo import replacing
 from b2v.models import Blueprint
 from b2v.models.unet import UNetConfig
 from b2v.weights import load_network, save_network
-
-REPOSITORY = Path(__file__).parents[1]
-posix = pytest.mark.skipif(os.name != "posix", reason="fork, mount and kill are of POSIX")
 
 
 def clip(seed=0, side=64):
@@ -208,67 +205,6 @@ def test_many_runs_on_one_cache_leave_whole_files(tmp_path):
 
 # Killed at any moment
 
-DRIVER = """
-import json, os, random, signal, sys, time
-import torch
-torch.set_num_threads(1)
-import b2v.inference.slow_motion, b2v.inference.images, b2v.weights
-from b2v.cli import main
-
-def start(arguments):
-    child = os.fork()
-    if child == 0:
-        null = os.open(os.devnull, os.O_RDWR)
-        os.dup2(null, 1), os.dup2(null, 2)
-        sys.argv = ["b2v", *arguments]
-        try:
-            main()
-        except SystemExit as stop:
-            os._exit(int(stop.code or 0))
-        os._exit(99)
-    return child
-
-def whole(arguments):
-    begun = time.monotonic()
-    status = os.waitpid(start(arguments), 0)[1]
-    return os.waitstatus_to_exitcode(status), time.monotonic() - begun
-
-for line in sys.stdin:
-    asked = json.loads(line)
-    if "after" in asked:
-        child = start(asked["run"])
-        time.sleep(asked["after"])
-        os.kill(child, signal.SIGKILL)
-        os.waitpid(child, 0)
-        print("killed", flush=True)
-    else:
-        print(json.dumps(whole(asked["run"])), flush=True)
-"""
-
-
-class Driver:
-    """A process with everything loaded, which runs commands in forks of itself, and kills them."""
-
-    def __init__(self, folder, weights):
-        env = {**os.environ, "PYTHONPATH": str(REPOSITORY), "OMP_NUM_THREADS": "1"}
-        env["B2V_WEIGHTS_DIR"] = str(weights)
-        command = [sys.executable, "-W", "ignore", "-c", DRIVER]
-        pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "text": True}
-        self.process = subprocess.Popen(command, cwd=folder, env=env, **pipes)
-
-    def ask(self, **what):
-        print(json.dumps(what), file=self.process.stdin, flush=True)
-        return self.process.stdout.readline().strip()
-
-    def run(self, *args):
-        code, seconds = json.loads(self.ask(run=args))
-        assert code == 0
-        return seconds
-
-    def kill(self, after, *args):
-        assert self.ask(run=args, after=after) == "killed"
-
-
 COMMANDS = {
     "extract": ("extract", "photo.png", "-o", "out.mp4", "--overwrite"),
     "extract-folder": ("extract", "photo.png", "-o", "out", "--overwrite"),
@@ -279,7 +215,7 @@ COMMANDS = {
 
 
 @pytest.fixture
-def work(tmp_path):
+def work(driver, tmp_path, monkeypatch):
     """Folder with a photo, a video and weights, and a driver that works in it."""
     folder, weights = tmp_path / "work", tmp_path / "weights"
     folder.mkdir()
@@ -288,10 +224,9 @@ def work(tmp_path):
     write_photo(make_picture(48, 64), folder / "photo.png")
     make_video(folder / "walk.mp4", [20 * number for number in range(6)])
     write_authors_file(folder / "net.pth")
-    driver = Driver(folder, weights)
-    yield folder, driver
-    driver.process.kill()
-    driver.process.communicate()
+    monkeypatch.setenv("B2V_WEIGHTS_DIR", str(weights))
+    driver.folder = folder
+    return folder, driver
 
 
 def state_of(folder):

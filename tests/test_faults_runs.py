@@ -16,7 +16,7 @@ import numpy as np
 import pytest
 import torch
 from conftest import make_picture
-from test_faults import REPOSITORY, Driver, posix
+from forks import REPOSITORY, posix
 from test_synth_dataset import write_frames
 from test_train import assert_equal
 from video_samples import make_video
@@ -35,12 +35,10 @@ TRAIN = (
 
 
 @pytest.fixture
-def work(tmp_path):
+def work(driver, tmp_path):
     """An empty folder, and a driver that works in it."""
-    driver = Driver(tmp_path, tmp_path)
-    yield tmp_path, driver
-    driver.process.kill()
-    driver.process.communicate()
+    driver.folder = tmp_path
+    return tmp_path, driver
 
 
 def seen(folder):
@@ -187,20 +185,21 @@ def draw(index):
     return (np.random.default_rng(index).integers(0, 255, (50, 50)).astype(np.uint8),)
 
 parts = (Part("clips.npy", np.uint8, (50, 50)),)
-for done in fill(Path(sys.argv[1]), Config(), parts, draw, every=8):
-    print(done, flush=True)
+for folder in sys.argv[1:]:
+    for done in fill(Path(folder), Config(), parts, draw, every=8):
+        print(folder, done, flush=True)
 """
 
 
-def fill_bank(folder, name, after=None):
-    """Fill a bank, or kill that once so many samples are done; say how many were before."""
-    env = {**os.environ, "PYTHONPATH": str(REPOSITORY), "B2V_MARK": str(folder)}
-    command = [sys.executable, "-c", BANK, str(folder / name)]
+def fill_banks(*folders, after=None):
+    """Fill banks, or kill that once so many samples of the last are done; say how many were."""
+    env = {**os.environ, "PYTHONPATH": str(REPOSITORY), "B2V_MARK": str(folders[-1])}
+    command, said = [sys.executable, "-c", BANK, *map(str, folders)], []
     with subprocess.Popen(command, env=env, stdout=subprocess.PIPE, text=True) as process:
-        said = []
         for line in process.stdout:
-            said.append(int(line))
-            if after is not None and said[-1] >= after:
+            folder, done = line.rsplit(" ", 1)
+            said += [int(done)] if folder == str(folders[-1]) else []
+            if after is not None and said and said[-1] >= after:
                 process.send_signal(signal.SIGKILL)
     assert process.returncode == (0 if after is None else -signal.SIGKILL)
     return said
@@ -221,15 +220,15 @@ def others_of(folder):
 @posix
 @pytest.mark.skipif(not Path("/proc/self/environ").exists(), reason="looks for workers in /proc")
 def test_a_killed_bank_goes_on_and_leaves_no_workers(tmp_path):
-    fill_bank(tmp_path, "whole")
-    assert fill_bank(tmp_path, "bank", after=16)[-1] >= 16
+    whole, bank = tmp_path / "whole", tmp_path / "bank"
+    assert fill_banks(whole, bank, after=16)[-1] >= 16
     deadline = time.monotonic() + 20
-    while others_of(tmp_path) and time.monotonic() < deadline:
+    while others_of(bank) and time.monotonic() < deadline:
         time.sleep(0.05)
-    assert others_of(tmp_path) == []
-    assert fill_bank(tmp_path, "bank")[0] >= 24
+    assert others_of(bank) == []
+    assert fill_banks(bank)[0] >= 24
     for name in ("clips.npy", "bank.json", "done"):
-        assert (tmp_path / "bank" / name).read_bytes() == (tmp_path / "whole" / name).read_bytes()
+        assert (bank / name).read_bytes() == (whole / name).read_bytes()
 
 
 @posix
@@ -243,12 +242,14 @@ def test_training_killed_while_its_bank_is_drawn_goes_on_to_the_same_weights(wor
     seconds = driver.run(*command)
     whole = seen(folder / "bank"), learned(folder / "run")
     assert read_photo(folder / "run" / "stage1" / "strip.png").pixels.isfinite().all()
-    chance = random.Random(5)
+    chance, drawing = random.Random(5), 0
     for _ in range(20):
         for name in ("bank", "run"):
             shutil.rmtree(folder / name, ignore_errors=True)
         driver.kill(chance.uniform(0.05, 1) * seconds, *command)
         begun = [(folder / "run" / "stage1" / n).exists() for n in ("last.pt", "previous.pt")]
+        drawing += not (folder / "bank" / "validation" / "done").exists()
         driver.run(*command, *(["--resume"] if any(begun) else []))
         assert seen(folder / "bank") == whole[0]
         assert_equal(learned(folder / "run")[0], whole[1][0])
+    assert 0 < drawing < 20
