@@ -28,8 +28,8 @@ from b2v.frames import FRAMES
 from b2v.inference.images import restore
 from b2v.inference.runtime import Runtime, choose, keep_large_blocks, peak_bytes
 from b2v.inference.videos import Deblurrer, load_line
-from b2v.recipes import TrainConfig, is_for_video
-from b2v.stages import new_network, stage_loss
+from b2v.training.config import TrainConfig, is_for_video
+from b2v.training.stages import new_network, stage_loss
 from b2v.weights import load_model
 
 TASKS = ("extract", "deblur", "train")

@@ -1,32 +1,135 @@
-"""Scores of a model on windows whose sharp frames are known.
+"""Whose outputs are scored: networks from names and paths, each under a name of its own."""
 
-PSNR is over RGB in [0, 1] with outputs clamped but not rounded, the mean of the values of
-single pictures; SSIM has a Gaussian window of 11 x 11 pixels, sigma 1.5. The order of time in
-a blurry picture is unknown, so beside the plain scores stand those of the better of both
-orders, chosen once a sample for the whole sequence ("p", as in HyperCUT, CVPR 2023). Doing
-nothing, the blurry picture against every frame, is always scored too.
-
-Where a net gives the middle frame alone, or the truth has no other, that frame alone is scored.
-"""
-
-from collections.abc import Iterable, Iterator
+from collections import Counter, deque
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
-from typing import Any, cast
+from pathlib import Path
+from typing import Any, Literal, cast
 
 import torch
 from skimage.metrics import structural_similarity
 from torch import Tensor, nn
 
-from b2v.errors import WeightsError
+from b2v.data.exposure import Shutter, expose_video
+from b2v.data.footage import VIDEOS
+from b2v.data.pairs import Sample
+from b2v.defaults import PHOTO_MODEL
+from b2v.errors import DatasetError, UsageError, WeightsError
 from b2v.frames import FRAMES, MIDDLE, check_frame, crop_back, pad_to_multiple
 from b2v.inference.images import restore
 from b2v.inference.pyramid import sharpen
 from b2v.inference.runtime import Runtime, memory_for
+from b2v.inference.videos import Deblurrer, load_line
+from b2v.media import open_video
 from b2v.metrics import MAX_DB, Perceptual, psnr, reblur
-from b2v.models import Extractor, Prior
+from b2v.models import MAXIM_STAGES, PRIOR, ROLES, VIDEO, Extractor, Prior, needed_roles
 from b2v.report import Extremes, in_a_grid
-from b2v.windows import Sample, Window, find_windows
+from b2v.weights import inspect, load_model, load_network
+from b2v.weights.store import file_of, find_model
+
+MIDDLE_ROLE = ROLES[0]
+Protocol = Literal["seven", "middle", "video"]
+"""What is scored: all frames of a photo, its middle one alone, or the frames of a video."""
+
+
+@dataclass(frozen=True)
+class Entry:
+    """A network to be scored, fp32 on the CPU: for `seven` and `video` a whole model."""
+
+    name: str
+    net: nn.Module
+    protocol: Protocol
+
+
+def open_entries(
+    model: str,
+    weights: Sequence[Path],
+    protocol: Protocol | None = None,
+    *,
+    videos: bool = False,
+) -> list[Entry]:
+    """Load what is to be compared.
+
+    Args:
+        model: name of a model.
+        weights: where to take its weights from, each an entry; none takes the model's own.
+        protocol: seven or middle for photos; None is seven where there are networks for it.
+        videos: a model for photos is to restore videos, frame by frame, if it can.
+
+    Returns:
+        The entries, all of one protocol. Those of equal names are called by their paths.
+
+    Raises:
+        UsageError: some are for photos and some for video, or give no middle frame.
+        WeightsError: there are no such weights, or they are not what they should be.
+
+    """
+    places: Sequence[Path | None] = weights or (None,)
+    kinds = {place: _kind(model, place, protocol, videos) for place in places}
+    if len(set(kinds.values())) > 1:
+        named = ", ".join(f"{place}: {kind}" for place, kind in kinds.items())
+        raise UsageError(f"these cannot be compared with each other ({named}); score them apart")
+    entries = [_open(model, place, kinds[place]) for place in places]
+    named_so = Counter(entry.name for entry in entries)
+    return [
+        Entry(str(place), e.net, e.protocol) if named_so[e.name] > 1 and place is not None else e
+        for place, e in zip(places, entries, strict=True)
+    ]
+
+
+def _kind(model: str, place: Path | None, protocol: Protocol | None, videos: bool) -> Protocol:
+    """Tell what a model is scored on."""
+    priors = {PRIOR, MAXIM_STAGES[0]} if videos else set()
+    if place is not None and place.is_file() and place.suffix != ".json":
+        if inspect(place).role in {VIDEO, *priors}:
+            return _video(str(place), protocol)
+        return protocol or "seven"
+    networks = find_model(model, weights=place).card.networks
+    if needed_roles(networks) == (VIDEO,) or priors & {*networks}:
+        return _video(model, protocol)
+    return protocol or ("middle" if set(networks) == {MIDDLE_ROLE} else "seven")
+
+
+def _video(name: str, protocol: Protocol | None) -> Protocol:
+    if protocol is not None:
+        raise UsageError(f"--protocol is for photos, and {name} is for video")
+    return "video"
+
+
+def _open(model: str, place: Path | None, protocol: Protocol) -> Entry:
+    if protocol == "video":
+        video = load_line(model, weights=place)
+        return Entry(video.name, video.net, protocol)
+    if protocol == "middle":
+        return _middle_net(model, place)
+    loaded = load_model(model, weights=place)
+    return Entry(loaded.name, loaded.net, protocol)
+
+
+def _middle_net(model: str, place: Path | None) -> Entry:
+    """Load what gives the middle frame alone: a prior, or the middle net of a cascade.
+
+    The latter is of the model's files, or a file of its own.
+    """
+    if place is not None and place.is_file() and place.suffix != ".json":
+        network = load_network(place)
+        if network.role in (PRIOR, *MAXIM_STAGES):
+            return _prior(model, place)
+        if network.role != MIDDLE_ROLE:
+            raise UsageError(f"{place} is the {network.role} network and gives no middle frame")
+        return Entry(place.stem, network.module, "middle")
+    found = find_model(model, weights=place)
+    if {PRIOR, MAXIM_STAGES[0]} & {*found.card.networks}:
+        return _prior(model, place)
+    if MIDDLE_ROLE not in found.card.networks:
+        raise UsageError(f"{found.card.name} has no network for the middle frame alone")
+    return Entry(found.card.name, load_network(file_of(found, MIDDLE_ROLE)).module, "middle")
+
+
+def _prior(model: str, place: Path | None) -> Entry:
+    loaded = load_model(model, weights=place)
+    return Entry(loaded.name, loaded.net, "middle")
 
 
 @dataclass(frozen=True)
@@ -66,7 +169,7 @@ def evaluate(
 
     Args:
         net: model that gives seven frames.
-        samples: by `b2v.windows.read_samples`.
+        samples: by `b2v.data.pairs.read_samples`.
         runtime: device and precision.
         align: as of `restore`.
         middle_net: `net` gives the middle frame alone.
@@ -221,14 +324,164 @@ def _motion(frames: Tensor) -> float:
     return float((frames[1:] - frames[:-1]).abs().mean())
 
 
-__all__ = [
-    "Score",
-    "Window",
-    "evaluate",
-    "find_windows",
-    "records",
-    "restore_middle",
-    "score",
-    "ssim",
-    "summarize",
-]
+@dataclass(frozen=True)
+class ClipScore:
+    """Scores of one video, means over its restored frames."""
+
+    name: str
+    frames: int  # restored, one for each exposure
+    psnr: float
+    ssim: float
+    nothing_psnr: float  # of the blurry frames themselves
+    nothing_ssim: float
+    steadiness: float | None
+    """Mean absolute difference of neighbouring restored frames over that of the sharp ones; None
+    where there is one frame alone, or nothing moves."""
+    nothing_steadiness: float | None  # of the blurry frames
+
+
+def find_videos(path: Path) -> list[Path]:
+    """List the videos of a folder, sorted by name, or the one file that is named.
+
+    Raises:
+        DatasetError: nothing is there, or the folder holds no videos.
+
+    """
+    if path.is_file():
+        return [path]
+    if not path.is_dir():
+        raise DatasetError(f"{path}: no such file or folder")
+    found = sorted(p for p in path.iterdir() if is_video(p))
+    if not found:
+        raise DatasetError(
+            f"{path}: holds no videos ({', '.join(sorted(VIDEOS))}), which a model for video is"
+            f" scored on; take -m {PHOTO_MODEL} for windows of photos"
+        )
+    return found
+
+
+def has_videos(path: Path) -> bool:
+    """Tell whether a path is that of a video, or of a folder that holds some."""
+    return is_video(path) or (path.is_dir() and any(map(is_video, path.iterdir())))
+
+
+def is_video(path: Path) -> bool:
+    """Tell by its name whether a file is a video; hidden ones are not."""
+    return path.suffix.lower() in VIDEOS and path.is_file() and not path.name.startswith(".")
+
+
+def evaluate_videos(
+    deblurrer: Deblurrer, videos: list[Path], shutter: Shutter, strips: Extremes | None = None
+) -> Iterator[ClipScore]:
+    """Blur, restore and score one sharp video after the other; `strips` are given all frames.
+
+    Raises:
+        DatasetError: a video is too short for one exposure.
+        B2VError: a file is no video, breaks off, or is too small for the network.
+
+    """
+    for path in videos:
+        deblurrer.reset()
+        yield score_video(deblurrer, path, shutter, strips)
+
+
+def score_video(
+    deblurrer: Deblurrer, path: Path, shutter: Shutter, strips: Extremes | None = None
+) -> ClipScore:
+    """Blur, restore and score one sharp video; raises as `evaluate_videos`."""
+    waiting: deque[tuple[Tensor, Tensor]] = deque()  # what the network has not restored yet
+    last: tuple[Tensor, ...] | None = None
+    sums, moves = torch.zeros(4, dtype=torch.float64), torch.zeros(3, dtype=torch.float64)
+    frames = read = 0
+
+    def sharp_frames() -> Iterator[Tensor]:
+        nonlocal read
+        with open_video(path) as reader:
+            for frame in reader:
+                read += 1
+                yield frame.pixels
+
+    def blurry_frames() -> Iterator[Tensor]:
+        for blurry, sharp in expose_video(sharp_frames(), shutter):
+            waiting.append((blurry, sharp))
+            yield blurry
+
+    for restored in deblurrer.run(blurry_frames()):
+        shown = restored, *waiting.popleft()
+        frames += 1
+        scores = (*_compare(shown[0], shown[2]), *_compare(shown[1], shown[2]))
+        sums += torch.tensor(scores)
+        if last is not None:
+            pairs = zip(shown, last, strict=True)
+            moves += torch.tensor([float((now - then).abs().mean()) for now, then in pairs])
+        last = shown
+        if strips is not None:
+            name = f"{path.stem}-tau{shutter.tau}-{frames:06d}"
+            strips.offer(scores[0] - scores[2], name, partial(_video_strip, *shown))
+    if not frames:
+        raise DatasetError(
+            f"{path}: has {read} frames; one exposure of tau {shutter.tau} needs {shutter.tau}"
+        )
+    steady: list[float | None] = [float(x / moves[2]) if moves[2] > 0 else None for x in moves[:2]]
+    return ClipScore(path.name, frames, *(sums / frames).tolist(), *steady)
+
+
+def _video_strip(restored: Tensor, blurry: Tensor, sharp: Tensor) -> Tensor:
+    return in_a_grid([[blurry, restored, sharp]])
+
+
+def _compare(frame: Tensor, sharp: Tensor) -> tuple[float, float]:
+    return float(psnr(frame, sharp, max_db=MAX_DB)), ssim(frame, sharp)
+
+
+def summarize_videos(
+    scores: list[ClipScore], name: str, model: str, shutter: Shutter
+) -> dict[str, Any]:
+    """Put the scores of a set into plain values that JSON can hold; means are over clips."""
+
+    def mean(key: str) -> float | None:
+        values = [v for v in (getattr(s, key) for s in scores) if v is not None]
+        return sum(values) / len(values) if values else None
+
+    return {
+        "set": name,
+        "model": model,
+        "tau": shutter.tau,
+        "period": shutter.period,
+        "frames": sum(s.frames for s in scores),
+        "psnr": mean("psnr"),
+        "ssim": mean("ssim"),
+        "nothing": {
+            "psnr": mean("nothing_psnr"),
+            "ssim": mean("nothing_ssim"),
+            "steadiness": mean("nothing_steadiness"),
+        },
+        "clips": [
+            {
+                "name": s.name,
+                "frames": s.frames,
+                "psnr": s.psnr,
+                "ssim": s.ssim,
+                "nothing": {
+                    "psnr": s.nothing_psnr,
+                    "ssim": s.nothing_ssim,
+                    "steadiness": s.nothing_steadiness,
+                },
+                "steadiness": s.steadiness,
+            }
+            for s in scores
+        ],
+        "steadiness": mean("steadiness"),
+    }
+
+
+def records_of_videos(
+    scores: list[ClipScore], name: str, model: str, shutter: Shutter
+) -> list[dict[str, Any]]:
+    """Put the scores of each clip into a line of a table."""
+    about = {"set": name, "model": model, "tau": shutter.tau, "period": shutter.period}
+    lines = []
+    for score in scores:
+        line = {**about, **vars(score)}
+        lines.append({**about, "clip": line.pop("name"), **line})
+    return lines

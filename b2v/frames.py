@@ -4,7 +4,8 @@ A frame is [3, H, W], a clip [T, 3, H, W], a batch of clips [B, T, 3, H, W]:
 RGB, sRGB-encoded, [0, 1].
 """
 
-from torch import Tensor, isfinite, lerp
+import numpy as np
+from torch import Tensor, from_numpy, isfinite, lerp
 from torch.nn import functional as F
 
 from b2v.defaults import COUNTS as COUNTS
@@ -68,3 +69,18 @@ def pad_to_multiple(frames: Tensor, multiple: int) -> Tensor:
 def crop_back(frames: Tensor, height: int, width: int) -> Tensor:
     """Undo `pad_to_multiple`: the top left `height` x `width` pixels of [..., H, W]."""
     return frames[..., :height, :width]
+
+
+def to_codes(pixels: Tensor, bits: int = 8) -> np.ndarray:
+    """Turn `pixels` [C, H, W] in [0, 1] into an array [H, W, C] of `bits`-bit code values."""
+    top = 2**bits - 1
+    codes = pixels.detach().float().clamp(0, 1).mul(top).round().permute(1, 2, 0).cpu()
+    return np.ascontiguousarray(codes.numpy().astype(np.uint8 if bits == 8 else np.uint16))
+
+
+def to_pixels(codes: np.ndarray) -> Tensor:
+    """Turn an array [H, W, C] of 8- or 16-bit code values into [C, H, W] in [0, 1]."""
+    pixels = np.empty((codes.shape[2], *codes.shape[:2]), np.float32)
+    for channel, plane in enumerate(pixels):  # without a second copy of so many floats
+        np.divide(codes[..., channel], np.iinfo(codes.dtype).max, out=plane, dtype=np.float32)
+    return from_numpy(pixels)

@@ -103,7 +103,7 @@ def picture() -> Tensor:
 @pytest.fixture
 def tiny_bank(tmp_path: Path) -> Path:
     """Folder with a bank of three small clips, moving photographs of 24 x 24 pixels."""
-    from b2v.synth.motion import MotionConfig, move
+    from b2v.data.scenes import MotionConfig, move
 
     clips = []
     for seed in range(3):

@@ -5,7 +5,7 @@ import torch
 from conftest import make_picture
 from torch import nn
 
-from b2v.adversary import critic_loss, deceit_loss, new_critic
+from b2v.training.losses import critic_loss, deceit_loss, new_critic
 
 
 class Marks(nn.Module):

@@ -6,7 +6,7 @@ from torch import Tensor, nn
 
 from b2v.errors import UsageError
 from b2v.models import MODELS, ROLES, SEVEN, Cascade, assemble, gives_pair
-from b2v.models.apart import Alone, Apart, ApartConfig, Pairs
+from b2v.models.cascade import Alone, Apart, ApartConfig, Pairs
 from b2v.models.unet import UNet, UNetConfig
 
 SMALL = {"widths": (6, 8), "blocks": (1, 1)}

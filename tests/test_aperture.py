@@ -8,18 +8,18 @@ import torch
 from conftest import make_picture
 
 from b2v.color import to_linear
-from b2v.errors import DatasetError
-from b2v.synth.aperture import (
+from b2v.data.exposure import (
     Optics,
     at_instants,
     by_frame,
+    expose,
     expose_coded,
     optical_psfs,
     read_psfs,
     show_psf,
     through_psfs,
 )
-from b2v.synth.exposure import expose
+from b2v.errors import DatasetError
 
 OPTICS = Optics()
 

@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from b2v import batch
-from b2v.batch import Input, expand, output_folder, parse_shard, place, safe_name, take_shard
+from b2v.cli import batch
+from b2v.cli.batch import Input, expand, output_folder, parse_shard, place, safe_name, take_shard
 from b2v.errors import MediaError, UsageError
 
 PICTURES = {".jpg", ".png"}

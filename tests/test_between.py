@@ -7,9 +7,8 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from b2v.color import to_encoded, to_linear
-from b2v.metrics import psnr
-from b2v.synth import between
-from b2v.synth.between import (
+from b2v.data import interpolation as between
+from b2v.data.interpolation import (
     MOST,
     Step,
     find_steps,
@@ -17,6 +16,7 @@ from b2v.synth.between import (
     planar_motion,
     sub_frames_for,
 )
+from b2v.metrics import psnr
 
 PARTS = 5
 INSIDE = slice(None), slice(12, -12), slice(12, -12)

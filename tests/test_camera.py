@@ -3,8 +3,7 @@
 import pytest
 import torch
 
-from b2v.models.camera import camera_motion, motion_at
-from b2v.models.moving import move_along
+from b2v.motion import camera_motion, motion_at, move_along
 
 
 @pytest.mark.parametrize(

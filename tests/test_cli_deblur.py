@@ -30,7 +30,8 @@ from b2v.cli import options
 from b2v.defaults import QUALITY, VIDEO_MODELS
 from b2v.inference import video_files as run
 from b2v.inference.videos import Deblurrer
-from b2v.media import open_video, output
+from b2v.media import open_video
+from b2v.media import remux as output
 from b2v.models import VIDEO, Blueprint
 from b2v.models.dtb import DTBConfig
 from b2v.weights import Card, card_entry, file_name, save_network, write_card
@@ -377,7 +378,7 @@ def test_folder_that_may_not_be_written_to(b2v, monkeypatch):
 
 def test_without_weights_the_command_says_what_to_do(b2v, monkeypatch):
     monkeypatch.delenv("B2V_WEIGHTS_DIR")
-    monkeypatch.setattr("b2v.weights.resolve.card_folders", list)
+    monkeypatch.setattr("b2v.weights.store.card_folders", list)
     before = listing(".")
     ran = b2v("deblur", "a.mp4")
     assert_one_line(ran, 3, f"there is no model '{MODEL}'", "--weights", "b2v train -m blend")

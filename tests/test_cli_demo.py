@@ -46,7 +46,7 @@ def b2v(capsys, monkeypatch, tmp_path, opened):
 @pytest.fixture
 def _no_weights_for_videos(monkeypatch, tmp_path):
     folders = [("environment", tmp_path / "weights")]
-    monkeypatch.setattr("b2v.weights.resolve.card_folders", lambda: folders)
+    monkeypatch.setattr("b2v.weights.store.card_folders", lambda: folders)
 
 
 @pytest.mark.usefixtures("_no_weights_for_videos")

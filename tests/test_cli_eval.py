@@ -16,12 +16,12 @@ from test_cli_extract import (
 )
 from test_evaluate import moving, write_window
 
+from b2v.data.pairs import find_windows, read_samples
 from b2v.defaults import PHOTO_MODEL, PHOTO_MODELS
 from b2v.media import read_photo, write_photo
 from b2v.metrics import psnr, reblur
 from b2v.models import PRIOR
 from b2v.weights import file_name
-from b2v.windows import find_windows, read_samples
 
 
 @pytest.fixture
@@ -210,7 +210,7 @@ def test_what_cannot_be_done_is_said_before_the_work_begins(b2v, tmp_path, args,
 
 
 def test_without_matplotlib_a_chart_names_the_extra(b2v, monkeypatch):
-    monkeypatch.setattr("b2v.report.charts.find_spec", lambda _: None)
+    monkeypatch.setattr("b2v.report.find_spec", lambda _: None)
     assert_one_line(b2v("eval", "set[1]", "--plot", "x.png"), 2, 'pip install "b2v[plot]"')
 
 

@@ -12,7 +12,7 @@ import typer.main
 from test_cli_extract import REPOSITORY, run_main
 
 from b2v.cli import app
-from b2v.cli.manual import EXAMPLES
+from b2v.cli.options import EXAMPLES
 
 ROOT = typer.main.get_command(app)
 LINES = [(name, line) for name, lines in EXAMPLES.items() for line, _ in lines]

@@ -20,10 +20,10 @@ from test_cli_extract import (
 
 from b2v.cli.options import parse_bytes
 from b2v.errors import UsageError
+from b2v.frames import to_codes
 from b2v.inference.images import plan_for
 from b2v.media import read_photo, write_photo
-from b2v.media.photo import centre
-from b2v.media.stills import encode, to_codes
+from b2v.media.images import centre, encode
 
 
 @pytest.fixture
@@ -146,7 +146,7 @@ def test_a_small_file_of_many_pixels_is_refused_before_they_are_decoded(b2v, mon
 
 
 def test_a_picture_that_no_mp4_holds_is_refused_before_the_run(b2v, monkeypatch):
-    monkeypatch.setattr("b2v.media.limits.MOST", {".mp4": (40, 1000)})
+    monkeypatch.setattr("b2v.files.MOST", {".mp4": (40, 1000)})
     monkeypatch.setattr("b2v.inference.images.restore_photo", None)
     ran = b2v("extract", "photo.png", "-q")
     assert_one_line(ran, 2, "photo_b2v.mp4: 48x32 pixels are too many", "folder for PNG")

@@ -10,9 +10,10 @@ from PIL import Image
 from test_cli_extract import assert_one_line, names_in, plain_surroundings, run_main
 from test_cli_extract import write_tiny_prior as write_weights
 
-from b2v.cli.clips import FILES, VIDEOS
-from b2v.media import coding, open_video, read_photo, write_photo
-from b2v.media.stills import to_codes
+from b2v.cli.clip_outputs import FILES, VIDEOS
+from b2v.frames import to_codes
+from b2v.media import clips as coding
+from b2v.media import open_video, read_photo, write_photo
 
 
 @pytest.fixture

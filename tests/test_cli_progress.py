@@ -10,7 +10,7 @@ from test_motion import of_disc, texture
 from test_pyramid import CPU, Fixed, one_tile
 
 from b2v.cli import options
-from b2v.cli.pace import PhotoPace
+from b2v.cli.options import PhotoPace
 from b2v.defaults import PHOTO_MODEL
 from b2v.inference.images import DEFOCUS, SHARP, pixels_to_run, restore, seconds_for
 from b2v.inference.pyramid import planned_pixels
@@ -71,7 +71,7 @@ def test_progress_is_a_bar_on_a_terminal(b2v, monkeypatch):
 
 def test_time_left_follows_the_pace_so_far(monkeypatch):
     clock = iter([100.0, 110.0, 112.0, 112.0])
-    monkeypatch.setattr("b2v.cli.pace.time.monotonic", lambda: next(clock))
+    monkeypatch.setattr("b2v.cli.options.time.monotonic", lambda: next(clock))
     pace = PhotoPace(1000, started=90.0)
     assert str(pace) == "0 %"
     pace.take(250)  # at 100: 10 s for a quarter
@@ -80,7 +80,7 @@ def test_time_left_follows_the_pace_so_far(monkeypatch):
 
 
 def test_minutes_are_told_as_minutes(monkeypatch):
-    monkeypatch.setattr("b2v.cli.pace.time.monotonic", lambda: 100.0)
+    monkeypatch.setattr("b2v.cli.options.time.monotonic", lambda: 100.0)
     pace = PhotoPace(1000, started=0.0)
     pace.take(100)
     assert str(pace) == "10 %, about 15 min left"

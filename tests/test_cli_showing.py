@@ -19,7 +19,7 @@ from test_cli_extract import (
 )
 from video_samples import HEIGHT, WIDTH, drawing, ffmpeg
 
-from b2v.cli.extras import timing, told
+from b2v.cli.clip_outputs import timing, told
 from b2v.media import open_video, read_clip, read_photo, write_photo
 
 H, W = 32, 48
@@ -255,7 +255,7 @@ def test_a_video_keeps_what_it_says_beside_what_made_it(b2v, video):
 
 @pytest.mark.parametrize("taken", [("comment",), ("comment", "description")])
 def test_what_a_video_says_of_itself_stays(taken):
-    from b2v.media.tags import beside_what_is_said
+    from b2v.media.metadata import beside_what_is_said
 
     said = {"comment": "made", "description": "{}"}
     there = {key.upper(): "mine" for key in taken}

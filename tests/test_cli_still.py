@@ -20,8 +20,8 @@ from test_cli_extract import (
 from test_media_photo import swapped_profile
 
 from b2v.cli import still
-from b2v.media import picture, read_photo, write_photo
-from b2v.media.stills import to_codes
+from b2v.frames import to_codes
+from b2v.media import image_writer, read_photo, write_photo
 
 H, W = 47, 63
 BASE, IFD, GPS = ExifTags.Base, ExifTags.IFD, ExifTags.GPS
@@ -341,9 +341,9 @@ def test_sharp_pictures_beside_their_photos_are_not_taken_again(b2v, trip):
 
 
 def test_the_kinds_of_pictures_of_the_command_are_those_of_the_core():
-    assert set(still.SUFFIXES) == set(picture.SHARP)
+    assert set(still.SUFFIXES) == set(image_writer.SHARP)
     assert {Image.registered_extensions()[suffix] for suffix in still.SUFFIXES} == set(
-        picture.SHARP.values()
+        image_writer.SHARP.values()
     )
 
 
@@ -383,8 +383,8 @@ def test_what_cannot_go_with_one_picture_is_a_line(b2v, options, words):
 
 
 def test_what_was_not_written_whole_is_found_and_leaves_nothing(b2v, monkeypatch):
-    whole = picture.encode
-    monkeypatch.setattr(picture, "encode", lambda *args, **more: whole(*args, **more)[:-900])
+    whole = image_writer.encode
+    monkeypatch.setattr(image_writer, "encode", lambda *args, **more: whole(*args, **more)[:-900])
     before = listing(".")
     ran = b2v("extract", "photo.png", "-o", "sharp.jpg")
     assert_one_line(ran, 1, "sharp.jpg: was not written whole")
@@ -392,8 +392,10 @@ def test_what_was_not_written_whole_is_found_and_leaves_nothing(b2v, monkeypatch
 
 
 def test_a_picture_of_another_size_is_found_by_reopening(b2v, monkeypatch):
-    whole = picture.encode
-    monkeypatch.setattr(picture, "encode", lambda codes, *_, **more: whole(codes[:-1], *_, **more))
+    whole = image_writer.encode
+    monkeypatch.setattr(
+        image_writer, "encode", lambda codes, *_, **more: whole(codes[:-1], *_, **more)
+    )
     Path("sharp.png").write_text("mine")
     ran = b2v("extract", "photo.png", "-o", "sharp.png", "--overwrite")
     assert_one_line(ran, 1, "sharp.png: reading it back gave 63x46 pixels")

@@ -16,9 +16,9 @@ from test_cli_extract import REPOSITORY, assert_one_line, run_main
 from test_synth_dataset import bytes_in, files_in, manifest, photos_in, write_frames
 from video_samples import UNEVEN, make_video
 
-from b2v.evaluate import find_windows
+from b2v.data.exposure import Optics, optical_psfs, show_psf
+from b2v.data.pairs import find_windows
 from b2v.media import read_photo, write_photo
-from b2v.synth.aperture import Optics, optical_psfs, show_psf
 
 FULL = ("--recipe", "reds", "-j", 1)
 """Seven frames at full size, one sequence at a time."""

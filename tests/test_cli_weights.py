@@ -18,7 +18,8 @@ from test_cli_extract import (
 from b2v.errors import WeightsError
 from b2v.media import write_photo
 from b2v.models import MODELS, ROLES
-from b2v.weights import importer, read_card, write_card
+from b2v.weights import jin2018 as importer
+from b2v.weights import read_card, write_card
 
 REVISION = "a" * 40
 
@@ -26,7 +27,7 @@ REVISION = "a" * 40
 @pytest.fixture
 def cache(monkeypatch, tmp_path):
     monkeypatch.setenv("B2V_CACHE", str(tmp_path / "cache"))
-    monkeypatch.setattr("b2v.weights.places.shipped_dir", lambda: tmp_path / "shipped")
+    monkeypatch.setattr("b2v.files.shipped_dir", lambda: tmp_path / "shipped")
     return tmp_path / "cache"
 
 

@@ -7,13 +7,13 @@ import pytest
 import torch
 from conftest import make_picture
 
-from b2v.bank import is_complete
 from b2v.color import to_linear
-from b2v.data import BankConfig, Crops, build_bank, coded, draw
+from b2v.data.clip_cache import is_complete
+from b2v.data.datasets import BankConfig, Crops, build_bank, coded, draw_clip
+from b2v.data.exposure import Optics, optical_psfs
+from b2v.data.footage import Sources
+from b2v.data.scenes import MotionConfig
 from b2v.errors import DatasetError, UsageError
-from b2v.sources import Sources
-from b2v.synth.aperture import Optics, optical_psfs
-from b2v.synth.motion import MotionConfig
 
 CONFIG = BankConfig(
     clips=6,
@@ -28,8 +28,8 @@ def test_a_coded_bank_has_the_same_frames_behind_another_blur(tmp_path):
     video = torch.stack([(make_picture(40, 40, n) * 255).byte() for n in range(9)])
     sources = Sources([photo], [], [video])
     for index in range(6):
-        plain = draw(sources, replace(CONFIG, real=0.5), index)
-        seen = draw(sources, replace(CONFIG, real=0.5, aperture="coded"), index)
+        plain = draw_clip(sources, replace(CONFIG, real=0.5), index)
+        seen = draw_clip(sources, replace(CONFIG, real=0.5, aperture="coded"), index)
         assert torch.equal(plain[1:], seen[1:])
         assert 0.5 < (plain[0].float() - seen[0].float()).abs().mean() < 60
 

@@ -12,12 +12,12 @@ from conftest import make_picture
 from PIL import Image
 from torch import Tensor
 
-from b2v.bank import is_complete
-from b2v.data import BankConfig, Crops, build_bank, draw, real_window
+from b2v.data.clip_cache import is_complete
+from b2v.data.datasets import BankConfig, Crops, build_bank, draw_clip, real_window
+from b2v.data.footage import Sources, find_files, load_sources
+from b2v.data.scenes import MotionConfig
 from b2v.errors import B2VError, DatasetError
 from b2v.metrics import psnr, reblur
-from b2v.sources import Sources, find_files, load_sources
-from b2v.synth.motion import MotionConfig
 
 ANY = (0.0, float("inf"))
 MOTION = MotionConfig(speed=(0.5, 2.0), shrink=(1.0, 1.0))
@@ -126,18 +126,18 @@ def test_a_split_by_scene_is_disjoint_and_complete():
 
 def test_a_clip_is_a_function_of_seed_and_index(media):
     sources = load_sources([media])
-    clip = draw(sources, CONFIG, 3)
+    clip = draw_clip(sources, CONFIG, 3)
     assert clip.shape == (8, 3, 16, 16)
     assert clip.dtype is torch.uint8
-    assert torch.equal(clip, draw(sources, CONFIG, 3))
-    assert not torch.equal(clip, draw(sources, CONFIG, 4))
-    assert not torch.equal(clip, draw(sources, replace(CONFIG, seed=1), 3))
+    assert torch.equal(clip, draw_clip(sources, CONFIG, 3))
+    assert not torch.equal(clip, draw_clip(sources, CONFIG, 4))
+    assert not torch.equal(clip, draw_clip(sources, replace(CONFIG, seed=1), 3))
 
 
 def test_the_frames_of_a_clip_explain_its_blur(media):
     sources = load_sources([media])
     for index in range(12):
-        blurry, *sharp = draw(sources, CONFIG, index) / 255
+        blurry, *sharp = draw_clip(sources, CONFIG, index) / 255
         assert psnr(reblur(torch.stack(sharp)), blurry) > 30
 
 
@@ -147,17 +147,17 @@ def test_the_frames_of_a_clip_explain_its_blur(media):
 def test_shares_decide_what_clips_are_made_of(sources, real, stills, colour):
     config = replace(CONFIG, real=real, stills=stills)
     for index in range(6):
-        light = draw(sources, config, index).float().mean((0, 2, 3))
+        light = draw_clip(sources, config, index).float().mean((0, 2, 3))
         assert light[colour] > 50
         assert light.sum() == light[colour]
 
 
 def test_without_videos_photos_are_used_and_the_other_way_round(sources):
     config = replace(CONFIG, real=1.0)
-    only_photos = draw(Sources(sources.photos, [], []), config, 0).float().mean((0, 2, 3))
+    only_photos = draw_clip(Sources(sources.photos, [], []), config, 0).float().mean((0, 2, 3))
     assert only_photos[1] == only_photos.sum() > 50
     config = replace(CONFIG, real=0.0, stills=0.0)
-    only_videos = draw(Sources([], [], sources.videos), config, 0).float().mean((0, 2, 3))
+    only_videos = draw_clip(Sources([], [], sources.videos), config, 0).float().mean((0, 2, 3))
     assert only_videos[0] == only_videos.sum() > 50
 
 
@@ -166,7 +166,7 @@ def test_blur_outside_the_accepted_range_is_drawn_anew(media):
 
     def strengths(accepted: tuple[float, float]) -> Tensor:
         config = replace(CONFIG, real=0.0, blur_psnr=accepted)
-        clips = [draw(sources, config, index) / 255 for index in range(24)]
+        clips = [draw_clip(sources, config, index) / 255 for index in range(24)]
         return torch.stack([psnr(clip[0], clip[4]) for clip in clips])
 
     loose = strengths(ANY)
@@ -197,7 +197,7 @@ def test_a_video_too_short_for_a_window_is_left_out_or_refused(sources):
     short = Sources(sources.photos, [], [sources.videos[0][:5]])
     config = replace(CONFIG, real=1.0)
     try:
-        clip = draw(short, config, 0)
+        clip = draw_clip(short, config, 0)
     except DatasetError:
         return
     assert clip.shape == (8, 3, 16, 16)
@@ -217,7 +217,7 @@ def test_a_bank_holds_the_clips_that_are_drawn_one_by_one(media, tmp_path):
     clips = np.load(folder / "clips.npy")
     assert clips.shape == (6, 8, 3, 16, 16)
     for index in range(6):
-        assert np.array_equal(clips[index], draw(sources, CONFIG, index).numpy())
+        assert np.array_equal(clips[index], draw_clip(sources, CONFIG, index).numpy())
     assert list(build_bank(sources, CONFIG, folder)) == []
     assert is_complete(folder, CONFIG)
     assert not is_complete(folder, replace(CONFIG, seed=9))

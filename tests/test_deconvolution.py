@@ -10,7 +10,7 @@ from torch.nn import functional as F
 from b2v.color import to_encoded, to_linear
 from b2v.metrics import psnr
 from b2v.models.deconvolution import deconvolve, looks
-from b2v.models.moving import move_along
+from b2v.motion import move_along
 
 SIDE, PATH = 160, (5.0, -3.0)
 INNER = (..., slice(24, -24), slice(24, -24))

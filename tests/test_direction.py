@@ -8,7 +8,7 @@ from conftest import make_picture
 from torch import Tensor
 from torch.nn import functional as F
 
-from b2v.direction import camera_from, in_one_direction, measure
+from b2v.motion import camera_from, in_one_direction, measure
 
 HEIGHT, WIDTH = 96, 128
 
@@ -123,6 +123,6 @@ def test_the_measured_motion_is_the_true_one():
 
 def test_large_pictures_are_fitted_on_a_coarser_grid_with_the_same_end(monkeypatch):
     broken = torn(filmed(right=1.5), LEFT)
-    monkeypatch.setattr("b2v.direction.GRID", 12)
+    monkeypatch.setattr("b2v.motion.GRID", 12)
     truth = filmed(right=1.5)
     assert same_but_for_seams(in_one_direction(broken), truth) > 0.8

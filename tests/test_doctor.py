@@ -9,9 +9,9 @@ from pathlib import Path
 import pytest
 from test_cli_extract import run_main, write_tiny_prior
 
-from b2v import doctor
+from b2v.cli import doctor
+from b2v.cli.doctor import Finding, examine
 from b2v.defaults import PHOTO_MODEL
-from b2v.doctor import Finding, examine
 from b2v.errors import MediaError
 from b2v.models import PRIOR
 from b2v.weights import file_name, shipped_dir
@@ -27,7 +27,7 @@ NAMES = [
 def tiny(tmp_path, monkeypatch):
     """Doctor where the shipped weights are a tiny prior; gives their folder."""
     write_tiny_prior(tmp_path / "shipped")
-    monkeypatch.setattr("b2v.weights.places.shipped_dir", lambda: tmp_path / "shipped")
+    monkeypatch.setattr("b2v.files.shipped_dir", lambda: tmp_path / "shipped")
     monkeypatch.chdir(tmp_path)
     return tmp_path / "shipped"
 
@@ -145,8 +145,8 @@ def test_missing_media_tools_are_told(monkeypatch):
     def refuse():
         raise MediaError("FFmpeg's program does not run")
 
-    monkeypatch.setattr("b2v.media.tools.ffmpeg_program", refuse)
-    monkeypatch.setattr("b2v.media.tools.missing_encoders", lambda: (["gif"], ["libx265"]))
+    monkeypatch.setattr("b2v.media.ffmpeg.ffmpeg_program", refuse)
+    monkeypatch.setattr("b2v.media.ffmpeg.missing_encoders", lambda: (["gif"], ["libx265"]))
     assert [(f.name, f.state) for f in found("ffmpeg")] == [
         ("ffmpeg", "fail"),
         ("codecs", "fail"),
@@ -155,7 +155,7 @@ def test_missing_media_tools_are_told(monkeypatch):
 
 
 def test_ffmpeg_is_where_it_says_and_nothing_is_missing():
-    from b2v.media import tools
+    from b2v.media import ffmpeg as tools
 
     path, number = tools.ffmpeg_program()
     assert Path(path).is_file()
@@ -178,7 +178,7 @@ def test_what_is_set_for_the_network_is_named_without_its_value(monkeypatch):
 
 
 def test_a_package_that_is_broken_is_a_finding_and_not_the_end(tiny, monkeypatch):
-    monkeypatch.setitem(sys.modules, "b2v.media.tools", None)
+    monkeypatch.setitem(sys.modules, "b2v.media.ffmpeg", None)
     monkeypatch.setattr(doctor, "_precision", lambda: iter([]))
     findings = list(examine())
     (broken,) = [finding for finding in findings if finding.state == "fail"]

@@ -15,8 +15,8 @@ from test_cli_extract import assert_one_line, plain_surroundings, run_main, writ
 from video_samples import make_video
 
 from b2v.errors import WeightsError
+from b2v.files import may_never_end
 from b2v.inference import video_files as deblurring
-from b2v.locks import may_never_end
 from b2v.media import read_photo, write_photo
 from b2v.media.segments import identity_of
 from b2v.weights import load_network

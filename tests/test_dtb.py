@@ -12,11 +12,20 @@ from torch.utils.flop_counter import FlopCounterMode
 from b2v.defaults import PHOTO_MODEL
 from b2v.errors import B2VError, WeightsError
 from b2v.models import MODELS, SEVEN, VIDEO, Blueprint, missing_roles
-from b2v.models.apart import ApartConfig
-from b2v.models.blend import BlendConfig, BlendNet
-from b2v.models.dtb import DTB, VARIANTS, DTBConfig
+from b2v.models.cascade import ApartConfig
+from b2v.models.dtb import (
+    DTB,
+    INPUTS,
+    VARIANTS,
+    BlendConfig,
+    BlendNet,
+    DTBConfig,
+    TemporalBlend,
+    VideoNet,
+    VideoState,
+    run_clip,
+)
 from b2v.models.unet import UNet, UNetConfig
-from b2v.models.video import INPUTS, TemporalBlend, VideoNet, VideoState, run_clip
 from b2v.weights import (
     Card,
     card_entry,
@@ -370,7 +379,7 @@ def test_models_for_video_are_made_of_one_network():
 def shipped(tmp_path, monkeypatch):
     """Folder of shipped weights with a tiny model for video, one for photos, and their cards."""
     folder = tmp_path / "shipped"
-    monkeypatch.setattr("b2v.weights.places.shipped_dir", lambda: folder)
+    monkeypatch.setattr("b2v.files.shipped_dir", lambda: folder)
     apart = Blueprint("apart", ApartConfig(widths=(4, 8), blocks=(1, 1)))
     for name, role, plan in (
         ("dtb", VIDEO, Blueprint("dtb", small_net().config)),

@@ -5,8 +5,8 @@ from test_cli_extract import write_tiny_cascade, write_tiny_prior
 from test_evaluate_video import SMALL
 
 from b2v.defaults import PHOTO_MODEL
-from b2v.entries import open_entries
 from b2v.errors import UsageError, WeightsError
+from b2v.evaluate import open_entries
 from b2v.models import PRIOR, VIDEO, Blueprint, Cascade, Prior
 from b2v.models.dtb import DTB, DTBConfig
 from b2v.models.unet import UNet

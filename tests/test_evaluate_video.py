@@ -20,23 +20,22 @@ from test_cli_extract import (
 from test_dtb import small_net
 from test_evaluate import moving, write_window
 
+from b2v.data.exposure import Shutter
 from b2v.defaults import PHOTO_MODEL
 from b2v.errors import DatasetError, MediaError
-from b2v.evaluate import ssim
-from b2v.evaluate_video import (
+from b2v.evaluate import (
     ClipScore,
     evaluate_videos,
     find_videos,
     score_video,
+    ssim,
     summarize_videos,
 )
 from b2v.inference.videos import Deblurrer
 from b2v.media import open_video, read_photo
 from b2v.metrics import psnr, reblur
 from b2v.models import VIDEO, Blueprint
-from b2v.models.dtb import DTB, DTBConfig
-from b2v.models.video import VideoState
-from b2v.synth.exposure import Shutter
+from b2v.models.dtb import DTB, DTBConfig, VideoState
 from b2v.weights import Card, card_entry, file_name, save_network, write_card
 
 SMALL = {"stem": 8, "features": 4, "encoder_blocks": 1, "decoder_blocks": 1}

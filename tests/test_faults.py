@@ -19,9 +19,8 @@ from video_samples import make_video
 
 from b2v.defaults import FAST_MODEL
 from b2v.errors import B2VError, MediaError, UsageError, WeightsError
-from b2v.locks import alone
+from b2v.files import alone, replacing
 from b2v.media import Clip, SegmentWriter, open_video, read_clip, read_photo, write_photo
-from b2v.media.photo import replacing
 from b2v.models import Blueprint
 from b2v.models.unet import UNetConfig
 from b2v.weights import load_network, save_network
@@ -144,7 +143,7 @@ def test_a_lock_is_over_with_its_holder_however_that_ended(tmp_path):
     code = f"""
 import os, signal, sys
 from pathlib import Path
-from b2v.locks import alone
+from b2v.files import alone
 with alone(Path({str(tmp_path / "a")!r})):
     print("held", flush=True)
     sys.stdin.read()

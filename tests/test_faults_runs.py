@@ -21,9 +21,9 @@ from test_synth_dataset import write_frames
 from test_train import assert_equal
 from video_samples import make_video
 
-from b2v.data import BankConfig
-from b2v.journal import TABLE, Journal, Report
+from b2v.data.datasets import BankConfig
 from b2v.media import read_photo, write_photo
+from b2v.training.logs import TABLE, Journal, Report
 from b2v.weights import load_network
 
 SYNTH = ("synth-dataset", "walk", "film.mp4", "-q", "-o")
@@ -174,7 +174,7 @@ import sys, time
 from dataclasses import dataclass
 from pathlib import Path
 import numpy as np
-from b2v.bank import Part, fill
+from b2v.data.clip_cache import Part, fill
 
 @dataclass(frozen=True)
 class Config:

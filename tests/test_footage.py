@@ -9,10 +9,9 @@ from conftest import make_picture
 from torch import Tensor
 
 from b2v.color import to_linear
+from b2v.data import scenes as footage
+from b2v.data.scenes import GRID, FootageConfig, MotionConfig, Way, film, random_way, wander
 from b2v.metrics import psnr
-from b2v.synth import footage
-from b2v.synth.footage import GRID, FootageConfig, Way, film, random_way, wander
-from b2v.synth.motion import MotionConfig
 
 PLAIN = FootageConfig(
     duty=(0.5, 0.5), motion=MotionConfig(parallax=0.0, shrink=(1.0, 1.0), objects=(1.0,))
@@ -63,7 +62,7 @@ def test_blur_is_as_long_as_the_way_while_the_shutter_is_open(monkeypatch):
     """A white line of one pixel becomes a streak of half of 16 pixels, and as much light."""
     scene = torch.zeros(3, 160, 160, dtype=torch.uint8)
     scene[:, :, 80] = 255
-    monkeypatch.setattr(footage, "_cut", lambda *_: (scene / 255, torch.tensor([-80.0, -80.0])))
+    monkeypatch.setattr(footage, "_cut_out", lambda *_: (scene / 255, torch.tensor([-80.0, -80.0])))
     blurry, sharp = filmed(monkeypatch, [steady(16)], scene=scene)
     light = to_linear(blurry, "gamma2.2")[0, 0, 12]  # the frame in which the line is in the middle
     assert 8 <= (light > 1e-3).sum() <= 10
@@ -74,7 +73,7 @@ def test_blur_is_as_long_as_the_way_while_the_shutter_is_open(monkeypatch):
 def test_the_sharp_frame_is_the_centre_of_the_blur(monkeypatch):
     scene = torch.zeros(3, 160, 160, dtype=torch.uint8)
     scene[:, :, 80] = 255
-    monkeypatch.setattr(footage, "_cut", lambda *_: (scene / 255, torch.tensor([-80.0, -80.0])))
+    monkeypatch.setattr(footage, "_cut_out", lambda *_: (scene / 255, torch.tensor([-80.0, -80.0])))
     blurry, sharp = filmed(monkeypatch, [steady(6)], scene=scene)
     columns = torch.arange(24.0)
     for frame in range(2):

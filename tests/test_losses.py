@@ -7,7 +7,7 @@ import pytest
 import torch
 from conftest import make_picture
 
-from b2v.losses import (
+from b2v.training.losses import (
     PairLoss,
     best_order_loss,
     frames_loss,

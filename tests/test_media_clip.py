@@ -12,10 +12,10 @@ from PIL import Image
 
 from b2v.errors import MediaError, ShapeError, UsageError
 from b2v.media import Clip, check_target, open_video, read_clip, read_photo
-from b2v.media import clip as clip_module
-from b2v.media.clip import check_coding
-from b2v.media.pixels import FromPixels
-from b2v.media.writer import TARGETS
+from b2v.media import clips as clip_module
+from b2v.media.clips import check_coding
+from b2v.media.video_format import FromPixels
+from b2v.media.video_writer import TARGETS
 
 WIDTH, HEIGHT, FRAMES = 64, 48, 7
 KINDS = ["clip.mp4", "clip.gif", "clip.webp", "clip", "clip/"]
@@ -338,7 +338,7 @@ def test_an_interrupted_write_leaves_things_as_they_were(
 
     convert = FromPixels.__call__
     monkeypatch.setattr(FromPixels, "__call__", fail_as_video)
-    for module in ("b2v.media.coding", "b2v.media.stills"):
+    for module in ("b2v.media.clips", "b2v.media.images"):
         monkeypatch.setattr(f"{module}.to_codes", fail_at_the_third)
     with pytest.raises(raised):
         smooth_clip().save(path, overwrite=overwrite)

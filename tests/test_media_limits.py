@@ -4,8 +4,8 @@ import pytest
 from PIL import Image, ImageFile
 
 from b2v.errors import UsageError
-from b2v.media.limits import check_size
-from b2v.media.photo import picture_size
+from b2v.files import check_size
+from b2v.media.images import picture_size
 
 
 @pytest.mark.parametrize(

@@ -11,7 +11,7 @@ from video_samples import EVEN, FRAMES, HEIGHT, TICK, UNEVEN, WIDTH, drawing, ma
 
 from b2v.errors import MediaError, ShapeError, UsageError
 from b2v.media import PipeClosedError, live_writer, open_video
-from b2v.media.live import LIVE_KINDS
+from b2v.media.video_writer import LIVE_KINDS
 
 PASS = textwrap.dedent("""
     import sys

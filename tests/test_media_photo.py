@@ -9,7 +9,7 @@ from PIL import Image, ImageCms, ImageOps
 
 from b2v.errors import MediaError, ShapeError, UsageError
 from b2v.media import Clip, read_photo, write_photo
-from b2v.media import photo as photo_module
+from b2v.media import images as photo_module
 
 WIDTH, HEIGHT = 64, 48
 EXIF_ORIENTATION, EXIF_IFD, EXIF_EXPOSURE = 0x112, 0x8769, 0x829A

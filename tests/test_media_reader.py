@@ -26,9 +26,8 @@ from video_samples import (
 
 from b2v.errors import MediaError, UsageError
 from b2v.media import TruncatedVideoError, open_video
-from b2v.media.hdr import bend, hlg_to_light, pq_to_light
-from b2v.media.info import Turn
-from b2v.media.video import read_video
+from b2v.media.video_format import Turn, bend, hlg_to_light, pq_to_light
+from b2v.media.video_reader import read_video
 
 
 def frames_of(path, **part):

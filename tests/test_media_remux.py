@@ -23,11 +23,11 @@ from b2v.media import (
     choose_codec,
     finish,
     open_video,
-    output,
-    verify,
 )
+from b2v.media import remux as output
 from b2v.media import remux as remux_module
-from b2v.media.output import compare_audio
+from b2v.media import verify
+from b2v.media.remux import compare_audio
 
 
 def copy(reader, writer):

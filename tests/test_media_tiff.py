@@ -12,8 +12,8 @@ from PIL import Image
 
 from b2v.errors import MediaError
 from b2v.media import read_photo, tiff
-from b2v.media.photo import open_photo, picture_size
-from b2v.media.tags import tags_of
+from b2v.media.images import open_photo, picture_size
+from b2v.media.metadata import tags_of
 
 HEIGHT, WIDTH = 48, 80
 ORIENTATION, DNG_VERSION, MAKE, CFA = 274, 50706, 271, 32803

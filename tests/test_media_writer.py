@@ -10,7 +10,7 @@ from video_samples import EVEN, FRAMES, HEIGHT, TICK, UNEVEN, WIDTH, drawing, ma
 
 from b2v.errors import MediaError, ShapeError, UsageError
 from b2v.media import Encoding, SegmentWriter, VideoWriter, choose_codec, open_video
-from b2v.media.writer import CODECS, TARGETS
+from b2v.media.video_writer import CODECS, TARGETS
 
 
 @pytest.fixture

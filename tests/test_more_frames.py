@@ -6,12 +6,12 @@ from conftest import make_picture
 from test_direction import LEFT, filmed, torn
 from test_models import Recorder, tiny_cascade
 
-from b2v.direction import in_one_direction
 from b2v.errors import UsageError
 from b2v.frames import COUNTS, inner
 from b2v.inference.images import restore
 from b2v.inference.runtime import Runtime
 from b2v.models import MODELS, SEVEN, Cascade
+from b2v.motion import in_one_direction
 
 FP32 = Runtime(torch.device("cpu"), "fp32")
 

@@ -9,7 +9,7 @@ from torch.nn import functional as F
 
 from b2v.color import to_encoded, to_linear
 from b2v.models.motion import CELL, Motion, estimate, signed, smears
-from b2v.models.moving import move_along
+from b2v.motion import move_along
 
 
 def texture(height: int = 128, width: int = 160, seed: int = 0) -> Tensor:

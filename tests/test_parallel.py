@@ -15,9 +15,9 @@ from conftest import make_picture
 from test_cli_extract import run_main
 from torch import Tensor
 
-from b2v.data import BankConfig
+from b2v.data.datasets import BankConfig
 from b2v.errors import UsageError
-from b2v.parallel import ALONE, Team, own_device, place_in_team
+from b2v.training.logs import ALONE, Team, own_device, place_in_team
 
 LR = 1e-3
 

@@ -10,9 +10,9 @@ from test_weights_hub import SOURCE, server  # noqa: F401
 from torch.nn import functional as F
 
 from b2v.errors import WeightsError
-from b2v.perceptual import Features, load_features, perceptual_loss
-from b2v.weights import vgg
-from b2v.weights.vgg import CONVOLUTIONS, FILE, find_vgg16, read_vgg16
+from b2v.training.losses import Features, load_features, perceptual_loss
+from b2v.weights import hub as vgg
+from b2v.weights.hub import CONVOLUTIONS, FILE, find_vgg16, read_vgg16
 
 
 def vgg_state() -> dict[str, torch.Tensor]:

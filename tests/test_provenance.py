@@ -11,9 +11,7 @@ from PIL import ExifTags, Image
 
 from b2v.errors import MediaError
 from b2v.media import Clip, read_clip, read_photo, write_photo
-from b2v.media.stamp import stamp
-from b2v.media.tags import Tags, tags_of
-from b2v.provenance import CAVEAT, Provenance
+from b2v.media.metadata import CAVEAT, Provenance, Tags, stamp, tags_of
 
 MADE = Provenance(model="b2v", sha256="0123456789abcdef" * 4, licence="MIT")
 CLIPS = ("clip.mp4", "clip.gif", "clip.webp", "clip")

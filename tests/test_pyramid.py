@@ -128,7 +128,7 @@ def test_all_frames_of_a_moving_camera_are_sharp() -> None:
 
 
 def shifted(picture: Tensor, by: Tensor) -> Tensor:
-    from b2v.models.moving import move_along
+    from b2v.motion import move_along
 
     shift = by.view(1, 1, 2, 1, 1).expand(1, 1, 2, *picture.shape[1:])
     return move_along(picture[None], shift)[0, 0]

@@ -9,24 +9,23 @@ import torch
 from conftest import make_picture
 from torch import Tensor
 
-from b2v.bank import is_complete
-from b2v.errors import DatasetError, UsageError
-from b2v.metrics import psnr, reblur
-from b2v.sequences import (
+from b2v.data.clip_cache import is_complete
+from b2v.data.datasets import (
     RealConfig,
     SequenceConfig,
     SequenceCrops,
     build_sequences,
-    draw,
+    draw_sequence,
     random_shutter,
     real_sequence,
     speed_of,
     to_and_fro,
 )
-from b2v.sources import Sources
-from b2v.synth.exposure import Shutter, expose_video
-from b2v.synth.footage import FootageConfig
-from b2v.synth.motion import MotionConfig
+from b2v.data.exposure import Shutter, expose_video
+from b2v.data.footage import Sources
+from b2v.data.scenes import FootageConfig, MotionConfig
+from b2v.errors import DatasetError, UsageError
+from b2v.metrics import psnr, reblur
 
 ANY = (0.0, float("inf"))
 PLAIN = MotionConfig(shrink=(1.0, 1.0), objects=(0.0, 1.0))
@@ -69,12 +68,12 @@ def exact_bank(tmp_path: Path) -> Path:
 
 
 def test_a_sequence_is_a_function_of_seed_and_index(sources):
-    sequence = draw(sources, CONFIG, 3)
+    sequence = draw_sequence(sources, CONFIG, 3)
     assert sequence.shape == (2, 4, 3, 16, 16)
     assert sequence.dtype is torch.uint8
-    assert torch.equal(sequence, draw(sources, CONFIG, 3))
-    assert not torch.equal(sequence, draw(sources, CONFIG, 4))
-    assert not torch.equal(sequence, draw(sources, replace(CONFIG, seed=1), 3))
+    assert torch.equal(sequence, draw_sequence(sources, CONFIG, 3))
+    assert not torch.equal(sequence, draw_sequence(sources, CONFIG, 4))
+    assert not torch.equal(sequence, draw_sequence(sources, replace(CONFIG, seed=1), 3))
 
 
 @pytest.mark.parametrize(
@@ -84,7 +83,7 @@ def test_a_sequence_is_a_function_of_seed_and_index(sources):
 def test_shares_decide_what_sequences_are_made_of(sources, real, stills, still, colour):
     config = replace(REAL, real=real, stills=stills, still=still)
     for index in range(5):
-        light = draw(sources, config, index)[1].float().mean((0, 2, 3))
+        light = draw_sequence(sources, config, index)[1].float().mean((0, 2, 3))
         assert light[colour] > 20
         assert light[1 - colour] == 0
 
@@ -94,7 +93,9 @@ def test_nearly_still_sequences_are_as_good_as_sharp_and_the_others_are_not(sour
     config = replace(CONFIG, real=0.0, stills=0.0, footage=no_objects)
 
     def blurs(still: float) -> Tensor:
-        drawn = [draw(sources, replace(config, still=still), index) / 255 for index in range(8)]
+        drawn = [
+            draw_sequence(sources, replace(config, still=still), index) / 255 for index in range(8)
+        ]
         return torch.stack([psnr(*pair).clamp(max=60).mean() for pair in drawn])
 
     assert blurs(1.0).min() > 35
@@ -103,10 +104,10 @@ def test_nearly_still_sequences_are_as_good_as_sharp_and_the_others_are_not(sour
 
 def test_without_videos_photos_are_filmed_and_the_other_way_round(sources):
     config = replace(REAL, stills=0.0)
-    photos = draw(Sources(sources.photos, [], []), config, 0)[1].float().mean((0, 2, 3))
+    photos = draw_sequence(Sources(sources.photos, [], []), config, 0)[1].float().mean((0, 2, 3))
     assert photos[1] == photos.sum() > 20
     config = replace(config, real=0.0)
-    videos = draw(Sources([], [], sources.videos), config, 0)[1].float().mean((0, 2, 3))
+    videos = draw_sequence(Sources([], [], sources.videos), config, 0)[1].float().mean((0, 2, 3))
     assert videos[0] == videos.sum() > 20
 
 
@@ -115,7 +116,8 @@ def test_blur_outside_the_accepted_range_is_drawn_anew(sources):
 
     def strengths(accepted: tuple[float, float]) -> Tensor:
         drawn = [
-            draw(sources, replace(config, blur_psnr=accepted), index) / 255 for index in range(12)
+            draw_sequence(sources, replace(config, blur_psnr=accepted), index) / 255
+            for index in range(12)
         ]
         return torch.stack([psnr(*pair).clamp(max=60).mean() for pair in drawn])
 
@@ -188,7 +190,7 @@ def test_videos_that_move_too_fast_are_filmed_from_instead(sources):
     fast = Sources([], [], [panning(60, step=20, side=64)])
     config = replace(REAL, real_windows=RealConfig(half=0.0, calm=2.0))
     assert real_sequence(fast, np.random.default_rng(0), config) is None
-    assert draw(fast, config, 0).shape == (2, 4, 3, 16, 16)
+    assert draw_sequence(fast, config, 0).shape == (2, 4, 3, 16, 16)
 
 
 def test_a_video_shorter_than_every_tau_is_left_out():
@@ -202,7 +204,7 @@ def test_a_bank_holds_the_sequences_that_are_drawn_one_by_one(sources, tmp_path)
     stored = np.load(folder / "sequences.npy")
     assert stored.shape == (3, 2, 4, 3, 16, 16)
     for index in range(3):
-        assert np.array_equal(stored[index], draw(sources, CONFIG, index).numpy())
+        assert np.array_equal(stored[index], draw_sequence(sources, CONFIG, index).numpy())
     assert list(build_sequences(sources, CONFIG, folder)) == []
     assert is_complete(folder, CONFIG)
     with pytest.raises(DatasetError, match="bank: holds a bank of another config"):

@@ -7,8 +7,7 @@ from dataclasses import asdict
 import pytest
 
 from b2v.errors import UsageError
-from b2v.recipes import TrainConfig, recipe
-from b2v.settings import KEYS, read_assignment, read_settings, resolve
+from b2v.training.config import KEYS, TrainConfig, read_assignment, read_settings, recipe, resolve
 
 RECIPE = """
 data = ["photos", "videos"]

@@ -7,11 +7,20 @@ from video_samples import drawing
 
 from b2v.errors import ShapeError
 from b2v.media import read_photo, write_photo
-from b2v.media.draw import data_uri, lettering, write_words
+from b2v.media.drawing import (
+    CELL,
+    GAP,
+    LINE,
+    WORDS,
+    beside,
+    data_uri,
+    fit,
+    heat_map,
+    lettering,
+    strip,
+    write_words,
+)
 from b2v.metrics import reblur
-from b2v.show import beside, heat_map, strip
-from b2v.show.layout import fit
-from b2v.show.strip import CELL, GAP, LINE, WORDS
 
 
 @pytest.mark.parametrize(("way", "size"), [("side", (40, 120)), ("stack", (80, 60))])

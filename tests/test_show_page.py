@@ -11,9 +11,7 @@ from browser import Browser, needs_chromium
 from conftest import make_picture
 
 from b2v.errors import ShapeError, UsageError
-from b2v.show import Scene, write_page
-from b2v.show.page import pictures, render
-from b2v.show.view import View
+from b2v.html_page import Scene, View, pictures, render, write_page
 
 COUNT, WIDTH, HEIGHT = 7, 120, 80
 NASTY = "<b>\"&'</title><script>alert(1)</script>.jpg"

@@ -10,10 +10,10 @@ from torch import Tensor, nn
 
 from b2v.errors import UsageError
 from b2v.models import MODELS, ROLES, SEVEN, Blueprint
-from b2v.models.apart import ApartConfig
+from b2v.models.cascade import ApartConfig
 from b2v.models.unet import UNet, UNetConfig
-from b2v.recipes import ABLATION, TrainConfig, check, recipe
-from b2v.stages import frames_of, new_network, restore_frames, stage_loss
+from b2v.training.config import ABLATION, TrainConfig, check, recipe
+from b2v.training.stages import frames_of, new_network, restore_frames, stage_loss
 
 SMALL = {"widths": (6, 8), "blocks": (1, 1)}
 CONFIG = TrainConfig(model="tiny", steps=40, pixel="mse", teacher=0.5, canonical=0.0)

@@ -14,8 +14,7 @@ from b2v.errors import B2VError, ShapeError, UsageError, WeightsError
 from b2v.frames import crop_back, pad_to_multiple
 from b2v.inference.videos import Deblurrer, deblur
 from b2v.models import VIDEO, Blueprint
-from b2v.models.dtb import DTB, DTBConfig
-from b2v.models.video import INPUTS, VideoState, run_clip
+from b2v.models.dtb import DTB, INPUTS, DTBConfig, VideoState, run_clip
 from b2v.weights import Card, card_entry, save_network, write_card
 
 ON_CPU = {"device": "cpu", "precision": "fp32"}

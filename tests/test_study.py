@@ -14,23 +14,22 @@ from test_evaluate_video import save_video
 from test_train import SMALL as TINY_NET
 from test_train import TINY
 
-import b2v.train
+import b2v.training.loop
 from b2v.color import to_linear
-from b2v.data import BankConfig, open_clips
-from b2v.entries import open_entries
+from b2v.data.datasets import BankConfig, SequenceConfig, open_clips
+from b2v.data.pairs import find_windows, read_samples
 from b2v.errors import DatasetError, UsageError
+from b2v.evaluate import open_entries
 from b2v.inference.runtime import Runtime
-from b2v.journal import Report
 from b2v.media import read_photo, write_photo
 from b2v.metrics import psnr, reblur
 from b2v.models import MODELS, SEVEN, VIDEO, Blueprint
-from b2v.models.apart import ApartConfig
+from b2v.models.cascade import ApartConfig
 from b2v.models.dtb import DTBConfig
 from b2v.models.unet import UNetConfig
-from b2v.recipes import check
-from b2v.sequences import SequenceConfig
-from b2v.study import Job, blurred_anew, run_study, studies, with_settings
-from b2v.windows import find_windows, read_samples
+from b2v.training.config import check
+from b2v.training.logs import Report
+from b2v.training.studies import Job, blurred_anew, run_study, studies, with_settings
 
 CPU = Runtime(torch.device("cpu"), "fp32")
 FAST = {"crop": 16, "batch": 2, "warmup": 1, "validate_every": 1, "lr": 2e-3, "ema": 0.5}
@@ -48,11 +47,11 @@ def _tiny(monkeypatch, tmp_path):
     for variant, name in (("cnn", "dtb-cnn"), ("strcnn", "dtb-strcnn"), ("dtb", "dtb")):
         config = DTBConfig(variant=variant, **SMALL_VIDEO)
         monkeypatch.setitem(MODELS, name, {VIDEO: Blueprint("dtb", config)})
-    monkeypatch.setattr(b2v.train, "REPORT_EVERY", 1)
-    monkeypatch.setattr("b2v.study.HELD_OUT", 1)
-    monkeypatch.setattr("b2v.curriculum.BankConfig", partial(BankConfig, size=32))
+    monkeypatch.setattr(b2v.training.loop, "REPORT_EVERY", 1)
+    monkeypatch.setattr("b2v.training.studies.HELD_OUT", 1)
+    monkeypatch.setattr("b2v.training.loop.BankConfig", partial(BankConfig, size=32))
     sequences = partial(SequenceConfig, size=32, frames=3)
-    monkeypatch.setattr("b2v.curriculum.SequenceConfig", sequences)
+    monkeypatch.setattr("b2v.training.loop.SequenceConfig", sequences)
     monkeypatch.chdir(tmp_path)
 
 
@@ -136,7 +135,7 @@ def shipped(monkeypatch):
     def find(model, weights, protocol):
         return real(model, weights, protocol) if weights else [entry]
 
-    monkeypatch.setattr("b2v.study.open_entries", find)
+    monkeypatch.setattr("b2v.training.studies.open_entries", find)
 
 
 def test_coded_and_standard_blur_are_learned_from_the_same_frames(places, shipped):

@@ -10,10 +10,9 @@ from conftest import make_picture
 from torch import Tensor
 
 from b2v.color import to_linear
-from b2v.metrics import psnr, reblur
-from b2v.synth import motion
-from b2v.synth.exposure import expose, instants
-from b2v.synth.motion import (
+from b2v.data import scenes as motion
+from b2v.data.exposure import expose, instants
+from b2v.data.scenes import (
     MotionConfig,
     Path,
     look,
@@ -22,6 +21,7 @@ from b2v.synth.motion import (
     sub_frames_for,
     warp_points,
 )
+from b2v.metrics import psnr, reblur
 
 PLAIN = MotionConfig(parallax=0.0, shrink=(1.0, 1.0))
 STILL = replace(PLAIN, speed=(1e-6, 1e-6), roll=0, zoom=0, perspective=0)

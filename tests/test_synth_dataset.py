@@ -14,14 +14,7 @@ from test_between import PARTS, pan
 from video_samples import EVEN, UNEVEN, make_video
 
 from b2v.color import to_encoded, to_linear
-from b2v.errors import DatasetError, UsageError
-from b2v.evaluate import find_windows
-from b2v.media import read_photo, write_photo
-from b2v.metrics import psnr
-from b2v.synth.aperture import FRAME_STEPS, by_frame, optical_psfs, through_psfs
-from b2v.synth.exposure import expose
-from b2v.synth.motion import MotionConfig, move, render
-from b2v.synthesis import (
+from b2v.data import (
     RECIPES,
     Aperture,
     Finished,
@@ -32,7 +25,13 @@ from b2v.synthesis import (
     plan,
     synthesise,
 )
-from b2v.synthesis.sources import are_frames, frame_files
+from b2v.data.exposure import FRAME_STEPS, by_frame, expose, optical_psfs, through_psfs
+from b2v.data.pairs import find_windows
+from b2v.data.scenes import MotionConfig, move, render
+from b2v.data.sources import are_frames, frame_files
+from b2v.errors import DatasetError, UsageError
+from b2v.media import read_photo, write_photo
+from b2v.metrics import psnr
 
 WHOLE = Recipe()
 """Seven frames, no gaps, full size."""
@@ -789,7 +788,7 @@ def test_psfs_of_a_file_are_swept_either_way(tmp_path):
 
 
 def replace_optics():
-    from b2v.synth.aperture import Optics
+    from b2v.data.exposure import Optics
 
     return Optics(size=9)
 

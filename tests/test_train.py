@@ -19,19 +19,18 @@ from safetensors.torch import save_file
 from test_perceptual import vgg_state
 from torch import Tensor
 
-import b2v.train
-from b2v.adversary import new_critic
-from b2v.bank import open_array, setting
-from b2v.curriculum import train_stages
-from b2v.data import Crops
+import b2v.training.loop
+from b2v.data.clip_cache import open_array, setting
+from b2v.data.datasets import Crops
 from b2v.errors import B2VError, DatasetError, TrainingError
 from b2v.inference.runtime import Runtime
-from b2v.journal import Notice
 from b2v.models import MODELS, ROLES, SEVEN, Blueprint
-from b2v.models.apart import ApartConfig
+from b2v.models.cascade import ApartConfig
 from b2v.models.unet import UNetConfig
-from b2v.recipes import TrainConfig
-from b2v.train import Report, train
+from b2v.training.config import TrainConfig
+from b2v.training.logs import Notice
+from b2v.training.loop import Report, train, train_stages
+from b2v.training.losses import new_critic
 from b2v.weights import load_network
 
 STAGE_FILES = {
@@ -64,7 +63,7 @@ def _tiny(monkeypatch):
     monkeypatch.setitem(MODELS, "tiny-pairs", pairs)
     apart = {SEVEN: Blueprint("apart", ApartConfig(**SMALL))}
     monkeypatch.setitem(MODELS, "tiny-apart", apart)
-    monkeypatch.setattr(b2v.train, "REPORT_EVERY", 2)
+    monkeypatch.setattr(b2v.training.loop, "REPORT_EVERY", 2)
 
 
 @pytest.fixture
@@ -236,7 +235,7 @@ def test_a_seed_decides_everything(begin, tmp_path):
 
 
 def test_the_learning_rate_rises_and_then_falls_to_zero(begin, monkeypatch):
-    monkeypatch.setattr(b2v.train, "REPORT_EVERY", 1)
+    monkeypatch.setattr(b2v.training.loop, "REPORT_EVERY", 1)
     rates = [r.lr for r in begin(replace(CONFIG, steps=8, warmup=3, lr=1e-3))]
     assert max(rates) < 1e-3
     assert rates[0] < rates[1]
@@ -332,7 +331,7 @@ def test_the_average_weights_are_exported_for_their_role(begin, tmp_path):
 
 
 def test_weights_are_exported_when_they_are_the_best_so_far(begin, tmp_path, monkeypatch):
-    monkeypatch.setattr(b2v.train, "REPORT_EVERY", 1)
+    monkeypatch.setattr(b2v.training.loop, "REPORT_EVERY", 1)
     file = tmp_path / "run" / "weights" / "tiny-middle.safetensors"
     latest = tmp_path / "run" / "stage1" / "latest.safetensors"
     best, written, kept = -float("inf"), None, 0
@@ -354,7 +353,7 @@ def test_reports_are_written_down_as_they_are_given(begin, tmp_path):
 
 
 def test_a_step_that_is_done_again_after_a_stop_is_written_down_once(begin, tmp_path, monkeypatch):
-    monkeypatch.setattr(b2v.train, "REPORT_EVERY", 1)
+    monkeypatch.setattr(b2v.training.loop, "REPORT_EVERY", 1)
     stopped = begin(CONFIG)
     assert [next(stopped).step for _ in range(3)] == [1, 2, 3]
     stopped.close()  # as if killed after step 3; the checkpoint is of step 2
@@ -363,7 +362,7 @@ def test_a_step_that_is_done_again_after_a_stop_is_written_down_once(begin, tmp_
 
 
 def test_every_validation_is_reported_and_can_be_gone_on_from(begin, monkeypatch):
-    monkeypatch.setattr(b2v.train, "REPORT_EVERY", 50)
+    monkeypatch.setattr(b2v.training.loop, "REPORT_EVERY", 50)
     reports = list(begin(replace(CONFIG, steps=5)))
     assert [(report.step, report.gain is not None) for report in reports] == [
         *((2, True), (4, True), (5, True))
@@ -372,7 +371,7 @@ def test_every_validation_is_reported_and_can_be_gone_on_from(begin, monkeypatch
 
 def test_waiting_is_a_part_of_the_time(begin, monkeypatch):
     clock = iter(range(0, 10_000, 5))
-    monkeypatch.setattr(b2v.train, "time", SimpleNamespace(monotonic=lambda: next(clock)))
+    monkeypatch.setattr(b2v.training.loop, "time", SimpleNamespace(monotonic=lambda: next(clock)))
     for report in begin(CONFIG):
         assert report.seconds >= 10
         assert 0.2 < report.waiting < 0.8
@@ -596,8 +595,8 @@ def test_minutes_are_divided_between_the_stages_that_are_not_done(stages, begin,
         clock[0] += {2: 60, 3: 60 * 5, 4: 60}[config.stage]
         yield from ()
 
-    monkeypatch.setattr("b2v.curriculum.time", SimpleNamespace(monotonic=lambda: clock[0]))
-    monkeypatch.setattr("b2v.curriculum.train", spend)
+    monkeypatch.setattr("b2v.training.loop.time", SimpleNamespace(monotonic=lambda: clock[0]))
+    monkeypatch.setattr("b2v.training.loop.train", spend)
     stages(minutes=9)
     assert given == [(2, 3.0), (3, 4.0), (4, 3.0)]  # 9 / 3, then 8 / 2, then 3 are left
     given.clear()
@@ -611,7 +610,7 @@ def test_every_stage_takes_a_step_however_short_the_time_is(stages, tmp_path):
 
 
 def test_the_loss_falls_and_the_gain_rises_on_one_clip(tmp_path, tiny_bank, monkeypatch):
-    monkeypatch.setattr(b2v.train, "REPORT_EVERY", 10)
+    monkeypatch.setattr(b2v.training.loop, "REPORT_EVERY", 10)
     clips = np.load(tiny_bank / "clips.npy")
     np.save(tiny_bank / "clips.npy", clips[:1])
     config = replace(CONFIG, steps=60, batch=8, lr=5e-3, warmup=5, validate_every=20, ema=0.9)

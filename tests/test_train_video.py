@@ -15,20 +15,18 @@ from test_cli_extract import assert_one_line, run_main
 from test_train import STAGE_FILES, assert_equal, checkpoint, rows_of
 from torch import Tensor
 
-import b2v.train
-from b2v.checkpoints import new_optimizer
+import b2v.training.loop
 from b2v.errors import UsageError
 from b2v.inference.runtime import Runtime
-from b2v.losses import pixel_loss
 from b2v.media import read_photo, write_photo
 from b2v.models import MODELS, VIDEO, Blueprint
-from b2v.models.blend import BlendConfig, BlendNet
-from b2v.models.dtb import DTB, DTBConfig
+from b2v.models.dtb import DTB, BlendConfig, BlendNet, DTBConfig, run_clip
 from b2v.models.unet import UNetConfig
-from b2v.models.video import run_clip
-from b2v.recipes import TrainConfig, check, is_for_video, recipe
-from b2v.stages import new_network, stage_loss, validate
-from b2v.train import Report, learning_rate, train
+from b2v.training.checkpoints import new_optimizer
+from b2v.training.config import TrainConfig, check, is_for_video, recipe
+from b2v.training.loop import Report, learning_rate, train
+from b2v.training.losses import pixel_loss
+from b2v.training.stages import new_network, stage_loss, validate
 from b2v.weights import load_model, load_video_model, save_network
 
 CPU = Runtime(torch.device("cpu"), "fp32")
@@ -48,7 +46,7 @@ def _small(monkeypatch):
     for variant, name in NAMES.items():
         plan = Blueprint("dtb", DTBConfig(variant=variant, **SMALL))
         monkeypatch.setitem(MODELS, name, {VIDEO: plan})
-    monkeypatch.setattr(b2v.train, "REPORT_EVERY", 2)
+    monkeypatch.setattr(b2v.training.loop, "REPORT_EVERY", 2)
 
 
 @pytest.fixture
@@ -154,7 +152,7 @@ def test_a_net_that_has_learned_nothing_gains_nothing(begin):
 
 
 def test_the_loss_falls_and_the_gain_rises_on_one_sequence(tmp_path, sequences, monkeypatch):
-    monkeypatch.setattr(b2v.train, "REPORT_EVERY", 20)
+    monkeypatch.setattr(b2v.training.loop, "REPORT_EVERY", 20)
     bank = np.load(sequences / "sequences.npy")[:1]
     bank[:, 0] = bank[:, 1] // 2 + 110  # what was lost is contrast, and it is too bright
     np.save(sequences / "sequences.npy", bank)
@@ -196,7 +194,7 @@ def test_validation_means_the_gain_of_all_frames(sequences):
         return next(answers)[None]
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("b2v.video_stage.run_clip", answer)
+        patch.setattr("b2v.training.stages.run_clip", answer)
         gain, strip = validate(VIDEO, {VIDEO: DTB(DTBConfig(**SMALL))}, sequences, CPU)
     assert gain == pytest.approx(6.02, abs=0.01)  # half the error is 20 log10(2) dB
     cells = strip.unflatten(1, (3, 20)).unflatten(-1, (9, 20))

@@ -10,12 +10,10 @@ from conftest import make_picture
 from test_cli_extract import run_main
 from test_evaluate import write_window
 
-from b2v.data import BankConfig, draw
+from b2v.data.datasets import BankConfig, SequenceConfig, draw_clip, draw_sequence
+from b2v.data.footage import Sources, load_sources
 from b2v.errors import DatasetError
 from b2v.media import write_photo
-from b2v.sequences import SequenceConfig
-from b2v.sequences import draw as draw_sequence
-from b2v.sources import Sources, load_sources
 
 CLIPS = BankConfig(clips=2, size=24, blur_psnr=(0, 100))
 SEQUENCES = SequenceConfig(clips=2, frames=3, size=24, blur_psnr=(0, 100))
@@ -56,7 +54,7 @@ def test_a_clip_of_a_set_is_a_window_as_it_is(windows):
         known[window.name] = torch.stack([make_picture(24, 24, seed + n) for n in range(8)])
     found = set()
     for index in range(24):
-        clip = draw(sources, CLIPS, index)
+        clip = draw_clip(sources, CLIPS, index)
         (name,) = [k for k, v in known.items() if torch.equal(clip[0], codes(v[7]))]
         assert torch.equal(clip[1:], codes(known[name][:7]))
         found.add(name)
@@ -68,14 +66,14 @@ def test_sets_and_pictures_are_drawn_from_both(windows, tmp_path):
     write_photo(torch.ones(3, 60, 60), tmp_path / "photos" / "white.png")
     sources = load_sources([tmp_path / "photos", windows])
     assert (len(sources.photos), len(sources.sequences)) == (1, 3)
-    white = [bool((draw(sources, CLIPS, index) == 255).all()) for index in range(40)]
+    white = [bool((draw_clip(sources, CLIPS, index) == 255).all()) for index in range(40)]
     assert 0.4 < sum(white) / 40 < 0.9  # 65 % of clips are not real windows
 
 
 def test_windows_smaller_or_larger_than_a_clip_are_brought_to_its_size(windows):
     sources = load_sources([windows])
     for size in (16, 48):
-        clip = draw(sources, replace(CLIPS, size=size), 0)
+        clip = draw_clip(sources, replace(CLIPS, size=size), 0)
         assert clip.shape == (8, 3, size, size)
 
 
@@ -108,14 +106,14 @@ def test_windows_with_the_middle_frame_alone_are_for_video(windows):
     sources = load_sources([windows])
     assert draw_sequence(sources, SEQUENCES, 1).shape == (2, 3, 3, 24, 24)
     with pytest.raises(DatasetError, match="only its middle frame is kept"):
-        draw(sources, CLIPS, 0)
+        draw_clip(sources, CLIPS, 0)
 
 
 def test_a_window_whose_pictures_differ_in_size_is_named(windows):
     write_photo(torch.rand(3, 20, 24), windows / "sharp" / "fall" / "000003.png", overwrite=True)
     (fall,) = [s for s in load_sources([windows]).sequences if "fall" in s[0].name]
     with pytest.raises(DatasetError, match=r"000003\.png: is not of the same size as"):
-        draw(Sources([], [], [], [fall[:1]]), CLIPS, 0)
+        draw_clip(Sources([], [], [], [fall[:1]]), CLIPS, 0)
 
 
 @pytest.mark.parametrize("model", ["cascade", "dtb"])

@@ -19,7 +19,6 @@ from b2v.weights import (
     card_entry,
     download,
     file_name,
-    files,
     inspect,
     list_models,
     load_model,
@@ -31,6 +30,7 @@ from b2v.weights import (
     verify,
     write_card,
 )
+from b2v.weights import checkpoints as files
 
 TINY = {
     role: Blueprint(
@@ -70,7 +70,7 @@ def places(tmp_path, monkeypatch):
     """Empty places to look in: nothing of the user's or the repository's plays a part."""
     monkeypatch.setenv("B2V_CACHE", str(tmp_path / "cache"))
     monkeypatch.delenv("B2V_WEIGHTS_DIR", raising=False)
-    monkeypatch.setattr("b2v.weights.places.shipped_dir", lambda: tmp_path / "shipped")
+    monkeypatch.setattr("b2v.files.shipped_dir", lambda: tmp_path / "shipped")
     return tmp_path
 
 

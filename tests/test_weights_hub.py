@@ -107,7 +107,7 @@ def server(tmp_path, monkeypatch):
     monkeypatch.setenv("NO_PROXY", "127.0.0.1,localhost")
     monkeypatch.setenv("B2V_CACHE", str(tmp_path / "cache"))
     monkeypatch.delenv("B2V_WEIGHTS_DIR", raising=False)
-    monkeypatch.setattr("b2v.weights.places.shipped_dir", lambda: tmp_path / "shipped")
+    monkeypatch.setattr("b2v.files.shipped_dir", lambda: tmp_path / "shipped")
     monkeypatch.setattr(hub, "PAUSES_S", (0.0, 0.0))
     monkeypatch.setattr(constants, "HF_HUB_OFFLINE", False)
     # Without this the hub's client asks huggingface.co for a list before its first request.

@@ -17,19 +17,18 @@ import typer
 from b2v import __version__
 from b2v.cli import (
     bench,
-    deblur,
     demo,
     doctor,
     evaluate,
     extract,
     options,
-    slowmo,
     study,
     synth,
     train,
+    video,
     weights,
 )
-from b2v.cli.manual import examples
+from b2v.cli.options import examples
 from b2v.errors import B2VError
 
 FAILED, WRONG_USAGE, INTERRUPTED = 1, 2, 130
@@ -45,8 +44,8 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 app.command("extract", epilog=examples("extract"))(extract.command)
-app.command("deblur", epilog=examples("deblur"))(deblur.command)
-app.command("slowmo", epilog=examples("slowmo"))(slowmo.command)
+app.command("deblur", epilog=examples("deblur"))(video.deblur)
+app.command("slowmo", epilog=examples("slowmo"))(video.slowmo)
 app.command("demo", epilog=examples("demo"))(demo.command)
 app.command("eval", epilog=examples("eval"))(evaluate.command)
 app.command("synth-dataset", epilog=examples("synth-dataset"))(synth.command)

@@ -9,19 +9,16 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from b2v.cli import deblur, extract, options
-from b2v.cli.clips import Job, Order, PhotoResult, show
-from b2v.cli.extras import notes_on, scene_of
-from b2v.cli.photo import extract_one
-from b2v.cli.showing import PAGES, Showing
-from b2v.cli.video_extras import video_scene
-from b2v.cli.videos import VideoResult, show_result
+from b2v.cli import extract, options
+from b2v.cli.clip_outputs import PAGES, Job, Order, PhotoResult, Showing, notes_on, scene_of, show
+from b2v.cli.extract import extract_one
+from b2v.cli.video import VideoResult, deblur_one, show_result, video_scene
 from b2v.defaults import FPS, PHOTO_MODEL, VIDEO_MODEL
 from b2v.errors import WeightsError
 
 if TYPE_CHECKING:
-    from b2v.media.tags import Tags
-    from b2v.show import Scene
+    from b2v.html_page import Scene
+    from b2v.media.metadata import Tags
 
 BUNDLED = {"b2v_demo.jpg": "demo.jpg", "b2v_demo_video.mp4": "demo_video.mp4"}
 """Names that the bundled files have for the user, and in the package."""
@@ -36,9 +33,9 @@ def command(no_open: Shut = False, overwrite: options.Overwrite = False) -> None
 
     The page that shows it opens in the browser where there is one. No network is needed.
     """
+    from b2v.html_page import write_page
     from b2v.media import check_target, check_video_target
-    from b2v.media.picture import check_file
-    from b2v.show import write_page
+    from b2v.media.image_writer import check_file
 
     check_target(CLIP, overwrite=overwrite)
     check_video_target(RESTORED, overwrite=overwrite)
@@ -77,7 +74,7 @@ def _video(*, overwrite: bool) -> tuple["Scene", "Tags"]:
     settings, showing = Settings(overwrite=overwrite), Showing()
     result = VideoResult(VIDEO, RESTORED)
     deblurrer = Deblurrer(weights=loaded.net)
-    deblur.deblur_one(loaded, deblurrer, settings, showing, result, quiet=False)
+    deblur_one(loaded, deblurrer, settings, showing, result, quiet=False)
     show_result(result, as_json=False, quiet=False)
     return video_scene(result, settings), showing.tags_for(None, loaded)
 

@@ -1,11 +1,221 @@
-"""`b2v doctor`: whether everything is in order here, and what to do where it is not."""
+"""Whether b2v can do its work on this machine: findings, each with what to do about it.
+
+Nothing here needs the network, and nothing is changed. Heavy packages are imported within the
+checks, so that one that is broken is a finding and not the end.
+"""
 
 import json
-from dataclasses import asdict
+import os
+import platform
+import shutil
+import tempfile
+from collections.abc import Callable, Iterator
+from dataclasses import asdict, dataclass
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Literal
 
 import typer
 
+from b2v import __version__
 from b2v.cli import options
+from b2v.defaults import GB, MB, PHOTO_MODEL, VIDEO_MODEL
+
+State = Literal["ok", "warn", "fail"]
+PACKAGES = {
+    **{"torch": "torch", "av": "av", "pillow": "pillow", "numpy": "numpy"},
+    **{"safetensors": "safetensors", "huggingface-hub": "huggingface_hub"},
+}
+"""What b2v stands on: by the names of the packages, those of their modules."""
+FAR_DB = 35.0
+"""PSNR below which a way to run the networks is broken; `runtime.AGREES` is good enough."""
+LITTLE_MEMORY, LITTLE_DISK = 1.5e9, 1e9
+
+
+@dataclass(frozen=True)
+class Finding:
+    """One thing that was looked at: what was found, and what to do unless it is ok."""
+
+    name: str
+    state: State
+    said: str
+    advice: str | None = None
+
+
+def examine() -> Iterator[Finding]:
+    """Look at everything in turn, the quickest first."""
+    checks: tuple[tuple[str, Callable[[], Iterator[Finding]]], ...] = (
+        ("versions", _versions),
+        ("devices", _devices),
+        ("ffmpeg", _ffmpeg),
+        ("memory", _memory),
+        ("disk", _disk),
+        ("cache", _cache),
+        ("network", _network),
+        ("weights", _weights),
+        ("precision", _precision),
+    )
+    for name, check in checks:
+        try:
+            yield from check()
+        except Exception as error:  # whatever is broken on this machine is a finding
+            said = " ".join(f"{type(error).__name__}: {error}".split())
+            yield Finding(name, "fail", said, "install b2v again")
+
+
+def _versions() -> Iterator[Finding]:
+    system = f"{platform.system()} {platform.machine()}"
+    yield Finding("b2v", "ok", f"{__version__}, Python {platform.python_version()}, {system}")
+    said, absent = [], []
+    for package in PACKAGES:
+        try:
+            said.append(f"{package} {version(package)}")
+        except PackageNotFoundError:
+            absent.append(package)
+    if absent:
+        names = " ".join(absent)
+        yield Finding("packages", "fail", f"not installed: {names}", f"pip install {names}")
+    yield Finding("packages", "ok", ", ".join(said))
+    try:
+        yield Finding("HEIC", "ok", f"pillow-heif {version('pillow-heif')}")
+    except PackageNotFoundError:
+        yield Finding("HEIC", "ok", 'cannot be read; if you need it: pip install "b2v[heic]"')
+
+
+def _devices() -> Iterator[Finding]:
+    import torch
+
+    from b2v.inference.runtime import choose
+
+    chosen = choose()
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
+    threads = torch.get_num_threads()
+    said = f"CPU with {cores} cores, {threads} threads"
+    if torch.cuda.is_available():
+        names = [torch.cuda.get_device_name(n) for n in range(torch.cuda.device_count())]
+        said = f"{', '.join(names)}; {said}"
+    elif torch.backends.mps.is_available():
+        said = f"Apple GPU; {said}"
+    elif Path("/proc/driver/nvidia/version").exists() or shutil.which("nvidia-smi"):
+        advice = "install torch with CUDA, see https://pytorch.org, and a driver that fits it"
+        yield Finding("GPU", "warn", "NVIDIA's driver is here, but torch finds no GPU", advice)
+    native = "bf16 in hardware" if choose(str(chosen.device)).precision == "bf16" else "no bf16"
+    yield Finding("devices", "ok", f"{said}; --device auto is {chosen.device}, {native}")
+
+
+def _ffmpeg() -> Iterator[Finding]:
+    from b2v.errors import MediaError
+    from b2v.media.ffmpeg import ffmpeg_program, missing_encoders
+
+    try:
+        path, number = ffmpeg_program()
+        yield Finding("ffmpeg", "ok", f"{number}, {path}")
+    except MediaError as error:
+        advice = "pip install --force-reinstall imageio-ffmpeg; b2v deblur needs it"
+        yield Finding("ffmpeg", "fail", str(error), advice)
+    clips, videos = missing_encoders()
+    advice = "pip install --force-reinstall av"
+    if clips:
+        yield Finding("codecs", "fail", f"cannot encode clips with {', '.join(clips)}", advice)
+    if videos:
+        yield Finding("codecs", "warn", f"cannot encode videos with {', '.join(videos)}", advice)
+    if not clips and not videos:
+        yield Finding("codecs", "ok", "H.264, HEVC, VP9, AV1, ProRes, GIF and WebP can be written")
+
+
+def _memory() -> Iterator[Finding]:
+    from b2v.inference.runtime import free_bytes
+
+    free = free_bytes()
+    if free is None:
+        yield Finding("memory", "ok", "this system does not tell how much is free")
+    elif free < LITTLE_MEMORY:
+        advice = "close other programs, or take smaller pictures"
+        yield Finding("memory", "warn", f"{free / GB:.1f} GB free", advice)
+    else:
+        yield Finding("memory", "ok", f"{free / GB:.1f} GB free")
+
+
+def _disk() -> Iterator[Finding]:
+    places = {"here": Path.cwd(), "for temporary files": Path(tempfile.gettempdir())}
+    for what, folder in places.items():
+        free = shutil.disk_usage(folder).free
+        said = f"{free / GB:.1f} GB free {what} ({folder})"
+        if not os.access(folder, os.W_OK | os.X_OK):
+            advice = "go to another folder, or name one with -o" if what == "here" else "set TMPDIR"
+            yield Finding("disk", "warn", f"no permission to write into {folder}", advice)
+        elif free < LITTLE_DISK:
+            yield Finding("disk", "warn", said, "make room; videos take the most")
+        else:
+            yield Finding("disk", "ok", said)
+
+
+def _cache() -> Iterator[Finding]:
+    from b2v.weights import cache_dir
+
+    folder = cache_dir()
+    size = sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
+    there = next(path for path in (folder, *folder.absolute().parents) if path.exists())
+    if not there.is_dir() or not os.access(there, os.W_OK | os.X_OK):
+        advice = "set B2V_CACHE to a folder that can be written; downloads go there"
+        yield Finding("cache", "warn", f"{folder} cannot be written", advice)
+    else:
+        yield Finding("cache", "ok", f"{size / MB:.1f} MB in {folder}")
+
+
+def _network() -> Iterator[Finding]:
+    """Tell what is set for downloads; the network itself is left alone."""
+    names = ("HF_ENDPOINT", "HF_HUB_OFFLINE", "HTTPS_PROXY", "HTTP_PROXY", "NO_PROXY")
+    found = [name for name in names if os.environ.get(name) or os.environ.get(name.lower())]
+    said = f"set: {', '.join(found)}" if found else "nothing set; only downloads need it"
+    yield Finding("network", "ok", said)
+
+
+def _weights() -> Iterator[Finding]:
+    from b2v.errors import WeightsError
+    from b2v.weights import list_models, verify
+
+    models = list_models()
+    for model in models:
+        shipped = model.where == "shipped"
+        try:
+            checks = verify(str(model.folder / f"{model.name}.json"))
+            problem = next((check.problem for check in checks if check.problem), None)
+        except WeightsError as error:
+            problem = str(error)
+        said = f"{model.name} ({model.where}, {model.folder})"
+        if problem is None:
+            yield Finding("weights", "ok", f"{said}: whole and intact")
+            continue
+        again = "install b2v again" if shipped else "b2v weights download or import"
+        state: State = "fail" if shipped else "warn"
+        yield Finding("weights", state, f"{said}: {problem}", f"get them again: {again}")
+    for name, verb, state in ((PHOTO_MODEL, "extract", "fail"), (VIDEO_MODEL, "deblur", "warn")):
+        if name not in [model.name for model in models]:
+            advice = f"name a file with --weights, or make one; see `b2v {verb} --help`"
+            yield Finding("weights", state, f"none for `b2v {verb}` by the name {name}", advice)
+
+
+def _precision() -> Iterator[Finding]:
+    """Restore a small picture as it would be done here, and in fp32 on the CPU; compare."""
+    from functools import partial
+
+    from b2v.inference.images import trial
+    from b2v.inference.runtime import AGREES, agreement, choose
+    from b2v.weights import load_model
+
+    chosen, full = choose(), choose("cpu", "fp32")
+    other = chosen if chosen != full else choose("cpu", "bf16")
+    near = agreement(partial(trial, load_model()), full, other)
+    said = f"{other} and fp32 on the CPU agree to {near:.1f} dB"
+    if other is not chosen:
+        yield Finding("precision", "ok", f"fp32 is used; {said}")
+    elif near >= AGREES:
+        yield Finding("precision", "ok", said)
+    else:
+        state: State = "warn" if near >= FAR_DB else "fail"
+        yield Finding("precision", state, said, "use --precision fp32, or --device cpu")
+
 
 NEXT_LINE = " " * 17 + "-> "
 
@@ -16,8 +226,6 @@ def command(as_json: options.Json = False) -> None:
     Versions, devices, codecs, memory, disk, cache, weights, and a small picture restored in
     the precision that is used here and in fp32. Exit code 1 if something fails.
     """
-    from b2v.doctor import Finding, examine
-
     findings: list[Finding] = []
     for finding in examine():
         findings.append(finding)

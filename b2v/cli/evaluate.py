@@ -1,21 +1,134 @@
-"""`b2v eval`: scores against known sharp frames, of photos or of videos."""
+"""Tables of scores on the terminal, a row for each of what is compared."""
 
 import json
+from collections.abc import Sequence
 from enum import Enum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, NamedTuple
 
 import typer
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
 
 from b2v.cli import options
-from b2v.cli.score_tables import print_scores
 from b2v.defaults import PHOTO_MODELS, QUALITY, VIDEO_MODEL, VIDEO_MODELS
 
 if TYPE_CHECKING:
-    from b2v.entries import Entry
+    from b2v.evaluate import Entry
     from b2v.inference.runtime import Runtime
     from b2v.metrics import Perceptual
     from b2v.report import Extremes
+
+
+Summaries = Sequence[dict[str, Any]]
+
+
+def print_scores(summaries: Summaries) -> None:
+    """Print the scores of one set, in the table that suits them."""
+    first = summaries[0]
+    if "tau" not in first:
+        (_print_frames if "psnr" in first else _print_middles)(summaries)
+    elif len(summaries) == 1:
+        _print_clips(first)
+    else:
+        _print_videos(summaries)
+
+
+def _table(title: str, *names: str) -> Table:
+    table = Table(title=Text(title))
+    table.add_column("")
+    for name in names:
+        table.add_column(name, justify="right")
+    return table
+
+
+def _print_clips(summary: dict[str, Any]) -> None:
+    """Print the scores of videos, a row each and their mean."""
+    title = f"{summary['set']}: tau {summary['tau']}, period {summary['period']}, PSNR in dB"
+    names = ("frames", "blurry", "PSNR", "gain", "blurry", "SSIM", "steady")
+    table = _table(f"{title}, {summary['model']} beside doing nothing", *names)
+    for row in (*summary["clips"], {**summary, "name": "mean"}):
+        nothing = row["nothing"]
+        table.add_row(
+            Text(row["name"]),
+            str(row["frames"]),
+            *(f"{value:.2f}" for value in (nothing["psnr"], row["psnr"])),
+            f"{row['psnr'] - nothing['psnr']:+.2f}",
+            *(f"{value:.4f}" for value in (nothing["ssim"], row["ssim"])),
+            _ratio(row["steadiness"]),
+        )
+    Console().print(table)
+
+
+def _print_videos(summaries: Summaries) -> None:
+    """Print the means of several models or exposures, doing nothing first in each of the latter."""
+    first = summaries[0]
+    title = f"{first['set']}: {len(first['clips'])} videos, PSNR in dB"
+    table = _table(title, "tau", "period", "frames", "PSNR", "gain", "SSIM", "steady")
+    for tau in sorted({summary["tau"] for summary in summaries}):
+        rows = [summary for summary in summaries if summary["tau"] == tau]
+        table.add_section()
+        shutter = [str(rows[0][key]) for key in ("tau", "period", "frames")]
+        for name, row in (("nothing", rows[0]["nothing"]), *((r["model"], r) for r in rows)):
+            gain = row["psnr"] - rows[0]["nothing"]["psnr"]
+            table.add_row(
+                Text(name),
+                *shutter,
+                f"{row['psnr']:.2f}",
+                "" if name == "nothing" else f"{gain:+.2f}",
+                f"{row['ssim']:.4f}",
+                _ratio(row["steadiness"]),
+            )
+    Console().print(table)
+
+
+def _print_middles(summaries: Summaries) -> None:
+    """Print the scores of middle frames, doing nothing first."""
+    first = summaries[0]
+    names = ("PSNR", "gain", "SSIM", *(["LPIPS"] if "lpips_middle" in first else []))
+    title = f"{first['set']}: {first['samples']} samples, middle frame, PSNR in dB"
+    table = _table(title, *names)
+    rows: list[dict[str, Any]] = []
+    for row in summaries:  # some may be of another blur, of which doing nothing scores otherwise
+        if not rows or row["nothing"] != rows[-1]["nothing"]:
+            rows.append({"model": "nothing", **row["nothing"], "nothing": row["nothing"]})
+        rows.append(row)
+    for row in rows:
+        gain = row["middle"] - row["nothing"]["middle"]
+        values = [f"{row['middle']:.2f}", "" if row["model"] == "nothing" else f"{gain:+.2f}"]
+        values += [f"{row[key]:.4f}" for key in ("ssim_middle", "lpips_middle") if key in row]
+        table.add_row(Text(row["model"]), *values)
+    Console().print(table)
+
+
+def _print_frames(summaries: Summaries) -> None:
+    """Print the scores of seven frames, doing nothing first, and what they have beside PSNR."""
+    first = summaries[0]
+    nothing = first["nothing"]
+    table = _table(f"{first['set']}: {first['samples']} samples, PSNR in dB", *(*"1234567", "mean"))
+    rows = [("nothing", [*nothing["psnr"], nothing["mean"]])]
+    for row in summaries:
+        rows.append((row["model"], [*row["psnr"], sum(row["psnr"]) / len(row["psnr"])]))
+        rows.append((f"{row['model']} p", [*row["psnr_p"], row["mean_p"]]))
+    for name, values in rows:
+        table.add_row(Text(name), *(f"{value:.2f}" for value in values))
+    Console().print(table)
+    for row in summaries:
+        who = f"{row['model']}: " if len(summaries) > 1 else ""
+        lpips = ""
+        if "lpips_middle" in row:
+            lpips = f", LPIPS {row['lpips_middle']:.4f} (nothing {nothing['lpips_middle']:.4f})"
+        typer.echo(
+            f"{who}middle {row['middle']:.2f} dB ({row['middle'] - nothing['middle']:+.2f}), "
+            f"SSIM {row['ssim_middle']:.4f}{lpips}; re-blur {row['reblur']:.2f} dB; "
+            f"motion {row['motion']:.2f} of the true one"
+        )
+
+
+def _ratio(value: float | None) -> str:
+    return "" if value is None else f"{value:.2f}"
+
 
 TAU = 11
 """Frames averaged to one, unless another number is asked for."""
@@ -58,7 +171,7 @@ Period = Annotated[
 Align = Annotated[
     bool, typer.Option(help="Photos: bring all of a picture to one direction of time.")
 ]
-Table = Annotated[Path | None, typer.Option("--csv", help="Write scores of each sample here.")]
+CsvFile = Annotated[Path | None, typer.Option("--csv", help="Write scores of each sample here.")]
 Plot = Annotated[
     Path | None, typer.Option(help="Draw gains by frame, of video PSNR over tau: .png, .svg, .pdf.")
 ]
@@ -93,7 +206,7 @@ def command(
     tau: Taus = [],  # noqa: B006
     period: Period = None,
     align: Align = True,
-    csv: Table = None,
+    csv: CsvFile = None,
     plot: Plot = None,
     strips: Strips = None,
     overwrite: options.Overwrite = False,
@@ -108,8 +221,7 @@ def command(
     Video: sharp ones are made blurry, deblurred and compared, with SSIM.
     --json prints an object; of several weights or taus, {"set", "rows"}, a row such an object.
     """
-    from b2v.entries import open_entries
-    from b2v.evaluate_video import has_videos
+    from b2v.evaluate import has_videos, open_entries
     from b2v.inference.runtime import choose, keep_large_blocks
     from b2v.report import Extremes
 
@@ -140,7 +252,7 @@ def command(
 
 def _model_for(path: Path, quality: options.Quality) -> str:
     """Choose the model of a quality: the one for videos where there are any."""
-    from b2v.evaluate_video import has_videos
+    from b2v.evaluate import has_videos
 
     return (VIDEO_MODELS if has_videos(path) else PHOTO_MODELS)[quality.value]
 
@@ -194,10 +306,9 @@ def _score_photos(
     quiet: bool,
 ) -> list[Result]:
     """Score models for photos on a set of windows."""
+    from b2v.data.pairs import find_windows, read_samples, set_name
     from b2v.errors import UsageError
-    from b2v.evaluate import evaluate, records, summarize
-    from b2v.evaluate_video import has_videos
-    from b2v.windows import find_windows, read_samples, set_name
+    from b2v.evaluate import evaluate, has_videos, records, summarize
 
     if has_videos(path):
         raise UsageError(
@@ -240,7 +351,8 @@ def _score_videos(
     """Score models for video on a sharp video, or on those of a folder, for each exposure."""
     from typing import cast
 
-    from b2v.evaluate_video import (
+    from b2v.data.exposure import Shutter
+    from b2v.evaluate import (
         evaluate_videos,
         find_videos,
         records_of_videos,
@@ -248,7 +360,6 @@ def _score_videos(
     )
     from b2v.inference.videos import Deblurrer
     from b2v.models import VideoNet
-    from b2v.synth.exposure import Shutter
 
     taus, period = times
     shutters = [

@@ -1,5 +1,6 @@
-"""`b2v extract`: blurry photos to clips of seven sharp frames, or to one sharp picture."""
+"""One photo of `b2v extract`: announced, restored, and noted."""
 
+import time
 from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
@@ -7,9 +8,9 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from b2v.cli import batches, options, showing, still
-from b2v.cli.batches import Handling
-from b2v.cli.clips import (
+from b2v.cli import batch, clip_outputs, options, still
+from b2v.cli.batch import Handling
+from b2v.cli.clip_outputs import (
     FILES,
     MAX_VIDEO_LOOPS,
     Format,
@@ -17,17 +18,125 @@ from b2v.cli.clips import (
     Order,
     PhotoResult,
     is_video,
+    note_on_photo,
     show,
+    write,
 )
-from b2v.cli.photo import extract_one
-from b2v.defaults import FPS, FRAMES, PHOTO_MODELS, QUALITY
+from b2v.defaults import FPS, FRAMES, GB, PHOTO_MODELS, QUALITY
 from b2v.errors import UsageError
 
 if TYPE_CHECKING:
     from torch import Tensor
 
+    from b2v.inference.images import Restored
     from b2v.inference.runtime import Runtime
+    from b2v.models import Extractor
     from b2v.weights import LoadedModel
+
+
+LONG = 20.0
+"""Seconds from which a run is announced."""
+
+
+def extract_one(
+    loaded: "LoadedModel", runtime: "Runtime", job: Job, result: PhotoResult
+) -> tuple["Tensor", "Tensor"]:
+    """Do one photo and note in `result` what came of it; return its frames, and the photo."""
+    from b2v.frames import blend, inner
+    from b2v.inference.images import remarks
+    from b2v.media import read_photo
+    from b2v.media.images import picture_size
+    from b2v.metrics import MAX_DB, psnr, reblur
+
+    started = time.monotonic()
+    result.made_by(loaded, runtime)
+    busy = partial(options.busy, f"{options.one_line(result.input)} ...", quiet=job.quiet)
+    with busy():
+        size, net = picture_size(result.input), runtime.place(loaded.net)
+        _announce(net, size, runtime, job, result)
+        photo, middle = read_photo(result.input, side=job.preview), _middle(size, job)
+        blurry = photo.on_white()
+        tags = job.showing.tags_for(result.input, loaded, strength=job.strength)
+        note_on_photo(photo, result, job)
+    restored = _restored(net, blurry, middle, runtime, job, result)
+    with busy():
+        frames = blend(restored.frames, blurry, job.strength)
+        again = reblur(inner(frames))
+        result.reblur_db = round(float(psnr(again, blurry, max_db=MAX_DB)), 2)
+        result.notes += [f"{result.input}: {said}" for said in remarks(restored, again, blurry)]
+        result.provenance = tags.provenance.as_dict() if tags.provenance else None
+        write(frames, photo, blurry, tags, job, result)
+    result.ok, result.seconds = True, round(time.monotonic() - started, 3)
+    return frames, blurry
+
+
+def _restored(
+    net: "Extractor",
+    blurry: "Tensor",
+    middle: "Tensor | None",
+    runtime: "Runtime",
+    job: Job,
+    result: PhotoResult,
+) -> "Restored":
+    """Restore a photo, and show how that gets on."""
+    from b2v.frames import FRAMES
+    from b2v.inference.images import pixels_to_run, restore_photo
+
+    total = pixels_to_run(net, *blurry.shape[1:], given=middle is not None)
+    with options.photo(options.one_line(result.input), total, quiet=job.quiet) as done:
+        return restore_photo(
+            net,
+            blurry,
+            runtime,
+            middle=middle,
+            frames=max(job.frames, FRAMES),  # seven explain the photo
+            max_memory=job.max_memory,
+            done=done,
+        )
+
+
+def _middle(size: tuple[int, int], job: Job) -> "Tensor | None":
+    """Take the part that is asked for of the middle frame that comes with a photo of a size."""
+    from b2v.media.images import centre
+
+    middle = job.middle
+    if job.preview is None or middle is None or middle.shape[1:] != size:
+        return middle  # if it does not fit, `restore` says so
+    return centre(middle, job.preview)
+
+
+def _announce(
+    net: "Extractor", size: tuple[int, int], runtime: "Runtime", job: Job, result: PhotoResult
+) -> None:
+    """Refuse what cannot be written or does not fit, and say what takes more than a while.
+
+    A preview tells what all of the photo would take, and is made even if that is too much.
+    """
+    from b2v.errors import B2VError
+    from b2v.inference.images import plan_for, seconds_for
+    from b2v.media.clips import check_coding
+
+    height, width = size
+    most = job.preview or max(height, width)
+    check_coding(result.output, min(height, most), min(width, most), job.codec)
+    named = options.one_line(result.input)
+    try:
+        plan = plan_for(net, height, width, runtime, frames=job.frames, max_memory=job.max_memory)
+    except B2VError as error:
+        if job.preview is None:
+            raise
+        options.note(f"{named}: the whole does not fit: {error}", quiet=job.quiet)
+        return
+    seconds = seconds_for(net, height, width, runtime, given=job.middle is not None)
+    if seconds > LONG or job.preview is not None:
+        will = "will" if job.preview is None else "would"
+        said = f"{max(1, seconds):.0f} s and {plan.peak / GB:.1f} GB"
+        options.note(
+            f"{named}: {width}x{height} pixels {will} take about {said}"
+            f"{f' ({runtime})' if job.verbose else ''}",
+            quiet=job.quiet,
+        )
+
 
 Photos = Annotated[
     list[str], typer.Argument(help="Blurry photos, folders, or patterns.", metavar="PHOTO")
@@ -83,12 +192,12 @@ def command(
     middle: Middle = None,
     frames: options.Frames = FRAMES,
     preview: Preview = None,
-    compare: showing.Side = None,
-    filmstrip: showing.Filmstrip = None,
-    html: showing.Html = None,
-    heat: showing.Heat = None,
-    strip_metadata: showing.Strip = False,
-    keep_gps: showing.Gps = False,
+    compare: clip_outputs.Side = None,
+    filmstrip: clip_outputs.Filmstrip = None,
+    html: clip_outputs.Html = None,
+    heat: clip_outputs.Heat = None,
+    strip_metadata: clip_outputs.Strip = False,
+    keep_gps: clip_outputs.Gps = False,
     quality: options.Preset = options.Quality(QUALITY),  # noqa: B008 - a member of an Enum
     model: options.OwnModel = None,
     weights: options.Weights = None,
@@ -111,9 +220,9 @@ def command(
     folder, its pictures are taken, and below -o all lies as the pictures do below the folder;
     what b2v made, what is hidden and what lies behind links to folders is passed over.
     """
-    from b2v.batch import is_several
+    from b2v.cli.batch import is_several
 
-    shown = showing.Showing(
+    shown = clip_outputs.Showing(
         compare=compare,
         filmstrip=filmstrip,
         html=html,
@@ -151,12 +260,12 @@ def command(
     )
     _refuse(results, job, [middle] if middle else [])
     if dry_run:
-        batches.show_plan(results, as_json=as_json)
+        batch.show_plan(results, as_json=as_json)
     else:
         name = model or PHOTO_MODELS[quality.value]
         loading = partial(load, name, weights, device, precision)
         _run(results, handling, job, loading, as_json=as_json, quiet=quiet)
-    batches.finish(results, handling, quiet=quiet)
+    batch.finish(results, handling, quiet=quiet)
 
 
 def load(
@@ -182,8 +291,8 @@ def _run(
     quiet: bool,
 ) -> None:
     """Do what is left to be done, and say of each how it went."""
-    loaded, runtime = loading() if batches.to_do(results, handling) else (None, None)
-    for result in batches.in_turn(results, handling):
+    loaded, runtime = loading() if batch.to_do(results, handling) else (None, None)
+    for result in batch.in_turn(results, handling):
         if loaded and runtime and not result.error and not result.skipped:
             with options.noting(result):
                 extract_one(loaded, runtime, job, result)
@@ -199,14 +308,13 @@ def _plan(
     ending: str,
 ) -> tuple[list[PhotoResult], Path | None]:
     """Pair every photo with the file or folder that its clip goes to; names get an `ending`."""
-    from b2v.batch import safe_name
-    from b2v.media.suffixes import PHOTOS
-    from b2v.media.writer import TARGETS
+    from b2v.files import PHOTOS, safe_name
+    from b2v.media.video_writer import TARGETS
 
     stills = kind in (Format.PNG, Format.TIFF)
     usual = Format.MP4 if codec in (None, *TARGETS[".mp4"]) else Format.MKV
     suffix = "" if stills else f".{(kind or usual).value}"
-    results, folder = batches.plan(
+    results, folder = batch.plan(
         photos,
         output,
         PHOTOS,
@@ -231,20 +339,18 @@ def _plan_stills(
     ending: str,
 ) -> tuple[list[PhotoResult], Path | None]:
     """Pair every photo with the file that its sharp picture goes to; names get an `ending`."""
-    from b2v.media.suffixes import PHOTOS
+    from b2v.files import PHOTOS
 
     still.check_kind(kind)
     named = still.namer(kind, ending)
-    results, folder = batches.plan(
-        photos, output, PHOTOS, named, handling, PhotoResult, inside=True
-    )
+    results, folder = batch.plan(photos, output, PHOTOS, named, handling, PhotoResult, inside=True)
     if output is not None and folder is None:
         still.check_suffix(kind, output)
     return results, folder
 
 
 def _read_middle(middle: Path | None, photos: Sequence[str]) -> "Tensor | None":
-    from b2v.batch import is_several
+    from b2v.cli.batch import is_several
     from b2v.media import read_photo
 
     if middle is None:
@@ -259,7 +365,7 @@ def _refuse(results: Sequence[PhotoResult], job: Job, more: Sequence[Path]) -> N
 
     `more` are files that are read beside the photos.
     """
-    from b2v.batch import check_folders
+    from b2v.cli.batch import check_folders
 
     if job.still:
         still.refuse_idle(job)
@@ -284,7 +390,7 @@ def _refuse(results: Sequence[PhotoResult], job: Job, more: Sequence[Path]) -> N
 def _check_output(output: str, job: Job, *, overwrite: bool, inputs: Sequence[Path] = ()) -> None:
     """Check that a clip or a picture can be written; as `check_target` and `check_still` do."""
     from b2v.media import check_target
-    from b2v.media.picture import check_still
+    from b2v.media.image_writer import check_still
 
     if job.still:
         check_still(output, overwrite=overwrite, inputs=inputs)

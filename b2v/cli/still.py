@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from b2v.cli.clips import Format, Job, Order
+from b2v.cli.clip_outputs import Format, Job, Order
 from b2v.defaults import FPS, FRAMES
 from b2v.errors import UsageError
 
@@ -20,7 +20,7 @@ KINDS = {
 }
 """Kinds of one picture and their suffixes, the usual one first."""
 SUFFIXES = tuple(suffix for suffixes in KINDS.values() for suffix in suffixes)
-"""What `b2v.media.picture.write_still` writes, without the second that it takes to import torch."""
+"""What `write_still` writes, without the second that it takes to import torch."""
 ALONE = (Format.JPG, Format.AVIF)
 """Kinds that no clip has; PNG and TIFF are also folders of frames, WebP can be played."""
 MANY = re.compile(r"%\d*d(?![A-Za-z])")
@@ -54,7 +54,7 @@ def is_wanted(asked: bool, output: str | None, kind: Format | None) -> bool:
 
     Raises UsageError where the name has a place for the numbers of frames.
     """
-    from b2v.batch import names_folder
+    from b2v.cli.batch import names_folder
 
     if asked or kind in ALONE:
         return True
@@ -71,7 +71,7 @@ def is_wanted(asked: bool, output: str | None, kind: Format | None) -> bool:
 
 def namer(kind: Format | None, ending: str) -> Callable[[Path], str]:
     """Name pictures as their photos with `ending`; a photo's own kind is kept without `kind`."""
-    from b2v.batch import safe_name
+    from b2v.files import safe_name
 
     def name(photo: Path) -> str:
         own = photo.suffix if photo.suffix.lower() in SUFFIXES else ".jpg"

@@ -7,7 +7,7 @@ from typing import Annotated, Any
 import typer
 
 from b2v.cli import options
-from b2v.cli.score_tables import print_scores
+from b2v.cli.evaluate import print_scores
 from b2v.cli.train import Voice
 
 
@@ -61,8 +61,8 @@ def command(
     """
     from b2v.inference.runtime import choose, keep_large_blocks
     from b2v.report import can_draw, chart_of, draw_chart
-    from b2v.settings import read_assignment
-    from b2v.study import Job, run_study, studies, with_settings
+    from b2v.training.config import read_assignment
+    from b2v.training.studies import Job, run_study, studies, with_settings
 
     keep_large_blocks()
     runtime = choose(device, precision)

@@ -11,8 +11,8 @@ import typer
 from b2v.cli import options
 
 if TYPE_CHECKING:
-    from b2v.settings import Settings
-    from b2v.train import Notice, Report
+    from b2v.training.config import Settings
+    from b2v.training.logs import Notice, Report
 
 HELD_OUT_CLIPS, HELD_OUT_SEQUENCES = 96, 24
 """Largest size of the validation banks: clips of photos, sequences of video."""
@@ -74,7 +74,7 @@ class Voice:
 
     def tell(self, events: "Iterable[Notice | Report]") -> None:
         """Train, and tell how it goes; of banks that are drawn, not each number."""
-        from b2v.train import Notice
+        from b2v.training.logs import Notice
 
         for event in events:
             if isinstance(event, Notice):
@@ -115,8 +115,8 @@ def command(
     torchrun --nproc-per-node 2 -m -- b2v train ... (without the -- it takes --run for its own).
     """
     from b2v.errors import B2VError
-    from b2v.parallel import place_in_team
-    from b2v.settings import read_assignment, read_settings, resolve
+    from b2v.training.config import read_assignment, read_settings, resolve
+    from b2v.training.logs import place_in_team
 
     team = place_in_team()
     given = {
@@ -147,11 +147,10 @@ def _plain(value: Any) -> Any:  # noqa: ANN401
 
 def _train(settings: "Settings", voice: Voice) -> Path:
     """Train as the settings say; return the folder of the weights."""
-    from b2v.curriculum import bank_folders, draw_banks, plan_banks, train_stages
     from b2v.inference.runtime import choose, keep_large_blocks
-    from b2v.parallel import joined, own_device, place_in_team
-    from b2v.settings import ALL
-    from b2v.train import train
+    from b2v.training.config import ALL
+    from b2v.training.logs import joined, own_device, place_in_team
+    from b2v.training.loop import bank_folders, draw_banks, plan_banks, train, train_stages
 
     keep_large_blocks()
     first = settings.configs[0]

@@ -13,7 +13,7 @@ from rich.table import Table
 from rich.text import Text
 
 from b2v.cli import options
-from b2v.cli.manual import examples
+from b2v.cli.options import examples
 from b2v.defaults import MB, PHOTO_MODEL
 from b2v.errors import UsageError, WeightsError
 

@@ -15,7 +15,6 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from b2v.defaults import FPS, PHOTO_MODEL, PHOTO_MODELS, QUALITY
-from b2v.direction import in_one_direction
 from b2v.errors import ShapeError, UsageError, WeightsError
 from b2v.frames import COUNTS, FRAMES, check_frame, crop_back, inner, pad_to_multiple
 from b2v.inference import strips
@@ -35,13 +34,12 @@ from b2v.inference.runtime import (
     tried,
 )
 from b2v.media import Clip, read_photo
-from b2v.media.tags import Tags, tags_of
+from b2v.media.metadata import Provenance, Tags, tags_of
 from b2v.models import Cascade, Extractor
-from b2v.models.apart import Apart, Pairs
-from b2v.models.cascade import JinMiddle
+from b2v.models.cascade import Apart, JinMiddle, Pairs
 from b2v.models.motion import HALF_LENGTHS, Motion
 from b2v.models.prior import Prior
-from b2v.provenance import Provenance
+from b2v.motion import in_one_direction
 from b2v.weights import LoadedModel, cache_dir, load_model
 
 TRUSTED = 0.3
@@ -188,7 +186,7 @@ def restore_photo(
         blurry: [3, H, W] in [0, 1], at least 16 x 16 pixels.
         runtime: device and precision; an overflow in half precision is run again in fp32.
         middle: sharp middle frame of the same shape, used instead of the net's own.
-        align: have all of the picture run in one direction of time (`b2v.direction`).
+        align: have all of the picture run in one direction of time (`b2v.motion`).
         frames: one of `COUNTS`; five are the inner ones of seven, more go on at both ends, into
             the time before and after the exposure.
         max_memory: bytes that the process may hold; 60 % of what is free without.
@@ -456,17 +454,3 @@ def _upload(picture: Tensor, multiple: int, runtime: Runtime) -> Tensor:
 
 def _size(picture: Tensor) -> str:
     return f"{picture.shape[-1]}x{picture.shape[-2]}"
-
-
-__all__ = [
-    "Restored",
-    "check_count",
-    "extract",
-    "pixels_to_run",
-    "plan_for",
-    "remarks",
-    "restore",
-    "restore_photo",
-    "seconds_for",
-    "settle",
-]

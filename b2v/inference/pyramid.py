@@ -22,8 +22,8 @@ from b2v.inference.runner import run_tiles
 from b2v.inference.runtime import Runtime
 from b2v.models.deconvolution import deconvolve, looks
 from b2v.models.motion import CELL, Motion, estimate
-from b2v.models.moving import move_along
 from b2v.models.prior import Prior, Tile
+from b2v.motion import move_along
 
 COARSEST, COARSE_SIDE = 3, 512
 """Most halvings of a photo, and the longer side down to which it is halved."""

@@ -18,7 +18,7 @@ import torch
 from torch import Tensor
 
 from b2v.media import SegmentWriter, TimedFrame, VideoReader, VideoWriter
-from b2v.media.live import Y4MWriter
+from b2v.media.video_writer import Y4MWriter
 
 WAITING = 3
 """Frames that wait between two threads; more would only cost memory."""

@@ -12,9 +12,9 @@ from typing import Literal
 
 from torch import Tensor
 
-from b2v.batch import safe_name
 from b2v.defaults import VIDEO_MODEL
 from b2v.errors import MediaError, ShapeError, UsageError, WeightsError
+from b2v.files import PIPE, safe_name
 from b2v.inference.slow_motion import TICK, Shown, SlowMotion, Tempo, tempo_for
 from b2v.inference.threads import Finished, Reading, Writing
 from b2v.inference.videos import Deblurrer, load_line
@@ -31,16 +31,13 @@ from b2v.media import (
     live_writer,
     open_video,
 )
-from b2v.media.info import StreamInfo
-from b2v.media.live import Y4MWriter
-from b2v.media.pipe import PIPE
+from b2v.media.drawing import beside
+from b2v.media.ffmpeg import CONTAINER, SUFFIX, stretch_sound
+from b2v.media.metadata import Provenance, Tags, beside_what_is_said
 from b2v.media.remux import kept_tags
 from b2v.media.segments import FRAMES_EACH, identity_of, left_over
-from b2v.media.sound import CONTAINER, SUFFIX, stretch_sound
-from b2v.media.tags import Tags, beside_what_is_said
-from b2v.media.writer import CODECS, LIVE, TARGETS
-from b2v.provenance import Provenance
-from b2v.show import beside
+from b2v.media.video_format import StreamInfo
+from b2v.media.video_writer import CODECS, LIVE, TARGETS, Y4MWriter
 from b2v.weights import LoadedVideoModel
 
 LIKE_MP4 = (".m4v", ".3gp", ".3g2", ".qt", ".f4v", ".gif", ".apng", ".y4m", ".h264", ".hevc")
@@ -420,6 +417,3 @@ def _expected(info: VideoInfo, tempo: Tempo | None) -> int | None:
     if tempo is None or count is None:
         return count
     return tempo.count((count - 1) * info.frame_interval)
-
-
-__all__ = ["Progress", "Settings", "check", "deblur_video", "default_name", "load"]

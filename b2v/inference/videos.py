@@ -31,15 +31,14 @@ from b2v.inference.pyramid import grown, shrunk
 from b2v.inference.runner import run_tiles
 from b2v.inference.runtime import Runtime, choose, is_finite, memory_for, tried
 from b2v.models import MAXIM_STAGES, PRIOR
-from b2v.models.blend import BlendNet
 from b2v.models.deconvolution import deconvolve
+from b2v.models.dtb import BlendNet, VideoNet, VideoState
 from b2v.models.maxim import Maxim
 from b2v.models.motion import blurring
 from b2v.models.neighbors import LAGS, Exposure, Passing, learned, passing, unknown
 from b2v.models.prior import Prior, Tile
-from b2v.models.video import VideoNet, VideoState
 from b2v.weights import LoadedVideoModel, cache_dir, inspect, load_model, load_video_model
-from b2v.weights.resolve import find_model
+from b2v.weights.store import find_model
 
 RELAXED = 1.2
 """By how much a correction is exaggerated."""
@@ -494,6 +493,3 @@ def _check_state(state: Mapping[str, Tensor], net: VideoNet) -> None:
 
 def _pixels(size: tuple[int, int]) -> str:
     return f"{size[1]}x{size[0]}"
-
-
-__all__ = ["Deblurrer", "deblur"]

@@ -4,15 +4,14 @@ The modules of this folder are the only users of PIL, av and imageio in the pack
 appears under its name only when it is complete; every failure is one line that names the file.
 """
 
-from b2v.media.clip import Clip, check_target, read_clip
-from b2v.media.info import VideoInfo
-from b2v.media.live import live_writer
-from b2v.media.output import check_video_target, finish, verify
-from b2v.media.photo import Photo, read_photo
-from b2v.media.picture import write_photo
-from b2v.media.reader import TimedFrame, TruncatedVideoError, VideoReader, open_video
+from b2v.media.clips import Clip, check_target, read_clip
+from b2v.media.image_writer import write_photo
+from b2v.media.images import Photo, read_photo
+from b2v.media.remux import check_video_target, finish, verify
 from b2v.media.segments import SegmentWriter
-from b2v.media.writer import Encoding, PipeClosedError, VideoWriter, choose_codec
+from b2v.media.video_format import VideoInfo
+from b2v.media.video_reader import TimedFrame, TruncatedVideoError, VideoReader, open_video
+from b2v.media.video_writer import Encoding, PipeClosedError, VideoWriter, choose_codec, live_writer
 
 __all__ = [
     "Clip",

@@ -22,10 +22,9 @@ from av.container import OutputContainer
 from torch import Tensor
 
 from b2v.errors import MediaError, UsageError
-from b2v.locks import alone
-from b2v.media.info import VideoInfo
-from b2v.media.photo import one_line
-from b2v.media.writer import CODECS, Encoding, VideoWriter
+from b2v.files import alone, one_line
+from b2v.media.video_format import VideoInfo
+from b2v.media.video_writer import CODECS, Encoding, VideoWriter
 
 FRAMES_EACH = 120
 """Frames in a piece: what a stopped run loses at most."""

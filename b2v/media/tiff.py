@@ -17,7 +17,7 @@ from PIL import Image, ImageStat
 from torch import Tensor, from_numpy
 
 from b2v.errors import MediaError
-from b2v.media.stills import to_pixels
+from b2v.frames import to_pixels
 
 WHITE_IS_ZERO, GREY, RGB = 0, 1, 2
 MOSAIC, LINEAR_RAW, REDUCED, MORE, DNG = 32803, 34892, 1, "SubIFDs", "DNGVersion"

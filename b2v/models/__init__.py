@@ -10,21 +10,22 @@ from typing import Any, cast
 from torch import nn
 
 from b2v.errors import B2VError, WeightsError
-from b2v.models.apart import Alone, Apart, ApartConfig, Pairs
-from b2v.models.blend import BlendConfig, BlendNet
 from b2v.models.cascade import (
+    Alone,
+    Apart,
+    ApartConfig,
     Cascade,
     JinMiddle,
     JinMiddleConfig,
     JinPair,
     JinSide,
     JinSideConfig,
+    Pairs,
 )
-from b2v.models.dtb import DTB, DTBConfig
+from b2v.models.dtb import DTB, BlendConfig, BlendNet, DTBConfig, VideoNet
 from b2v.models.maxim import Maxim, MaximConfig, MaximStage
 from b2v.models.prior import Prior, Tiling
 from b2v.models.unet import UNet, UNetConfig
-from b2v.models.video import VideoNet
 
 Config = (
     ApartConfig

@@ -1,22 +1,8 @@
-"""Cascade that turns one blurry photo into seven frames (Jin et al., CVPR 2018, Sec. 5-6).
+"""Building blocks of the cascade (Jin et al., CVPR 2018, supplement).
 
-Four networks: the middle frame x4, then the pair (3, 5), then 2 and 6 by one shared net,
-then 1 and 7 by another. Frames are [B, 3, H, W], sRGB-encoded in [0, 1]; height and width
-are multiples of each network's `multiple`. Outputs are not clamped.
-
-`Cascade` wires any four networks with these calls together:
-
-    middle(blurry) -> x4                    pair35(blurry, x4) -> (x3, x5)
-    pair26(blurry, x4, x3) -> x2            pair17(blurry, x3, x2) -> x1
-
-so that 6 = pair26(blurry, x4, x5) and 7 = pair17(blurry, x5, x6). The outermost net can be
-used again and again: 0 = pair17(blurry, x2, x1) and 8 = pair17(blurry, x6, x7) lie just before
-and after the exposure. The paper's networks are below, smaller and faster ones in
-`b2v.models.unet`.
-
-The paper's restore each colour by the same weights before they join all three. So they take
-pictures of one colour, [B, 1, H, W], too, at half the cost: as if it were all three, of whose
-restored ones they give the mean.
+All blocks are pre-activated (norm, ReLU, convolution), keep height and width, and have no
+bias in any convolution. IN is instance norm with learned scale and shift, whose statistics
+always come from the whole picture at hand.
 """
 
 import math
@@ -27,15 +13,69 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from b2v.frames import FRAMES
-from b2v.models.blocks import (
-    FusionBlock,
-    ResidualBlock,
-    conv,
-    fold_colours,
-    instance_norm,
-    unfold_colours,
-)
+from b2v.errors import UsageError
+from b2v.frames import FRAMES, MIDDLE
+from b2v.models.unet import UNet, UNetConfig
+
+
+def conv(inputs: int, outputs: int, kernel: int, dilation: int = 1) -> nn.Conv2d:
+    """Make a convolution without bias that keeps height and width by zero padding."""
+    padding = dilation * (kernel // 2)
+    return nn.Conv2d(inputs, outputs, kernel, padding=padding, dilation=dilation, bias=False)
+
+
+def instance_norm(channels: int) -> nn.InstanceNorm2d:
+    """Make an affine instance norm without running statistics (eps 1e-5)."""
+    return nn.InstanceNorm2d(channels, eps=1e-5, affine=True, track_running_stats=False)
+
+
+class FusionBlock(nn.Module):
+    """`conv1x1(relu(IN1 x)) + conv3x3(relu(IN2 x))`: [B, inputs, h, w] to [B, outputs, h, w]."""
+
+    def __init__(self, *, inputs: int, outputs: int) -> None:
+        super().__init__()
+        self.norm1 = instance_norm(inputs)
+        self.norm2 = instance_norm(inputs)
+        self.conv1 = conv(inputs, outputs, 1)
+        self.conv2 = conv(inputs, outputs, 3)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Fuse `x`."""
+        return self.conv1(F.relu(self.norm1(x))) + self.conv2(F.relu(self.norm2(x)))
+
+
+class ResidualBlock(nn.Module):
+    """`x + conv1x1(relu(IN1 x)) + conv3x3(relu(IN4(conv3x3(relu(IN2 x)))))`, [B, C, h, w].
+
+    `dilation` is that of the first and of the second 3x3 convolution. The norms are numbered
+    as in the authors' files, which have no third one here.
+    """
+
+    def __init__(self, *, channels: int, dilation: tuple[int, int] = (1, 1)) -> None:
+        super().__init__()
+        self.norm1 = instance_norm(channels)
+        self.norm2 = instance_norm(channels)
+        self.norm4 = instance_norm(channels)
+        self.conv1 = conv(channels, channels, 1)
+        self.conv2 = conv(channels, channels, 3, dilation[0])
+        self.conv4 = conv(channels, channels, 3, dilation[1])
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Add the two branches to `x`."""
+        short = self.conv1(F.relu(self.norm1(x)))
+        long = self.conv4(F.relu(self.norm4(self.conv2(F.relu(self.norm2(x))))))
+        return x + short + long
+
+
+def fold_colours(x: Tensor) -> Tensor:
+    """Fold R, G and B into the batch: [B, 3, H, W] to [3B, 1, H, W]."""
+    return x.flatten(0, 1).unsqueeze(1)
+
+
+def unfold_colours(x: Tensor, count: int = 3) -> Tensor:
+    """Undo `fold_colours`: [3B, 1, H, W] to [B, 3, H, W]; `count` = 1 colour is repeated."""
+    return x.view(-1, count, *x.shape[-2:]).expand(-1, 3, -1, -1)
+
 
 PLAIN = (1, 1)
 
@@ -219,3 +259,85 @@ class Cascade(nn.Module):
             net = self.pair26 if len(way) == 2 else self.pair17
             way.append(net(blurry, way[-2], way[-1]))
         return tuple(way[1:])
+
+
+class Alone(UNet):
+    """U-Net that looks at the first picture alone, whatever else it is given."""
+
+    def forward(self, *pictures: Tensor) -> Tensor | tuple[Tensor, ...]:
+        """Estimate `outputs` frames, each the first picture plus a residual."""
+        return super().forward(pictures[0])
+
+
+class Pairs(Cascade):
+    """Four networks, each outer one for a pair of frames from the blurry picture and x4."""
+
+    def forward(
+        self, blurry: Tensor, middle: Tensor | None = None, *, frames: int = FRAMES
+    ) -> Tensor:
+        """Estimate the seven frames; arguments as of `Cascade`.
+
+        Each pair has chosen a direction of time of its own; it is turned so that it lies next to
+        the pair inside it, as the paper asks for ("one needs to find a smooth ordering").
+        """
+        _check_count(frames)
+        x4 = self.middle(blurry) if middle is None else middle
+        pairs = [self.pair35(blurry, x4)]
+        for net in (self.pair26, self.pair17):
+            pairs.append(_in_line(net(blurry, x4), pairs[-1]))
+        before, after = zip(*pairs, strict=True)
+        return torch.stack([*before[::-1], x4, *after], 1)
+
+
+@dataclass(frozen=True, kw_only=True)
+class ApartConfig:
+    """Shape of each of the seven U-Nets, as of `UNetConfig`."""
+
+    shuffle: int = 2
+    widths: tuple[int, ...] = (48, 96, 160)
+    blocks: tuple[int, ...] = (2, 2, 4)
+
+
+class Apart(nn.Module):
+    """Seven frames [B, 7, 3, H, W], each by a U-Net of its own from the blurry picture."""
+
+    def __init__(self, config: ApartConfig) -> None:
+        super().__init__()
+        self.config = config
+        plan = UNetConfig(
+            inputs=1, shuffle=config.shuffle, widths=config.widths, blocks=config.blocks
+        )
+        nets = [UNet(plan) for _ in range(FRAMES)]
+        self.multiple = nets[0].multiple
+        self.nets = nn.ModuleList(nets)
+
+    def forward(
+        self, blurry: Tensor, middle: Tensor | None = None, *, frames: int = FRAMES
+    ) -> Tensor:
+        """Estimate the seven frames; arguments as of `Cascade`."""
+        _check_count(frames)
+        restored = [net(blurry) for net in self.nets]
+        if middle is not None:
+            restored[MIDDLE] = middle
+        return torch.stack(restored, 1)
+
+    def adopt(self, other: nn.Module) -> None:
+        """Start all seven at one U-Net for a frame of a blurry picture."""
+        for net in self.nets:
+            net.adopt(other)  # type: ignore[operator]
+
+
+def _in_line(outer: tuple[Tensor, Tensor], inner: tuple[Tensor, Tensor]) -> tuple[Tensor, Tensor]:
+    """Swap the samples of a pair whose frames lie nearer to the other side of the inner pair."""
+    (a, b), (x, y) = outer, inner
+
+    def far(first: Tensor, second: Tensor) -> Tensor:
+        return ((first - x).square() + (second - y).square()).mean((1, 2, 3), keepdim=True)
+
+    swapped = far(b, a) < far(a, b)
+    return torch.where(swapped, b, a), torch.where(swapped, a, b)
+
+
+def _check_count(frames: int) -> None:
+    if frames != FRAMES:
+        raise UsageError(f"this model gives {FRAMES} frames, not {frames}")

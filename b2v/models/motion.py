@@ -19,7 +19,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from b2v.color import GREY, to_linear
-from b2v.models.camera import camera_motion, motion_at
+from b2v.motion import camera_motion, motion_at
 
 CELL = 8
 """Pixels a side of what has one motion."""

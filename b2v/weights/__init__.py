@@ -5,24 +5,26 @@ package alone uses safetensors and huggingface_hub; the latter is imported only 
 must be downloaded.
 """
 
-from b2v.weights.averaging import average
+from b2v.files import cache_dir, shipped_dir
 from b2v.weights.cards import Card, CardNetwork, card_entry, file_name, read_card, write_card
-from b2v.weights.files import Header, Network, inspect, load_network, save_network, sha256_of
+from b2v.weights.checkpoints import Header, Network, inspect, load_network, save_network, sha256_of
 from b2v.weights.hub import Progress
-from b2v.weights.import_maxim import import_maxim
-from b2v.weights.importer import import_released
-from b2v.weights.inventory import (
+from b2v.weights.jin2018 import import_released
+from b2v.weights.maxim import import_maxim
+from b2v.weights.publish import downloaded, publish, remove, stage
+from b2v.weights.store import (
     FileCheck,
+    LoadedModel,
+    LoadedVideoModel,
     ModelInfo,
+    average,
     download,
     list_models,
+    load_model,
+    load_video_model,
     path_of,
     verify,
 )
-from b2v.weights.places import cache_dir, shipped_dir
-from b2v.weights.publish import publish, stage
-from b2v.weights.resolve import LoadedModel, LoadedVideoModel, load_model, load_video_model
-from b2v.weights.storage import downloaded, remove
 
 __all__ = [
     "Card",

@@ -11,9 +11,9 @@ from pathlib import Path
 from typing import Any
 
 from b2v.errors import B2VError, WeightsError
-from b2v.locks import alone, gone, may_never_end
+from b2v.files import alone, gone, may_never_end
 from b2v.models import ALL_ROLES, Blueprint, refuse_gone
-from b2v.weights.files import SUFFIX, Header, inspect, sha256_of
+from b2v.weights.checkpoints import SUFFIX, Header, inspect, sha256_of
 
 NOT_STATED = "not stated"
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")

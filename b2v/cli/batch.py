@@ -1,0 +1,482 @@
+"""From files, folders and patterns to a list of inputs, and to parts of it.
+
+In a folder, what has one of the wanted suffixes is taken, in the order of its name. Passed over
+are hidden files and folders, what b2v made itself (`*_b2v.*`, `*_deblurred.*`), whatever is no
+regular file, and folders behind symbolic links, which can lead in circles. A file that is given
+by its name, or matched by a pattern as a shell would match it, is taken whatever it is called,
+unless b2v made it of another input: the same command can be given again.
+"""
+
+import glob
+import json
+import os
+import re
+import sys
+import unicodedata
+from collections.abc import Callable, Collection, Iterator, Sequence
+from contextlib import suppress
+from dataclasses import asdict, dataclass, field, fields, replace
+from pathlib import Path, PurePath
+from typing import TYPE_CHECKING, Any, TypeVar
+
+import typer
+
+from b2v.cli import options
+from b2v.errors import B2VError, MediaError, UsageError
+from b2v.files import safe_name
+
+if TYPE_CHECKING:
+    from b2v.inference.runtime import Runtime
+    from b2v.weights import LoadedModel, LoadedVideoModel
+
+
+PIPE = "-"
+OURS = ("_b2v", "_deblurred")
+"""How the names end that b2v gives."""
+MADE = (*OURS, "_slow", "_sharp")
+"""The same with endings that others may use as well."""
+
+
+@dataclass(frozen=True)
+class Input:
+    """One input, and where its output goes.
+
+    `root` is the folder that its place `below` the output folder counts from, None for a file
+    that was named by itself. `problem` says why nothing can be done with it; then, and before
+    outputs are known, `output` is empty.
+    """
+
+    path: str
+    root: Path | None = None
+    below: PurePath = field(default_factory=PurePath)
+    output: str = ""
+    problem: B2VError | None = None
+
+
+def expand(names: Sequence[str], suffixes: Collection[str], *, recursive: bool) -> list[Input]:
+    """Find the inputs that `names` stand for, each once, in the order of `names`.
+
+    Args:
+        names: files, folders, patterns with *, ?, [ ] or **, and `-` for standard input.
+        suffixes: lower-case suffixes of the files that are taken from folders.
+        recursive: look into the folders in a folder, too.
+
+    Returns:
+        What was found; a name that leads to nothing is there with its problem.
+
+    Raises:
+        UsageError: a pattern cannot be understood.
+
+    """
+    kept: list[Input] = []
+    by_name: dict[Path, bool] = {}
+    for name in names:
+        literal = not is_pattern(name)
+        for found in (_named if literal else _matched)(name, suffixes, recursive):
+            named = literal and found.root is None
+            place = Path(found.path).parent.resolve() / Path(found.path).name
+            if place not in by_name or (named and by_name[place]):
+                kept.append(found)
+            by_name[place] = by_name.get(place, False) or named
+    places = {(Path(found.path).parent, Path(found.path).stem) for found in kept}
+    return [found for found in kept if not _is_made_of(Path(found.path), places)]
+
+
+def is_pattern(name: str) -> bool:
+    """Tell whether `name` is to be matched with files; an existing file is not."""
+    return name != PIPE and glob.has_magic(name) and not os.path.lexists(name)
+
+
+def is_several(names: Sequence[str]) -> bool:
+    """Tell whether `names` can stand for more than one input, however many they are today."""
+    return len(names) != 1 or is_pattern(names[0]) or (names[0] != PIPE and is_dir(names[0]))
+
+
+def parse_shard(text: str) -> tuple[int, int]:
+    """Parse `i/n`, the i-th of n parts, i from 1 to n; raises UsageError."""
+    match = re.fullmatch(r"([0-9]{1,9})/([0-9]{1,9})", text)
+    part, parts = map(int, match.groups()) if match else (0, 0)
+    if not 1 <= part <= parts:
+        raise UsageError(f"--shard {text}: expected i/n with i from 1 to n, such as 2/8")
+    return part, parts
+
+
+def take_shard(inputs: Sequence[Input], part: int, parts: int) -> list[Input]:
+    """Take every `parts`-th input in the order of their paths, from number `part` on.
+
+    The parts of one list have everything once, whatever order the file system gives.
+    """
+    return sorted(inputs, key=lambda found: _in_order(found.path))[part - 1 :: parts]
+
+
+def is_dir(name: str) -> bool:
+    """Tell whether `name` is a folder; one that no file system takes is none."""
+    with suppress(OSError):  # a name may be too long
+        return name != "" and Path(name).is_dir()
+    return False
+
+
+def _named(name: str, suffixes: Collection[str], recursive: bool) -> Iterator[Input]:
+    if name == PIPE:
+        yield Input(name)
+    elif is_dir(name):
+        yield from _in_folder(name, suffixes, recursive)
+    elif os.path.lexists(name):
+        yield Input(name)
+    else:
+        problem = MediaError(f"{name or repr(name)}: no such file; check the name")
+        yield Input(name, problem=problem)
+
+
+def _matched(pattern: str, suffixes: Collection[str], recursive: bool) -> Iterator[Input]:
+    """Match a pattern as a shell does: nothing hidden; folders stand for what is in them."""
+    parts = Path(pattern).parts
+    first = next(number for number, part in enumerate(parts) if glob.has_magic(part))
+    root = Path(*parts[:first])
+    try:
+        matches = [path.relative_to(root) for path in root.glob(str(Path(*parts[first:])))]
+    except (ValueError, NotImplementedError, OSError) as error:
+        raise UsageError(f"{pattern}: cannot be matched ({error}); name the files") from error
+    shown = [path for path in matches if not any(part.startswith(".") for part in path.parts)]
+    anchor = root if first < len(parts) - 1 else None
+    for path in sorted(shown, key=_in_order):
+        if not (root / path).is_dir():
+            below = path.parent if anchor else PurePath()
+            yield Input(str(root / path), anchor, below)
+            continue
+        for found in _in_folder(str(root / path), suffixes, recursive):
+            yield found if anchor is None else replace(found, root=root, below=path / found.below)
+    if not shown:
+        yield Input(pattern, problem=MediaError(f"{pattern}: matches no file; check the pattern"))
+
+
+def _in_folder(name: str, suffixes: Collection[str], recursive: bool) -> Iterator[Input]:
+    """Find what has the right suffix in a folder, and what cannot be looked into."""
+    root, paths = Path(name), list[Path]()
+    closed: list[OSError] = []
+    for folder, folders, files in os.walk(name, onerror=closed.append):
+        folders[:] = [one for one in folders if recursive and not _is_passed_over(one)]
+        wanted = [one for one in files if Path(one).suffix.lower() in suffixes]
+        paths += [Path(folder, one) for one in wanted if not _is_passed_over(Path(one).stem)]
+    regular = [path.relative_to(root) for path in paths if path.is_file()]
+    for path in sorted(regular, key=_in_order):
+        yield Input(str(root / path), root, path.parent)
+    for error in closed:
+        where = str(error.filename or name)
+        problem = MediaError(f"{where}: cannot be looked into ({error.strerror}); skipped")
+        yield Input(where, root, problem=problem)
+    if not regular and not closed:
+        hint = "" if recursive else "; -r looks into its folders as well"
+        known = " ".join(sorted(suffixes))
+        problem = MediaError(f"{name}: no input in this folder ({known}){hint}")
+        yield Input(name, root, problem=problem)
+
+
+def _is_passed_over(name: str) -> bool:
+    return name.startswith(".") or name.endswith(OURS)
+
+
+def _is_made_of(path: Path, places: Collection[tuple[Path, str]]) -> bool:
+    """Tell whether b2v made the file `path` of another one, one of `places` without suffixes."""
+    marks = [mark for mark in MADE if path.stem.endswith(mark)]
+    return any((path.parent, path.stem.removesuffix(mark)) in places for mark in marks)
+
+
+def _in_order(path: str | PurePath) -> tuple[bytes, ...]:
+    return tuple(map(os.fsencode, PurePath(path).parts))
+
+
+FOLDER_ENDS = ("/", os.sep)
+
+
+def place(
+    inputs: Sequence[Input], namer: Callable[[Path], str], folder: Path | None
+) -> list[Input]:
+    """Give every input its output: below `folder` where it lies below its root, else beside it.
+
+    Of several roots each becomes a folder of its own.
+
+    Args:
+        inputs: what `expand` found.
+        namer: name of the output of a file.
+        folder: where all outputs go, None for beside the inputs.
+
+    Raises:
+        UsageError: two outputs would have one name, or one has none.
+
+    """
+    roots = {found.root for found in inputs if found.root is not None}
+    placed = []
+    for found in inputs:
+        if found.problem is not None:
+            placed.append(found)
+            continue
+        if found.path == PIPE:
+            raise UsageError("-: standard input has no name; say where to by -o FILE or -o -")
+        parent = Path(found.path).parent
+        if folder is not None:
+            own = [found.root.resolve().name] if found.root and len(roots) > 1 else []
+            parent = folder.joinpath(*map(safe_name, (*own, *found.below.parts)))
+        placed.append(replace(found, output=str(parent / namer(Path(found.path)))))
+    refuse_clashes(placed)
+    kept = _identities(placed)
+    return [_not_onto(found, kept) for found in placed]
+
+
+def to_file(found: Input, output: str) -> Input:
+    """Give a single input the output that was named for it."""
+    return found if found.problem else replace(found, output=output)
+
+
+def refuse_clashes(inputs: Sequence[Input]) -> None:
+    """Raise UsageError where two inputs have one output."""
+    taken: dict[str, Input] = {}
+    for found in inputs:
+        if found.output and found.output != PIPE:
+            key = os.path.realpath(found.output)
+            if sys.platform in ("darwin", "win32"):  # their file systems see no difference
+                key = unicodedata.normalize("NFC", key).casefold()
+            other = taken.setdefault(key, found)
+            if other is not found:
+                both = f"{other.path} and {found.path} would both go there"
+                raise UsageError(f"{found.output}: {both}; run them apart, or rename one")
+
+
+def output_folder(names: Sequence[str], output: str | None, *, inside: bool) -> Path | None:
+    """Name the folder that `output` says; None where it is a file, a pipe or nothing.
+
+    With `inside`, the output of a single input goes into a folder that is there, or that is
+    meant by a slash at the end.
+
+    Raises:
+        UsageError: there are several inputs for one file.
+
+    """
+    if output is None:
+        return None
+    several, is_folder = is_several(names), names_folder(output)
+    if several and (output == PIPE or not (is_folder or not Path(output).suffix)):
+        many = f"{len(names)} inputs" if len(names) > 1 else "what may be several inputs"
+        raise UsageError(f"{output}: one file for {many}; name a folder with -o")
+    return Path(output) if several or (inside and is_folder and output != PIPE) else None
+
+
+def names_folder(output: str) -> bool:
+    """Tell whether `output` is a folder that is there, or meant as one by a slash at the end."""
+    return output.endswith(FOLDER_ENDS) or is_dir(output)
+
+
+def check_folders(folder: Path, target: Path) -> Path:
+    """Check that what is missing of the folders of `target`, from `folder` on, can be made.
+
+    Returns:
+        The nearest folder that is there.
+
+    Raises:
+        MediaError: the parent of `folder` is not there, or something is in the way.
+
+    """
+    if not os.path.lexists(folder.parent):
+        raise MediaError(f"{target}: folder {folder.parent} does not exist; create it first")
+    there = next(parent for parent in target.parents if os.path.lexists(parent))
+    if not there.is_dir():
+        raise MediaError(f"{target}: {there} is not a folder; name another with -o")
+    if not os.access(there, os.W_OK | os.X_OK):
+        raise MediaError(f"{target}: no permission to write into {there}; choose another folder")
+    return there
+
+
+def is_there(output: str) -> bool:
+    """Tell whether there is an output already; an empty folder is none."""
+    if is_dir(output):
+        return any(Path(output).iterdir())
+    return output != PIPE and os.path.lexists(output)
+
+
+def _identities(inputs: Sequence[Input]) -> set[tuple[int, int]]:
+    """Which files and folders must stay as they are: all inputs, and the folders they are in."""
+    found = set()
+    for one in inputs:
+        for path in (Path(one.path), Path(os.path.realpath(one.path)).parent):
+            with suppress(OSError, ValueError):
+                stat = path.stat()
+                found.add((stat.st_dev, stat.st_ino))
+    return found
+
+
+def _not_onto(found: Input, kept: Collection[tuple[int, int]]) -> Input:
+    """Note a problem where the output of an input is an input itself, or holds one."""
+    with suppress(OSError, ValueError):
+        stat = Path(found.output).stat()
+        if found.output and (stat.st_dev, stat.st_ino) in kept:
+            why = UsageError(f"{found.output}: is or holds an input; give another name")
+            return replace(found, problem=why)
+    return found
+
+
+PARTLY_FAILED = 4
+
+
+@dataclass
+class Result:
+    """What came of one input among several; `error` is set where it failed.
+
+    `lost` are lines on what the output does not have of the input; they are told even with
+    `--quiet`, as `notes` are not. `--json` prints all of it but `exit_code`, which is for us alone.
+    """
+
+    input: str
+    output: str
+    ok: bool = False
+    skipped: bool = False
+    error: str | None = None
+    frames: int = 0
+    seconds: float = 0.0
+    device: str | None = None
+    precision: str | None = None
+    model: dict[str, Any] | None = None
+    provenance: dict[str, Any] | None = None
+    notes: list[str] = field(default_factory=list)
+    lost: list[str] = field(default_factory=list)
+    exit_code: int = 0
+
+    def made_by(self, loaded: "LoadedModel | LoadedVideoModel", runtime: "Runtime") -> None:
+        """Note which networks restore it, and where they run."""
+        self.device, self.precision = str(runtime.device), runtime.precision
+        self.model = {"name": loaded.name, "sha256": loaded.sha256, "licence": loaded.licence}
+
+    def as_json(self) -> str:
+        """Write it as one line of JSON."""
+        plain = asdict(self)
+        del plain["exit_code"]
+        return json.dumps(plain)
+
+
+def tell(result: Result, *, as_json: bool, quiet: bool) -> None:
+    """Say what there is to say about a result that is there, unless it is in its JSON."""
+    for line in () if as_json else (*result.lost, *(() if quiet else result.notes)):
+        options.note(options.one_line(line))
+
+
+ResultT = TypeVar("ResultT", bound=Result)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Handling:
+    """How several inputs are gone through, as the options of that name say."""
+
+    recursive: bool = False
+    overwrite: bool = False
+    skip_existing: bool = False
+    dry_run: bool = False
+    fail_fast: bool = False
+    shard: str | None = None
+
+    @classmethod
+    def of(cls, context: typer.Context) -> "Handling":
+        """Read it from the options of a command that has all of them."""
+        return cls(**{option.name: context.params[option.name] for option in fields(cls)})
+
+    def __post_init__(self) -> None:
+        if self.overwrite and self.skip_existing:
+            raise UsageError("--overwrite and --skip-existing exclude each other; give one")
+
+
+def plan(
+    names: Sequence[str],
+    output: str | None,
+    suffixes: Collection[str],
+    namer: Callable[[Path], str],
+    handling: Handling,
+    make: Callable[[str, str], ResultT],
+    *,
+    inside: bool,
+) -> tuple[list[ResultT], Path | None]:
+    """Find all inputs and their outputs; note what can be skipped and what cannot be done.
+
+    Args:
+        names: as given on the command line.
+        output: what `-o` says.
+        suffixes: of the files that are taken from folders.
+        namer: name of the output of a file.
+        handling: what of it is wanted.
+        make: makes the result for an input and an output.
+        inside: the output of a single input goes into a folder that `-o` names.
+
+    Returns:
+        Results to be filled in, and the folder that the outputs go to, if one was named.
+
+    Raises:
+        UsageError: two outputs would have one name, or options contradict each other.
+        MediaError: the folder cannot be made.
+
+    """
+    folder = output_folder(names, output, inside=inside)
+    inputs = expand(names, suffixes, recursive=handling.recursive)
+    if output is None or folder is not None:
+        inputs = place(inputs, namer, folder)
+    else:
+        inputs = [to_file(found, output) for found in inputs]
+    if folder is not None:
+        check_folders(folder, folder / "x")
+    if handling.shard is not None:
+        inputs = take_shard(inputs, *parse_shard(handling.shard))
+    results = []
+    for found in inputs:
+        result = make(found.path, found.output)
+        if found.problem is None and handling.skip_existing and is_there(found.output):
+            result.ok = result.skipped = True
+        with options.noting(result):
+            if found.problem is not None:
+                raise found.problem
+        results.append(result)
+    return results, folder
+
+
+def to_do(results: Sequence[ResultT], handling: Handling) -> list[ResultT]:
+    """List what is left to be done; nothing where one that failed stops the others."""
+    if handling.fail_fast and any(result.error for result in results):
+        return []
+    return [result for result in results if not result.error and not result.skipped]
+
+
+def in_turn(results: Sequence[ResultT], handling: Handling) -> Iterator[ResultT]:
+    """Give one result after the other, up to one that fails where that stops the others."""
+    failed = [result for result in results if result.error]
+    if handling.fail_fast and failed:
+        yield from failed
+        return
+    for result in results:
+        yield result
+        if handling.fail_fast and result.error:
+            return
+
+
+def show_plan(results: Sequence[Result], *, as_json: bool) -> None:
+    """Print where every output would go."""
+    for result in results:
+        if as_json:
+            said = {key: getattr(result, key) for key in ("input", "output", "skipped", "error")}
+            typer.echo(json.dumps(said))
+        elif not result.error:
+            why = " (exists, skipped)" if result.skipped else ""
+            typer.echo(
+                f"{options.one_line(result.input)} -> {options.one_line(result.output)}{why}"
+            )
+        if result.error:
+            options.note(f"b2v: {result.error}")
+
+
+def finish(results: Sequence[Result], handling: Handling, *, quiet: bool) -> None:
+    """Sum up several inputs; raise the exit code where not all went well."""
+    failed = [result for result in results if result.error]
+    skipped = sum(result.skipped for result in results)
+    done = sum(result.ok for result in results) - skipped
+    if len(results) > 1 and not handling.dry_run:
+        counts = {"done": done, "failed": len(failed), "skipped": skipped}
+        counts["not begun"] = len(results) - sum(counts.values())
+        said = [f"{n} {what}" for what, n in counts.items() if n or what in ("done", "failed")]
+        options.note(", ".join(said), quiet=quiet)
+    if failed:
+        well = len(results) - len(failed) if handling.dry_run else done + skipped
+        raise typer.Exit(PARTLY_FAILED if well else failed[0].exit_code)

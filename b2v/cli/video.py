@@ -1,0 +1,550 @@
+"""What `b2v deblur` writes beside a video: a filmstrip and a page of moments of it."""
+
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import closing, contextmanager
+from dataclasses import dataclass, fields, replace
+from enum import Enum
+from fractions import Fraction
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, NamedTuple
+
+import typer
+
+from b2v.cli import batch, clip_outputs, options
+from b2v.cli.batch import PARTLY_FAILED, Handling, Result
+from b2v.cli.options import Pace, display
+from b2v.defaults import QUALITY, VIDEO_MODELS
+from b2v.errors import B2VError, UsageError
+
+if TYPE_CHECKING:
+    from collections.abc import Generator, Iterator
+
+    from b2v.cli.clip_outputs import Showing
+    from b2v.html_page import Scene, View
+    from b2v.inference.runtime import Runtime
+    from b2v.inference.video_files import Progress, Settings
+    from b2v.inference.videos import Deblurrer
+    from b2v.media.metadata import Tags
+    from b2v.media.video_reader import Moment
+    from b2v.weights import LoadedModel, LoadedVideoModel
+
+
+MOMENTS, CELLS = 24, 6
+"""Pairs of frames on a page, and columns of a filmstrip."""
+
+
+def check_readable(videos: list[str], output: str | None, showing: "Showing") -> None:
+    """Refuse to show a video that cannot be read again; raises UsageError."""
+    if PIPE in (*videos, output) and (showing.filmstrip or showing.html):
+        raise UsageError("-: a pipe cannot be read again; --filmstrip and --html are for files")
+
+
+def write_video_extras(
+    result: "VideoResult", showing: "Showing", settings: "Settings", tags: "Tags"
+) -> None:
+    """Write what is wanted beside a restored video, by reading it and its source again."""
+    from b2v.cli.clip_outputs import notes_on
+    from b2v.html_page import write_page
+    from b2v.media import write_photo
+    from b2v.media.drawing import strip
+
+    if path := showing.strip_of(result.output):
+        seen = list(_moments(result, settings, CELLS))
+        rows = [[moment.blurry for moment in seen], [moment.restored for moment in seen]]
+        times = [f"{moment.second:.2f} s" for moment in seen]
+        words = [[f"blurry, {time}" for time in times], [f"restored, {time}" for time in times]]
+        path.parent.mkdir(exist_ok=True)
+        write_photo(strip(rows, words), path, overwrite=settings.overwrite, tags=tags)
+    if path := showing.page_of(result.output):
+        path.parent.mkdir(exist_ok=True)
+        scene, name = video_scene(result, settings), Path(result.input).name
+        notes = notes_on([tags], photo=False)
+        write_page(path, name, [scene], notes, overwrite=settings.overwrite)
+
+
+def video_scene(result: "VideoResult", settings: "Settings") -> "Scene":
+    """Put moments of a restored video on a page, each beside the blurry one."""
+    from b2v.html_page import Scene, pictures, start
+
+    before: list[str] = []
+    after: list[str] = []
+    views: list[View] = []
+    for moment in _moments(result, settings, MOMENTS):
+        one, size = pictures([moment.blurry, moment.restored])
+        before.append(one[0])
+        after.append(one[1])
+        views.append(start(moment.blurry, moment.restored))
+        last = moment.second
+    facts = [f"{result.frames} frames of {size_of(result, settings)}"]
+    if len(after) < result.frames:
+        facts.append(f"{len(after)} shown here, over {last:.1f} s")
+    name = Path(result.input).name
+    view = views[len(views) // 2]  # the frame that the page shows first
+    return Scene(title=name, before=before, after=after, size=size, facts=facts, view=view)
+
+
+def size_of(result: "VideoResult", settings: "Settings") -> str:
+    """Say how large the restored frames are, without the blurry ones beside them."""
+    width, height = result.width or 0, result.height or 0
+    width //= 2 if settings.compare == "side" else 1
+    height //= 2 if settings.compare == "stack" else 1
+    return f"{width}×{height}"
+
+
+def _moments(result: "VideoResult", settings: "Settings", count: int) -> "Iterator[Moment]":
+    from b2v.media.video_reader import moments
+
+    return moments(
+        result.input,
+        result.output,
+        result.frames,
+        count=count,
+        start=settings.start,
+        end=settings.end,
+        compare=settings.compare,
+        slower=settings.slower or 1,
+    )
+
+
+PIPE = "-"
+Work = Callable[["VideoResult"], None]
+
+Crf = Annotated[int | None, typer.Option(help="Quality; lower is better.", min=0, max=63)]
+PixFmt = Annotated[
+    str | None, typer.Option(help="How pixels are stored, as FFmpeg calls it: yuv420p10le.")
+]
+Start = Annotated[float | None, typer.Option(help="Begin at this second.", min=0)]
+End = Annotated[float | None, typer.Option(help="End before this second.", min=0)]
+Preview = Annotated[
+    float | None, typer.Option(help="Only so many seconds, from --start on.", min=0.001)
+]
+Resume = Annotated[
+    bool, typer.Option("--resume", help="Go on with a run that was stopped, with its options.")
+]
+Partial = Annotated[
+    bool,
+    typer.Option("--keep-partial", help="Of a video that breaks off, write what can be read."),
+]
+Overwrite = Annotated[
+    bool, typer.Option("--overwrite", help="Replace outputs and stopped runs that exist.")
+]
+
+
+class StoppedError(B2VError):
+    """Ctrl-C came, and what was restored waits to be resumed."""
+
+    exit_code = 130
+
+
+@dataclass
+class VideoResult(Result):
+    """What came of a video.
+
+    `frames`, `width` and `height` are those of the output, which is played `slower` than life by so
+    many times; `fps` are the frames that were made in one of the `seconds` that it took.
+    """
+
+    slower: float = 1
+    width: int | None = None
+    height: int | None = None
+    fps: float | None = None
+
+
+def settings_of(context: typer.Context) -> "Settings":
+    """Read from the options of a command what is asked for; raises UsageError."""
+    from b2v.inference.video_files import Settings
+
+    given = context.params
+    known = {f.name: given[f.name] for f in fields(Settings) if f.name in given}
+    known["end"] = _end(given["start"], given["end"], given["preview"])
+    return Settings(**{name: getattr(value, "value", value) for name, value in known.items()})
+
+
+def _end(start: float | None, end: float | None, preview: float | None) -> float | None:
+    """Say where to end, which --end and --preview both can."""
+    if preview is None:
+        return end
+    if end is not None:
+        raise UsageError("--preview and --end both say where to end; give one of them")
+    return (start or 0.0) + preview
+
+
+def plan(
+    videos: Sequence[str],
+    output: str | None,
+    settings: "Settings",
+    handling: Handling,
+    what: str = "deblurred",
+) -> list[VideoResult]:
+    """Pair every video with its output, and note there which ones cannot be written.
+
+    `what` ends the names of outputs that have none yet.
+    """
+    from b2v.cli.batch import check_folders
+    from b2v.files import VIDEOS
+    from b2v.inference.video_files import check, default_name
+
+    def namer(video: Path) -> str:
+        return default_name(video, settings.codec, what)
+
+    results, folder = batch.plan(videos, output, VIDEOS, namer, handling, VideoResult, inside=True)
+    for result in batch.to_do(results, Handling()):
+        suffix = Path(result.output).suffix
+        if result.output != output and suffix != Path(result.input).suffix:
+            result.notes.append(f"{result.input}: becomes {suffix}, which can be written")
+        with options.noting(result):
+            new = folder is not None and not Path(result.output).parent.is_dir()
+            if folder is not None and new:
+                check_folders(folder, Path(result.output))
+            check(result.input, result.output, settings, inputs=[result.input], new_folder=new)
+    return results
+
+
+def run(
+    results: Sequence[VideoResult],
+    handling: Handling,
+    start_up: Callable[[], Work],
+    *,
+    as_json: bool,
+    quiet: bool,
+) -> None:
+    """Do what is left to be done, say of each video how it went, and sum up.
+
+    `start_up` loads what does one video; it is called once, if there is any to do.
+    """
+    if handling.dry_run:
+        batch.show_plan(results, as_json=as_json)
+    else:
+        _run(results, handling, start_up, as_json=as_json, quiet=quiet)
+    batch.finish(results, handling, quiet=quiet)
+
+
+def _run(
+    results: Sequence[VideoResult],
+    handling: Handling,
+    start_up: Callable[[], Work],
+    *,
+    as_json: bool,
+    quiet: bool,
+) -> None:
+    work = start_up() if batch.to_do(results, handling) else None
+    for result in batch.in_turn(results, handling):
+        if work is not None and not result.error and not result.skipped:
+            with _resumable(result.output), options.noting(result):
+                if result.output != PIPE:
+                    Path(result.output).parent.mkdir(parents=True, exist_ok=True)
+                work(result)
+        show_result(result, as_json=as_json, quiet=quiet)
+
+
+@contextmanager
+def _resumable(output: str) -> Iterator[None]:
+    """Say after Ctrl-C that one can go on with `output`, if so."""
+    from b2v.media.segments import left_over
+
+    try:
+        yield
+    except KeyboardInterrupt:
+        if output != PIPE and left_over(Path(output)):
+            how = "the same command with --resume goes on"
+            raise StoppedError(f"{output}: interrupted; {how}") from None
+        raise
+
+
+def follow(
+    reports: "Generator[Progress, None, None]",
+    loaded: "LoadedModel | LoadedVideoModel",
+    runtime: "Runtime",
+    result: VideoResult,
+    *,
+    quiet: bool,
+) -> str | None:
+    """Have one video made, show how it gets on, and note in `result` what came of it.
+
+    Returns:
+        Where the source breaks off, None where it is whole; `finish` notes that.
+
+    """
+    pace = Pace()
+    result.made_by(loaded, runtime)
+    with closing(reports), display(options.one_line(result.input), quiet=quiet) as show:
+        for report in reports:
+            pace.take(report)
+            show(pace)
+    result.frames, result.width, result.height = report.done, report.width, report.height
+    result.seconds, result.fps = round(pace.seconds, 3), round(pace.fps, 2)
+    if pace.first:
+        result.notes.append(f"{result.output}: {pace.first} frames are from the run before")
+    result.notes += report.notes
+    result.lost += report.lost
+    return report.broken
+
+
+def finish(result: VideoResult, broken: str | None) -> None:
+    """Note at last whether all went well: a source that is `broken` off is a part only."""
+    result.ok, result.error = broken is None, broken
+    result.exit_code = 0 if result.ok else PARTLY_FAILED
+
+
+def show_result(result: VideoResult, *, as_json: bool, quiet: bool) -> None:
+    """Print the path, or the JSON object, of one result; say how it went.
+
+    Where the video itself went to standard output, nothing else does.
+    """
+    to_stderr = result.output == PIPE
+    if as_json:
+        typer.echo(result.as_json(), err=to_stderr)
+    elif (result.frames or result.skipped) and not to_stderr:
+        typer.echo(result.output)
+    if result.frames and not as_json:
+        many = "1 frame" if result.frames == 1 else f"{result.frames} frames"
+        what = f"{many} of {result.width}x{result.height}"
+        how = f"{result.device} {result.precision}, {(result.model or {}).get('name')}"
+        speed = f"{result.seconds:.1f} s ({result.fps:.1f} a second; {how})"
+        options.note(f"{options.one_line(result.input)}: {what} in {speed}", quiet=quiet)
+    if result.frames:
+        batch.tell(result, as_json=as_json, quiet=quiet)
+    if result.error:
+        options.note(f"b2v: {options.one_line(result.error)}")
+
+
+class Stream(str, Enum):
+    """Kinds of video on standard output."""
+
+    MATROSKA = "matroska"
+    Y4M = "y4m"
+
+
+Videos = Annotated[
+    list[str],
+    typer.Argument(
+        help="Blurry videos, folders, or patterns; - for standard input.", metavar="VIDEO"
+    ),
+]
+Output = Annotated[
+    str | None,
+    typer.Option(
+        "--output",
+        "-o",
+        metavar="OUT",
+        help=".mp4, .mov, .mkv, .webm, - for standard output; of several videos, a folder.",
+    ),
+]
+To = Annotated[Stream | None, typer.Option(help="Kind of stream for -o -, matroska without.")]
+
+
+def seconds(text: str) -> float:
+    """Read an exposure time, `1/60` or `0.02`."""
+    try:
+        time = float(Fraction(text.strip().removesuffix("s")))
+    except (ValueError, ZeroDivisionError):
+        time = 0.0
+    if not 0 < time < float("inf"):
+        raise typer.BadParameter(f"{text}: an exposure time in seconds, as 1/60 or 0.02")
+    return time
+
+
+Shutter = Annotated[
+    float | None,
+    typer.Option(
+        parser=seconds,
+        metavar="1/60",
+        help="Exposure time of a frame in seconds; found from the blur without.",
+    ),
+]
+OnlyBlurry = Annotated[
+    bool,
+    typer.Option("--only-blurry", help="Leave frames in which nothing moves over 3 pixels."),
+]
+
+
+def deblur(
+    context: typer.Context,
+    inputs: Videos,
+    output: Output = None,
+    quality: options.Preset = options.Quality(QUALITY),  # noqa: B008 - a member of an Enum
+    model: options.OwnModel = None,
+    weights: options.Weights = None,
+    codec: options.Coding = None,
+    crf: Crf = None,
+    pix_fmt: PixFmt = None,
+    start: Start = None,
+    end: End = None,
+    preview: Preview = None,
+    compare: clip_outputs.Side = None,
+    filmstrip: clip_outputs.Filmstrip = None,
+    html: clip_outputs.Html = None,
+    to: To = None,
+    shutter: Shutter = None,
+    only_blurry: OnlyBlurry = False,
+    resume: Resume = False,
+    keep_partial: Partial = False,
+    keep_gps: clip_outputs.Gps = False,
+    strip_metadata: clip_outputs.Strip = False,
+    overwrite: Overwrite = False,
+    recursive: options.Recursive = False,
+    skip_existing: options.SkipExisting = False,
+    dry_run: options.DryRun = False,
+    fail_fast: options.FailFast = False,
+    shard: options.Shard = None,
+    device: options.Device = "auto",
+    precision: options.Precision = "auto",
+    as_json: options.Json = False,
+    quiet: options.Quiet = False,
+) -> None:
+    """Restore blurry videos; sound, subtitles, times and size stay as they are.
+
+    Without -o, walk.mp4 becomes walk_deblurred.mp4 beside it. Of a folder, its videos are
+    taken, and below -o the new ones lie as they do below the folder.
+
+    A run that was stopped leaves what it closed in a hidden folder beside the
+    output: the same command with --resume goes on, with --overwrite it begins
+    anew. Of a video that breaks off nothing is written, exit code 1; with
+    --keep-partial its readable part is, exit code 4.
+    """
+    settings, handling = settings_of(context), Handling.of(context)
+    shown = clip_outputs.Showing(
+        compare=compare,
+        filmstrip=filmstrip,
+        html=html,
+        strip_metadata=strip_metadata,
+        keep_gps=keep_gps,
+    )
+    chosen = Chosen(model, weights, quality.value, device, precision)
+    restore(inputs, output, settings, handling, shown, chosen, as_json=as_json, quiet=quiet)
+
+
+class Chosen(NamedTuple):
+    """The network that is asked for, and what it is to run on."""
+
+    model: str | None
+    weights: Path | None
+    quality: str
+    device: str
+    precision: str
+
+
+def restore(
+    inputs: list[str],
+    output: str | None,
+    settings: "Settings",
+    handling: Handling,
+    shown: clip_outputs.Showing,
+    chosen: Chosen,
+    *,
+    as_json: bool,
+    quiet: bool,
+) -> None:
+    """Restore videos, in slow motion where `settings` ask for it."""
+    from b2v.cli.batch import is_several
+    from b2v.inference.runtime import keep_large_blocks
+    from b2v.inference.video_files import load
+    from b2v.inference.videos import Deblurrer
+
+    shown = replace(shown, several=is_several(inputs))
+    check_readable(inputs, output, shown)
+    what = "deblurred" if settings.slower is None else "slow"
+    results = plan(inputs, output, settings, handling, what)
+    shown.check(results, overwrite=settings.overwrite)
+
+    def start_up() -> Work:
+        keep_large_blocks()
+        loaded = load(chosen.model or VIDEO_MODELS[chosen.quality], chosen.weights)
+        device, precision = chosen.device, chosen.precision
+        deblurrer = Deblurrer(weights=loaded.net, device=device, precision=precision)
+        return partial(deblur_one, loaded, deblurrer, settings, shown, quiet=quiet)
+
+    run(results, handling, start_up, as_json=as_json, quiet=quiet)
+
+
+def deblur_one(
+    loaded: "LoadedVideoModel",
+    deblurrer: "Deblurrer",
+    settings: "Settings",
+    shown: clip_outputs.Showing,
+    result: VideoResult,
+    *,
+    quiet: bool,
+) -> None:
+    """Do one video and note in `result` what came of it."""
+    from b2v.inference.video_files import deblur_video
+    from b2v.media import PipeClosedError
+
+    result.slower = settings.slower or 1
+    reports = deblur_video(result.input, result.output, deblurrer, loaded, settings)
+    try:
+        broken = follow(reports, loaded, deblurrer.runtime, result, quiet=quiet)
+    except PipeClosedError:
+        raise BrokenPipeError from None
+    tags = shown.tags_for(None, loaded)
+    result.provenance = tags.provenance.as_dict() if tags.provenance else None
+    write_video_extras(result, shown, settings, tags)
+    finish(result, broken)
+
+
+Slower = Annotated[
+    float, typer.Option(help="Play it so many times slower than life.", min=1, max=1000)
+]
+Fps = Annotated[
+    float | None,
+    typer.Option(help="Frames a second; those of the video without.", min=0.1, max=1000),
+]
+Sound = Annotated[bool, typer.Option("--sound", help="Keep the sound, stretched at its pitch.")]
+
+
+def slowmo(
+    context: typer.Context,
+    inputs: Videos,
+    output: Output = None,
+    slower: Slower = 4,
+    fps: Fps = None,
+    sound: Sound = False,
+    quality: options.Preset = options.Quality(QUALITY),  # noqa: B008 - a member of an Enum
+    model: options.OwnModel = None,
+    weights: options.Weights = None,
+    codec: options.Coding = None,
+    crf: Crf = None,
+    pix_fmt: PixFmt = None,
+    start: Start = None,
+    end: End = None,
+    preview: Preview = None,
+    compare: clip_outputs.Side = None,
+    filmstrip: clip_outputs.Filmstrip = None,
+    html: clip_outputs.Html = None,
+    shutter: Shutter = None,
+    only_blurry: OnlyBlurry = False,
+    resume: Resume = False,
+    keep_partial: Partial = False,
+    keep_gps: clip_outputs.Gps = False,
+    strip_metadata: clip_outputs.Strip = False,
+    overwrite: Overwrite = False,
+    recursive: options.Recursive = False,
+    skip_existing: options.SkipExisting = False,
+    dry_run: options.DryRun = False,
+    fail_fast: options.FailFast = False,
+    shard: options.Shard = None,
+    device: options.Device = "auto",
+    precision: options.Precision = "auto",
+    as_json: options.Json = False,
+    quiet: options.Quiet = False,
+) -> None:
+    """Turn blurry videos into sharp slow motion that flows.
+
+    Each frame is restored as by b2v deblur, and frames are put between them at even
+    steps of time. Without -o, walk.mp4 becomes walk_slow.mp4 beside it.
+
+    A run that was stopped goes on with --resume, as that of b2v deblur does.
+    """
+    if PIPE in (*inputs, output):
+        raise UsageError("-: slow motion is made from file to file; give names")
+    settings, handling = settings_of(context), Handling.of(context)
+    shown = clip_outputs.Showing(
+        compare=compare,
+        filmstrip=filmstrip,
+        html=html,
+        strip_metadata=strip_metadata,
+        keep_gps=keep_gps,
+    )
+    chosen = Chosen(model, weights, quality.value, device, precision)
+    restore(inputs, output, settings, handling, shown, chosen, as_json=as_json, quiet=quiet)

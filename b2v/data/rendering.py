@@ -1,0 +1,338 @@
+"""The frames of a sequence, one after the other, with what is wrong between them.
+
+Averaging frames is an exposure only where they follow each other evenly in time: steps that do
+not are marked, and no window goes across them.
+"""
+
+from collections import Counter
+from collections.abc import Callable, Iterator, Set
+from contextlib import suppress
+from dataclasses import dataclass, field, replace
+from functools import cache
+from itertools import islice, pairwise
+from pathlib import Path
+from statistics import median
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from b2v.color import Curve, to_encoded, to_linear
+from b2v.data.exposure import by_frame, expose, through_psfs
+from b2v.data.interpolation import find_steps, instants_between, sub_frames_for
+from b2v.data.recipes import Aperture, Light, Recipe, Settings
+from b2v.data.scenes import MotionConfig, Scene, render
+from b2v.data.sources import Sequence, frame_files
+from b2v.errors import DatasetError
+from b2v.frames import FRAMES, MIDDLE, MIN_SIDE
+from b2v.media import TruncatedVideoError, open_video, read_photo
+from b2v.metrics import psnr
+
+UNEVEN = 0.25
+"""Largest deviation of a step in time from the usual one, as a part of it."""
+STEPS = 15
+"""Steps in time of which the usual one is taken."""
+SAME = 0.02
+"""Mean absolute difference in 8-bit code values below which a frame repeats the one before.
+
+Clips from a camera that stands still change by 0.19 at least.
+"""
+
+
+@dataclass
+class Frame:
+    """One sharp frame, [3, H, W] encoded in [0, 1], at `position` (from 0), called `number`.
+
+    `fault` says what is wrong with the step from the frame before; empty for a good one.
+    """
+
+    position: int
+    number: int
+    pixels: Tensor
+    fault: str = ""
+
+
+@dataclass
+class Faults:
+    """What was found wrong with a sequence."""
+
+    kinds: Counter[str] = field(default_factory=Counter)
+    windows: int = 0
+    broken: str = ""
+
+    def __str__(self) -> str:
+        said = [f"{count} {kind}" for kind, count in self.kinds.items()]
+        said += [f"{self.windows} windows left out"] if self.windows else []
+        return "; ".join([*said, *([self.broken] if self.broken else [])])
+
+
+def read_frames(sequence: Sequence, faults: Faults, skip: int = 0) -> Iterator[Frame]:
+    """Read a folder of frames or a video from position `skip` on; note its faults.
+
+    Raises:
+        MediaError: a file cannot be read at all.
+        DatasetError: frames are not of one size.
+
+    """
+    frames = _of_video if sequence.kind == "video" else _of_folder
+    before: Tensor | None = None
+    for frame in frames(sequence.path, faults, skip):
+        if before is not None and frame.pixels.shape != before.shape:
+            sizes = [f"{x.shape[2]}x{x.shape[1]}" for x in (frame.pixels, before)]
+            raise DatasetError(
+                f"{sequence.path}: frame {frame.number} is {sizes[0]}, the one before {sizes[1]};"
+                " photographs are read with --layout photos"
+            )
+        if before is not None and (frame.pixels - before).abs().mean() < SAME / 255:
+            frame.fault = frame.fault or "repeated frames"
+        if frame.fault and before is not None:
+            faults.kinds[frame.fault] += 1
+        before = frame.pixels
+        yield frame
+
+
+def _of_folder(folder: Path, faults: Faults, skip: int) -> Iterator[Frame]:
+    last: int | None = None
+    for position, (number, path) in enumerate(frame_files(folder)):
+        if position >= skip:
+            gap = last is not None and number != last + 1
+            pixels = read_photo(path).on_white()
+            yield Frame(position, number, pixels, "gaps in the numbers of frames" if gap else "")
+        last = number
+
+
+def _of_video(path: Path, faults: Faults, skip: int) -> Iterator[Frame]:
+    usual = _usual_step(path)
+    with open_video(path) as reader:
+        slack = max(usual * UNEVEN, 1)
+        reader.skip(skip)
+        last: int | None = None
+        try:
+            for position, (pixels, pts, _) in enumerate(reader, start=skip):
+                step = usual if last is None else pts - last
+                fault = "uneven steps in time" if abs(step - usual) > slack else ""
+                yield Frame(position, position + 1, pixels, fault)
+                last = pts
+        except TruncatedVideoError as error:
+            faults.broken = str(error).removeprefix(f"{path}: ")
+
+
+def _usual_step(path: Path) -> float:
+    """Median of the first steps in time in ticks; one frame lost would shift the average rate."""
+    with open_video(path) as reader, suppress(TruncatedVideoError):
+        times = [pts for _, pts, _ in islice(reader, STEPS + 1)]
+    return median(b - a for a, b in pairwise(times)) if len(times) > 1 else 1
+
+
+def resize(pixels: Tensor, recipe: Recipe, curve: Curve | None) -> Tensor:
+    """Bring a frame [3, H, W] to the size of the recipe, averaging light, or codes (None)."""
+    height, width = pixels.shape[1:]
+    wide, high = recipe.size(width, height)
+    if (wide, high) == (width, height):
+        return pixels
+    light = pixels if curve is None else to_linear(pixels, curve)
+    small = F.interpolate(light[None], (high, wide), mode="bilinear", antialias=True)[0]
+    return small if curve is None else to_encoded(small, curve)
+
+
+def load_objects(folder: str | None) -> list[Tensor]:
+    """Read the pictures with alpha in `folder`, [4, h, w] uint8 RGBA each.
+
+    Raises DatasetError where there are none.
+    """
+    if folder is None:
+        return []
+    if not Path(folder).is_dir():
+        raise DatasetError(f"{folder}: no such folder; --objects takes one of cut-out pictures")
+    photos = [read_photo(path) for _, path in frame_files(Path(folder))]
+    objects = [torch.cat([p.pixels, p.alpha]) for p in photos if p.alpha is not None]
+    if not objects:
+        raise DatasetError(f"{folder}: no picture there has transparency; --objects needs some")
+    return [(x * 255).round().byte() for x in objects]
+
+
+BLUR_PSNR = (17.0, 36.0)
+"""Accepted PSNR in dB between a photograph's plain blur and its middle frame."""
+TRIES = 6
+"""Draws of a photograph's motion before one outside `BLUR_PSNR` is taken all the same."""
+
+Psfs = Callable[[int, int], Tensor | None]
+
+
+@dataclass(frozen=True, eq=False)
+class Window:
+    """Window `index` of a sequence; its frames are `positions` from 0 in it, called `numbers`."""
+
+    index: int
+    positions: tuple[int, ...]
+    numbers: tuple[int, ...]
+    sharp: Tensor  # [tau, 3, H, W]
+    blurry: dict[Light, Tensor]  # [3, H, W] each
+    period: int
+    sub_frames: int
+    scale: float
+
+    @property
+    def centre(self) -> int:
+        """Number of the middle frame."""
+        return self.numbers[len(self.numbers) // 2]
+
+
+def windows_of(
+    sequence: Sequence, settings: Settings, objects: list[Tensor], done: Set[int], faults: Faults
+) -> Iterator[Window]:
+    """Make the windows of a sequence in order, but those that are `done`; note its faults.
+
+    Raises:
+        B2VError: the sequence cannot be read, or is too short for a single window.
+
+    """
+    if sequence.kind == "photo":
+        return _of_photo(sequence, settings, objects, done)
+    return _of_sharp_video(sequence, settings, done, faults)
+
+
+def _psfs(aperture: Aperture | None) -> Psfs:
+    """Give PSFs for so many steps of focus, averaged to so many instants; each number once."""
+    return cache(lambda steps, n: None if aperture is None else by_frame(aperture.psfs(steps), n))
+
+
+def _of_sharp_video(
+    sequence: Sequence, settings: Settings, done: Set[int], faults: Faults
+) -> Iterator[Window]:
+    tau, period = settings.recipe.draw(settings.rng(sequence.name))
+    index = next(number for number in range(len(done) + 1) if number not in done)
+    # The end of the window before is there for sure, the beginning of this one may not be.
+    skip = min(index * period, (index - 1) * period + tau) if index else 0
+    psfs, count = _psfs(settings.aperture), skip
+    held: list[Frame] = []
+    for frame in read_frames(sequence, faults, skip):
+        count = frame.position + 1
+        if frame.position < index * period:
+            continue
+        held.append(_resized(frame, settings))
+        if count < index * period + tau:
+            continue
+        if any(f.fault for f in held[1:]):
+            faults.windows += index not in done
+        elif index not in done:
+            scale = held[0].pixels.shape[2] / frame.pixels.shape[2]
+            yield _expose_frames(index, held, settings, psfs, (period, scale))
+        index += 1
+        held = [f for f in held if f.position >= index * period]
+    if index == 0 and not faults.broken:
+        raise DatasetError(f"{sequence.path}: has {count} frames; a window takes {tau}")
+
+
+def _resized(frame: Frame, settings: Settings) -> Frame:
+    curve = settings.curve if settings.light == "linear" else None
+    pixels = resize(frame.pixels, settings.recipe, curve)
+    if min(pixels.shape[1:]) < MIN_SIDE:
+        size = f"{pixels.shape[2]}x{pixels.shape[1]}"
+        raise DatasetError(f"frames become {size} pixels; {MIN_SIDE} a side are needed at least")
+    return replace(frame, pixels=pixels)
+
+
+def _expose_frames(
+    index: int, frames: list[Frame], settings: Settings, psfs: Psfs, facts: tuple[int, float]
+) -> Window:
+    sharp = torch.stack([f.pixels for f in frames])
+    if settings.sub_frames in (None, 1) or len(sharp) == 1:
+        count = 1 if settings.aperture is None else settings.focus_steps()
+        each = psfs(len(sharp) * count, len(sharp))
+        blurry = _expose(to_linear(sharp, settings.curve), settings, each)
+    else:
+        count, blurry = _expose_between(sharp, settings, psfs)
+    positions, numbers = tuple(f.position for f in frames), tuple(f.number for f in frames)
+    return Window(index, positions, numbers, sharp, blurry, facts[0], count, facts[1])
+
+
+def _expose_between(
+    sharp: Tensor, settings: Settings, psfs: Psfs
+) -> tuple[int, dict[Light, Tensor]]:
+    """Average instants between the frames too; return how many a frame there were."""
+    steps = find_steps(sharp)
+    count = settings.sub_frames if isinstance(settings.sub_frames, int) else sub_frames_for(steps)
+    instants = len(sharp) * count
+    focus = -(-settings.focus_steps() // count) if settings.sub_frames == "auto" else 1
+    each = psfs(instants * focus, instants)
+    kinds = _kinds(settings)
+    light_lin = to_linear(sharp, settings.curve)
+    values = torch.cat([light_lin if kind == "linear" else sharp for kind in kinds], 1)
+    sums = torch.zeros_like(values[0])
+    for number, seen in enumerate(instants_between(values, steps, count)):
+        if each is not None:
+            psf = each[number : number + 1]
+            seen = torch.cat([through_psfs(part[None], psf) for part in seen.chunk(len(kinds))])
+        sums += seen
+    means = zip(kinds, (sums / instants).chunk(len(kinds)), strict=True)
+    return count, {kind: _developed(mean, kind, settings) for kind, mean in means}
+
+
+def _of_photo(
+    sequence: Sequence, settings: Settings, objects: list[Tensor], done: Set[int]
+) -> Iterator[Window]:
+    photo = (read_photo(sequence.path).on_white() * 255).round().byte()
+    if min(photo.shape[1:]) < MIN_SIDE:
+        raise DatasetError(f"{sequence.path}: is too small to be set in motion")
+    for index in sorted(set(range(settings.per_photo)) - done):
+        scene = _random_scene(photo, objects, sequence, settings, index)
+        aperture = settings.aperture
+        psfs = None if aperture is None else aperture.psfs(len(scene.light_lin))
+        blurry = _expose(scene.light_lin, settings, psfs)
+        first, sharp = index * FRAMES, scene.sharp(settings.curve)
+        positions = tuple(range(first, first + FRAMES))
+        numbers = tuple(number + 1 for number in positions)
+        yield Window(index, positions, numbers, sharp, blurry, FRAMES, scene.sub_frames, 1.0)
+
+
+def _random_scene(
+    photo: Tensor, objects: list[Tensor], sequence: Sequence, settings: Settings, index: int
+) -> Scene:
+    """Draw motion until the blur is neither nothing nor hopeless; the aperture plays no part."""
+    rng = settings.rng(sequence.name, index)
+    for _ in range(TRIES):
+        scene = render(
+            photo,
+            objects,
+            rng,
+            size=settings.photo_size,
+            config=MotionConfig(),
+            curve=settings.curve,
+            sub_frames=None if settings.sub_frames == "auto" else settings.sub_frames,
+        )
+        plain = expose(scene.light_lin, settings.curve)
+        if BLUR_PSNR[0] <= psnr(plain, scene.sharp(settings.curve)[MIDDLE]) <= BLUR_PSNR[1]:
+            break
+    return scene
+
+
+def _expose(light_lin: Tensor, settings: Settings, psfs: Tensor | None) -> dict[Light, Tensor]:
+    """Average instants [N, 3, H, W] as light or as code values, as the layout has it."""
+    blurry: dict[Light, Tensor] = {}
+    for kind in _kinds(settings):
+        values = light_lin if kind == "linear" else to_encoded(light_lin, settings.curve)
+        mean = values.mean(0) if psfs is None else through_psfs(values, psfs)
+        blurry[kind] = _developed(mean, kind, settings)
+    return blurry
+
+
+def _kinds(settings: Settings) -> tuple[Light, ...]:
+    return ("linear", "code") if settings.layout == "gopro" else (settings.light,)
+
+
+def _developed(mean: Tensor, kind: Light, settings: Settings) -> Tensor:
+    """Make a picture in [0, 1] of what was averaged."""
+    mean = mean.clamp(0, 1)
+    return to_encoded(mean, settings.curve) if kind == "linear" else mean
+
+
+def with_noise(window: Window, sequence: Sequence, settings: Settings) -> Window:
+    """Add the noise of the settings to the blurry pictures, the same wherever it is made."""
+    if not settings.noise:
+        return window
+    shape = tuple(window.sharp.shape[1:])
+    noise = settings.rng(sequence.name, window.index, 1).standard_normal(shape, dtype="float32")
+    grain = settings.noise * torch.from_numpy(noise)
+    noisy = {kind: (pixels + grain).clamp(0, 1) for kind, pixels in window.blurry.items()}
+    return replace(window, blurry=noisy)

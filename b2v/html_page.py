@@ -1,0 +1,270 @@
+"""A page for the browser: before and after under a slider, and a scrubber through the frames.
+
+One file that needs no other and no network: pictures are in it as data, and a policy in its head
+forbids the browser to load anything else or to run any other script.
+"""
+
+import base64
+import hashlib
+import os
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from html import escape
+from importlib.resources import files
+from pathlib import Path
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from b2v.errors import ShapeError
+from b2v.files import replacing
+from b2v.media.drawing import data_uri, fit, smooth
+
+LONGEST = 1280
+"""Longest side of the pictures in a page in pixels; larger ones are scaled down."""
+SPEEDS = (2, 5, 10, 20, 30)
+"""Frames a second to choose from."""
+VIEWS = """<div class="views" role="group" aria-label="View">
+<button type="button" data-zoom="0" aria-pressed="true">Fit</button>
+<button type="button" data-zoom="1" aria-pressed="false">100 %</button>
+<button type="button" data-zoom="2" aria-pressed="false">200 %</button>
+<button type="button" class="farther" aria-label="Zoom out">−</button>
+<span class="level" role="status"></span>
+<button type="button" class="closer" aria-label="Zoom in">+</button>
+<button type="button" class="loupe-switch" aria-pressed="false">Loupe</button>
+</div>"""
+TAGS = """<span class="tag left" aria-hidden="true">blurry</span>
+<span class="tag right" aria-hidden="true">restored</span>"""
+KEYS = """<p class="keys"><kbd>f</kbd> fit · <kbd>1</kbd> 100 % · <kbd>2</kbd> 200 % ·
+<kbd>+</kbd> <kbd>−</kbd> or wheel zoom · drag or <kbd>shift</kbd> + arrows move ·
+<kbd>l</kbd> loupe<br>
+<kbd>←</kbd> <kbd>→</kbd> frame · <kbd>space</kbd> play or pause ·
+<kbd>r</kbd> reverse · <kbd>b</kbd> boomerang</p>"""
+
+
+class View(NamedTuple):
+    """Pixel of the picture in the middle of what is seen, and pixels of the screen for each."""
+
+    x: int
+    y: int
+    zoom: int
+
+
+@dataclass(frozen=True)
+class Scene:
+    """One blurry photo or video and what became of it.
+
+    Args:
+        title: name of it.
+        before: addresses of the blurry pictures, one or as many as `after` (`pictures`).
+        after: those of the restored frames.
+        size: width and height in pixels of all of them.
+        facts: short lines to be shown above.
+        seconds: what the frames last in life, if that is known.
+        fps: frames a second to play at first.
+        heat: address of a map of how well they explain the photo, if there is one.
+        view: where the page opens (`start`); at all of the picture where there is none.
+
+    """
+
+    title: str
+    before: Sequence[str]
+    after: Sequence[str]
+    size: tuple[int, int]
+    facts: Sequence[str] = ()
+    seconds: float | None = None
+    fps: int = 10
+    heat: str | None = None
+    view: View | None = None
+
+    def __post_init__(self) -> None:
+        if not self.after or len(self.before) not in (1, len(self.after)):
+            counts = f"{len(self.before)} blurry pictures and {len(self.after)} frames"
+            raise ShapeError(f"{self.title}: {counts}; expected one blurry picture, or as many")
+
+
+def pictures(frames: Tensor | Iterable[Tensor]) -> tuple[list[str], tuple[int, int]]:
+    """Put frames [T, 3, H, W] in [0, 1] into addresses for a page; also their width and height."""
+    found, size = [], (0, 0)
+    for frame in frames:
+        small = fit(frame, LONGEST, LONGEST)
+        size = small.shape[2], small.shape[1]
+        found.append(data_uri(small))
+    return found, size
+
+
+def start(blurry: Tensor, restored: Tensor) -> View:
+    """Choose where a page opens for two pictures [3, H, W] in [0, 1]: `opening`, as `pictures`."""
+    return opening(*(fit(one, LONGEST, LONGEST) for one in (blurry, restored)))
+
+
+def write_page(
+    path: str | os.PathLike[str],
+    title: str,
+    scenes: Sequence[Scene],
+    notes: Sequence[str] = (),
+    *,
+    overwrite: bool = False,
+) -> Path:
+    """Write a page with scenes, and notes below them.
+
+    Raises UsageError when the file exists, MediaError when the disk refuses.
+    """
+    path = Path(path)
+    with replacing(path, overwrite=overwrite) as part:
+        part.write_text(render(title, scenes, notes), encoding="utf-8", errors="replace")
+    return path
+
+
+def render(title: str, scenes: Sequence[Scene], notes: Sequence[str] = ()) -> str:
+    """Put a page together."""
+    sizes = "".join(
+        f"#scene{number}{{--wide:{scene.size[0]};--high:{scene.size[1]}}}\n"
+        for number, scene in enumerate(scenes, 1)
+    )
+    style, script = _asset("page.css") + sizes, _asset("page.js")
+    policy = f"default-src 'none'; img-src data:; style-src {_hash(style)}; "
+    policy += f"script-src {_hash(script)}; base-uri 'none'; form-action 'none'"
+    body = "\n".join(_scene(number, scene) for number, scene in enumerate(scenes, 1))
+    below = "\n".join(f"<p>{escape(note)}</p>" for note in notes)
+    return f"""<!doctype html>
+<html lang="en">
+<head>
+<meta charset="utf-8">
+<meta name="viewport" content="width=device-width, initial-scale=1">
+<meta http-equiv="Content-Security-Policy" content="{policy}">
+<meta name="generator" content="b2v">
+<title>{escape(title)}</title>
+<link rel="icon" href="data:,">
+<style>{style}</style>
+</head>
+<body>
+<header>
+<h1>{escape(title)}</h1>
+<p class="lead">Drag the line to compare. Zoom in for detail. Press play to see it move.</p>
+</header>
+<main>
+{body}
+</main>
+<footer>
+{below}
+</footer>
+<script>{script}</script>
+</body>
+</html>
+"""
+
+
+def _scene(number: int, scene: Scene) -> str:
+    """Write one scene."""
+    name, count = f"scene{number}", len(scene.after)
+    wide, high = scene.size
+    shape = f'width="{wide}" height="{high}"'
+    images = [
+        f'<img class="before" src="{address}" alt="Blurry picture" {shape}>'
+        for address in scene.before
+    ]
+    images += [
+        f'<img class="after" src="{address}" alt="Restored frame {k} of {count}" {shape}>'
+        for k, address in enumerate(scene.after, 1)
+    ]
+    facts = [f"<li>{escape(fact)}</li>" for fact in scene.facts]
+    speeds = "".join(
+        f'<option value="{speed}"{" selected" if speed == scene.fps else ""}>{speed} fps</option>'
+        for speed in sorted({*SPEEDS, scene.fps})
+    )
+    view = " ".join(map(str, scene.view or ()))
+    newline = "\n"
+    return f"""<section class="scene" id="{name}" aria-labelledby="{name}-title"\
+ data-seconds="{scene.seconds or ""}" data-view="{view}">
+<h2 id="{name}-title">{escape(scene.title)}</h2>
+<ul class="facts">{"".join(facts)}</ul>
+{VIEWS}
+<div class="stage">
+{newline.join(images)}
+{TAGS}
+<span class="divider" aria-hidden="true"></span>
+<input class="compare" type="range" min="0" max="100" value="50" step="1"\
+ aria-label="How much of the blurry picture to show">
+</div>
+<div class="loupe" aria-hidden="true" hidden><canvas></canvas>{TAGS}</div>
+<div class="controls">
+<div class="scrubber">
+<input class="scrub" id="{name}-frame" type="range" min="1" max="{count}" value="1" step="1"\
+ aria-label="Frame">
+<output for="{name}-frame" aria-live="off"></output>
+</div>
+<div class="buttons">
+<button type="button" class="play">► Play</button>
+<button type="button" class="reverse" aria-pressed="false">Reverse</button>
+<button type="button" class="boomerang" aria-pressed="false">Boomerang</button>
+<label><span class="unseen">Speed</span><select class="fps">{speeds}</select></label>
+</div>
+</div>
+{KEYS}
+{_heat(scene)}</section>"""
+
+
+def _heat(scene: Scene) -> str:
+    if scene.heat is None:
+        return ""
+    alt = "Map of the photo: grey where the frames match it, yellow where they do not"
+    return f"""<details>
+<summary>Where the frames match the photo</summary>
+<img src="{scene.heat}" alt="{alt}">
+<p>All frames together should look like the photo again. Grey: they do. Yellow: they do not.</p>
+</details>
+"""
+
+
+def _asset(name: str) -> str:
+    return (files("b2v") / "assets" / name).read_text(encoding="utf-8")
+
+
+def _hash(text: str) -> str:
+    digest = hashlib.sha256(text.encode()).digest()
+    return f"'sha256-{base64.b64encode(digest).decode()}'"
+
+
+SIGMA = 1.0
+"""Standard deviation in pixels of the Gaussian before gradients are taken."""
+WINDOW = 320
+"""Side in pixels of the screen of the part that is chosen: all of it is seen on a phone."""
+SMALL = 800
+"""Pictures whose longest side has fewer pixels open at 200 %."""
+BORDER = 1 / 32
+"""Part of the shorter side that is left out all round, as networks err most at borders."""
+FLAT = 0.01
+"""Slopes per pixel that are less than this are those of flat regions, where only noise can grow."""
+STEP = 4
+"""Pixels between the windows that are tried."""
+
+
+def opening(blurry: Tensor, restored: Tensor) -> View:
+    """Choose where the difference of two pictures [3, H, W] in [0, 1] is plain.
+
+    It is the middle of the picture where nothing was gained.
+    """
+    height, width = blurry.shape[1:]
+    zoom = 2 if max(height, width) < SMALL else 1
+    gain = _energy(restored) - _energy(blurry)  # [H, W]
+    cut = round(BORDER * min(height, width))
+    inside = gain[None, cut : height - cut, cut : width - cut]
+    side = [min(WINDOW // zoom, length) for length in inside.shape[1:]]
+    sums = F.avg_pool2d(F.avg_pool2d(inside, (side[0], 1), (STEP, 1)), (1, side[1]), (1, STEP))[0]
+    if sums.max() <= 0:
+        return View(width // 2, height // 2, zoom)
+    row, column = divmod(int(sums.argmax()), sums.shape[1])
+    return View(cut + STEP * column + side[1] // 2, cut + STEP * row + side[0] // 2, zoom)
+
+
+def _energy(picture: Tensor) -> Tensor:
+    """Squared slope of the grey of a picture [3, H, W] at each pixel, [H, W]; 0 where flat."""
+    grey = smooth(picture.float().mean(0, keepdim=True), SIGMA)[0]
+    padded = F.pad(grey[None, None], (1,) * 4, mode="replicate")[0, 0]
+    across = (padded[1:-1, 2:] - padded[1:-1, :-2]) / 2
+    down = (padded[2:, 1:-1] - padded[:-2, 1:-1]) / 2
+    energy = across.square() + down.square()
+    return torch.where(energy < FLAT**2, 0, energy)

@@ -1,0 +1,393 @@
+"""Frames of a clip to one file and back: MP4, MOV, MKV, WebM, GIF, WebP.
+
+What is played as video is written by `b2v.media.video_writer`, which says how each codec is used.
+GIF and WebP are written here, by PyAV, because it keeps frames that equal their neighbour, which
+Pillow merges. Videos have colours of BT.709 in TV range and are tagged so. Colour at half size
+(yuv420p) can hold even sizes only (a crop tag counts in steps of two pixels as well), so H.264
+and HEVC of odd width or height are written as yuv444p: every pixel is kept and FFmpeg decodes
+it, but some players may not.
+"""
+
+import math
+import os
+import re
+from collections.abc import Iterable, Iterator
+from contextlib import suppress
+from dataclasses import dataclass, field
+from fractions import Fraction
+from pathlib import Path
+
+import av
+import numpy as np
+from av.container import OutputContainer
+from av.filter import Graph
+from av.video.reformatter import Interpolation as Flag
+from PIL import Image, ImageSequence
+from torch import Tensor, stack
+
+from b2v.errors import B2VError, MediaError, ShapeError, UsageError
+from b2v.files import check_name, check_parent, check_size, may_never_end, one_line, replacing
+from b2v.frames import to_codes, to_pixels
+from b2v.media.images import as_still, picture_limits, read_photo
+from b2v.media.metadata import Tags, stamp_file
+from b2v.media.video_format import BT709, Colours, Turn, VideoInfo
+from b2v.media.video_writer import Encoding, VideoWriter, choose_codec
+
+
+@dataclass(frozen=True)
+class Coding:
+    """How the frames of GIF or WebP are coded; `tick` in seconds counts their time.
+
+    Players slow down rates above `max_fps`.
+    """
+
+    codec: str
+    pixel_format: str
+    tick: Fraction
+    max_fps: float
+    options: dict[str, str] = field(default_factory=dict)
+
+
+CODINGS = {
+    ".gif": Coding("gif", "pal8", Fraction(1, 100), 50),
+    ".webp": Coding("libwebp", "bgra", Fraction(1, 1000), 90, {"quality": "95"}),
+}
+VIDEOS = {".mp4": "mp4", ".mov": "mov", ".mkv": "matroska", ".webm": "webm"}
+"""Kinds of file that are played as video, and what FFmpeg calls them."""
+FLAGS = {"mp4": "+faststart", "mov": "+faststart+use_metadata_tags"}
+"""Headers in front; MOV has no place of its own for what a file says, but a list of names."""
+UNTOLD_FPS = 10.0
+"""Rate of what does not tell any."""
+EXACT = Flag.BICUBIC | Flag.ACCURATE_RND | Flag.FULL_CHR_H_INT
+"""Without these flags, FFmpeg gives back RGB that is 1 to 2 code values too dark."""
+
+
+def encoding_for(target: Path, kind: str, codec: str | None) -> Encoding:
+    """Say how a file of `kind` is coded; raises UsageError where it cannot hold `codec`."""
+    if kind in VIDEOS:
+        return Encoding(choose_codec(target, codec))
+    if codec is not None:
+        raise UsageError(f"{target}: has no --codec; leave it out, or write {', '.join(VIDEOS)}")
+    return Encoding()
+
+
+def encode_video(
+    frames: Tensor,
+    fps: float,
+    part: Path,
+    encoding: Encoding,
+    tags: Tags | None,
+    *,
+    target: Path,
+) -> None:
+    """Encode frames [T, 3, H, W] in [0, 1] into the video file `part`, which is to be `target`."""
+    kind = VIDEOS[target.suffix.lower()]
+    tick = 1 / Fraction(fps).limit_denominator(1001)
+    info = VideoInfo(
+        name=target.name,
+        container=kind,
+        index=0,
+        codec=encoding.codec,
+        pix_fmt="",
+        bits=8,
+        width=frames.shape[3],
+        height=frames.shape[2],
+        pixel_aspect=Fraction(1),
+        turn=Turn(),
+        colours=Colours(BT709, full_range=False, primaries=BT709, transfer=BT709),
+        time_base=tick,
+        average_rate=1 / tick,
+        frames=len(frames),
+        start=Fraction(0),
+        duration=None,
+        interlaced=False,
+        streams=(),
+        chapters=0,
+        tags={},
+    )
+    fast = {"movflags": FLAGS[kind]} if kind in FLAGS else {}
+    said = tags.video() if tags else {}
+    with VideoWriter(
+        part, info, encoding, container=kind, options=fast, metadata=said, name=str(target)
+    ) as writer:
+        for number, pixels in enumerate(frames):
+            writer.write(pixels, number, 1)
+
+
+def encode_animation(
+    frames: Tensor, fps: float, part: Path, kind: str, loop: int, tags: Tags | None
+) -> None:
+    """Encode frames [T, 3, H, W] in [0, 1] into the GIF or WebP `part`, played `loop` times.
+
+    The delays add up to the exact duration.
+    """
+    coding, rate = CODINGS[kind], Fraction(fps).limit_denominator(1001)
+    times = [round(number / rate / coding.tick) for number in range(len(frames) + 1)]
+    header = {"loop": str(loop)}
+    if kind == ".gif" and loop:  # counts how often it is repeated, -1 for not at all
+        header["loop"] = str(loop - 1 or -1)
+    with av.open(str(part.absolute()), "w", format=kind[1:], options=header) as container:
+        container.metadata.update(tags.video() if tags else {})
+        stream = _add_stream(container, coding, rate, *frames.shape[2:])
+        for number, picture in enumerate(_converted(frames, coding.pixel_format)):
+            picture.pts, picture.time_base = times[number], coding.tick
+            container.mux(_timed(stream.encode(picture), times))
+        container.mux(_timed(stream.encode(None), times))
+
+
+def decode(path: Path, kind: str) -> Iterator[tuple[np.ndarray, float]]:
+    """Yield each frame of a file as [H, W, 3] uint8, with the seconds that it is shown."""
+    if kind in VIDEOS:
+        demuxer = "matroska" if kind == ".webm" else VIDEOS[kind]
+        with av.open(str(path.absolute()), "r", format=demuxer) as container:
+            rate = container.streams.video[0].average_rate
+            for frame in container.decode(video=0):
+                rgb8 = frame.reformat(format="rgb24", interpolation=EXACT).to_ndarray()
+                yield rgb8, float(1 / rate) if rate else 1 / UNTOLD_FPS
+    else:
+        with picture_limits(), Image.open(path, formats=[kind[1:].upper()]) as image:
+            for page in ImageSequence.Iterator(image):
+                rgb8 = np.asarray(page.convert("RGB"))
+                yield rgb8, page.info.get("duration", 0) / 1000 or 1 / UNTOLD_FPS
+
+
+def _add_stream(
+    container: OutputContainer, coding: Coding, rate: Fraction, height: int, width: int
+) -> av.VideoStream:
+    stream = container.add_stream(coding.codec, rate=rate, options=dict(coding.options))
+    assert isinstance(stream, av.VideoStream)  # every codec of the table is one of pictures
+    stream.height, stream.width, stream.pix_fmt = height, width, coding.pixel_format
+    stream.codec_context.time_base = coding.tick
+    return stream
+
+
+def _timed(
+    packets: "list[av.Packet[av.VideoStream]]", times: list[int]
+) -> "list[av.Packet[av.VideoStream]]":
+    """Give each packet its duration, which encoders drop and GIF and WebP then guess."""
+    for packet in packets:
+        number = times.index(packet.pts or 0)
+        packet.duration = times[number + 1] - times[number]
+    return packets
+
+
+def _converted(frames: Tensor, pixel_format: str) -> Iterator[av.VideoFrame]:
+    """Yield `frames` as the encoder takes them.
+
+    Where it takes a palette, one is made from all frames, which are then dithered in it.
+    """
+    height, width = frames.shape[2:]
+    graph = Graph()
+    source = graph.add("buffer", f"video_size={width}x{height}:pix_fmt=rgb24:time_base=1/100")
+    if pixel_format == "pal8":
+        split, palette = graph.add("split"), graph.add("palettegen")
+        last = graph.add("paletteuse", "dither=sierra2_4a")
+        source.link_to(split)
+        split.link_to(palette, 0, 0)
+        split.link_to(last, 1, 0)
+        palette.link_to(last, 0, 1)
+    else:
+        last = graph.add("format", pixel_format)
+        source.link_to(last)
+    last.link_to(graph.add("buffersink"))
+    graph.configure()
+    for number, pixels in enumerate((*frames, None)):
+        picture = None
+        if pixels is not None:
+            picture = av.VideoFrame.from_ndarray(to_codes(pixels), format="rgb24")
+            picture.pts = number
+        graph.vpush(picture)
+        with suppress(BlockingIOError, EOFError):  # nothing more for now, or for good
+            while True:
+                yield graph.vpull()
+
+
+STILLS = ("png", "tiff")
+"""Kinds of pictures that a folder can have."""
+FOLDER = ""
+"""Stands for a folder of numbered pictures where a suffix is asked for."""
+NUMBERED = re.compile(r"\d{6,}\.(png|tiff)")
+FOLDER_FPS = UNTOLD_FPS
+"""Rate of a clip that is read from pictures, which do not tell any."""
+MIN_FPS, MAX_FPS = 0.01, 1000
+
+
+@dataclass(frozen=True, eq=False)
+class Clip:
+    """Frames [T, 3, H, W] in [0, 1] and the rate at which they are shown, in frames a second.
+
+    `tags` are what a file is to say of itself; PNG and TIFF have `bits` a colour and the `alpha`
+    [1, H, W] of what lies on white. Raises ShapeError for another shape, UsageError for a rate
+    that cannot be.
+    """
+
+    frames: Tensor
+    fps: float
+    tags: Tags | None = None
+    alpha: Tensor | None = None
+    bits: int = 8
+
+    def __post_init__(self) -> None:
+        if self.frames.ndim != 4 or self.frames.shape[1] != 3 or not self.frames.numel():
+            shape = list(self.frames.shape)
+            raise ShapeError(f"clip has shape {shape}; expected [T, 3, H, W] in RGB")
+        if not MIN_FPS <= self.fps <= MAX_FPS:
+            raise UsageError(f"{self.fps} frames a second; expected {MIN_FPS} to {MAX_FPS}")
+
+    def __len__(self) -> int:
+        """Count the frames."""
+        return len(self.frames)
+
+    def save(
+        self,
+        path: str | os.PathLike[str],
+        *,
+        overwrite: bool = False,
+        loop: int = 0,
+        codec: str | None = None,
+        stills: str = "png",
+    ) -> Path:
+        """Write the kind of file that `path` names, reopen and check it, and return its path.
+
+        `loop` is how often GIF and WebP are played, 0 for ever; `codec` is for videos, H.264 or
+        what else is usual without; `stills` are the pictures of a folder, png or tiff.
+        Raises as `check_target` and `check_coding` do, and MediaError when the disk or the encoder
+        refuses; then nothing is left under the name.
+        """
+        if loop < 0:
+            raise UsageError(f"{loop} loops are not possible; use 0 for ever, or how many times")
+        if stills not in STILLS:
+            raise UsageError(f"{stills}: not a kind of pictures for a folder; use png or tiff")
+        target = check_target(path, overwrite=overwrite, fps=self.fps, codec=codec)
+        kind, height, width = _kind(path), *self.frames.shape[2:]
+        encoding = check_coding(path, height, width, codec)
+        replace = overwrite or target.is_dir()
+        with replacing(target, overwrite=replace, failures=(OSError, av.FFmpegError)) as part:
+            if kind == FOLDER:
+                part.mkdir()
+                for number, frame in enumerate(self.frames, 1):
+                    data = as_still(frame, self.alpha, self.bits, stills.upper())
+                    (part / f"{number:06d}.{stills}").write_bytes(data)
+            elif kind in VIDEOS:
+                encode_video(self.frames, self.fps, part, encoding, self.tags, target=target)
+            else:
+                encode_animation(self.frames, self.fps, part, kind, loop, self.tags)
+            stamp_file(part, self.tags)
+            _verify(self, part, kind, target)
+        return target
+
+
+def check_target(
+    path: str | os.PathLike[str],
+    *,
+    overwrite: bool,
+    inputs: Iterable[str | os.PathLike[str]] = (),
+    fps: float | None = None,
+    codec: str | None = None,
+) -> Path:
+    """Check, before any work is done, that a clip can be saved at `path`; return it as a Path.
+
+    Raises UsageError when the suffix is unknown, something is there that may not be replaced
+    (ever: one of `inputs`, or a folder that holds more than a clip), or the kind of file
+    cannot show `fps` or hold `codec`; MediaError when its folder is missing or cannot be
+    written to.
+    """
+    target = Path(path)
+    check_name(target)
+    kind = _kind(path)
+    if kind not in (FOLDER, *VIDEOS, *CODINGS):
+        known = ", ".join([*VIDEOS, *CODINGS])
+        more = "or none for a folder of PNG or, with --format tiff, TIFF"
+        raise UsageError(f"{target}: unknown suffix; use {known}, {more}")
+    if codec is not None:
+        encoding_for(target, kind, codec)
+    if kind in CODINGS and fps is not None and fps > CODINGS[kind].max_fps:
+        most = f"players show at most {CODINGS[kind].max_fps:g} frames a second of {kind}"
+        raise UsageError(f"{target}: {most}; lower --fps or write .mp4")
+    for source in map(Path, inputs if target.exists() else ()):
+        if source.exists() and any(map(target.samefile, (source, source.resolve().parent))):
+            raise UsageError(f"{target}: is or holds the input {source}; give another name")
+    check_parent(target)
+    _check_replaceable(target, kind, overwrite)
+    return target
+
+
+def check_coding(
+    path: str | os.PathLike[str], height: int, width: int, codec: str | None = None
+) -> Encoding:
+    """Say how a clip of a size is coded at `path`; raises UsageError where it cannot be."""
+    check_size(path, height, width)
+    encoding = encoding_for(Path(path), _kind(path), codec)
+    if _kind(path) in VIDEOS:
+        try:
+            encoding.for_size(width, height)
+        except UsageError as error:
+            raise UsageError(f"{path}: {error}") from error
+    return encoding
+
+
+def _check_replaceable(target: Path, kind: str, overwrite: bool) -> None:
+    """Check that what is at `target`, if anything, may be replaced by a clip of `kind`."""
+    if not os.path.lexists(target):
+        return
+    if may_never_end(target):
+        raise UsageError(f"{target}: is a pipe or a device, no file; give another name")
+    if target.is_dir() != (kind == FOLDER):
+        what = "a folder" if target.is_dir() else "a file"
+        raise UsageError(f"{target}: exists already and is {what}; give another name")
+    inside = [entry.name for entry in target.iterdir()] if target.is_dir() else [""]
+    if inside and not overwrite:
+        raise UsageError(f"{target}: exists already; give another name or --overwrite")
+    if target.is_dir() and not all(map(NUMBERED.fullmatch, inside)):
+        raise UsageError(f"{target}: holds more than a clip and is not replaced; name another")
+
+
+def read_clip(path: str | os.PathLike[str]) -> Clip:
+    """Read a video, GIF, WebP or a folder of pictures (at `FOLDER_FPS`) whole into memory.
+
+    The rate is that of the whole: frames by duration. Raises MediaError when it cannot be read.
+    """
+    target, kind = Path(path), FOLDER if Path(path).is_dir() else _kind(path)
+    if kind not in (FOLDER, *VIDEOS, *CODINGS):
+        known = ", ".join([*VIDEOS, *CODINGS])
+        raise MediaError(f"{target}: not a clip; expected {known} or a folder")
+    if not target.exists():
+        raise MediaError(f"{target}: no such file or folder; check the name")
+    try:
+        shown = list(_decode(target, kind))
+        frames = stack([to_pixels(codes) for codes, _ in shown])
+    except B2VError:
+        raise
+    except Exception as error:  # decoders raise errors of any type on damaged data
+        raise MediaError(f"{target}: truncated or damaged clip ({one_line(error)})") from error
+    return Clip(frames, len(shown) / math.fsum(seconds for _, seconds in shown))
+
+
+def _kind(path: str | os.PathLike[str]) -> str:
+    """Lower-case suffix of `path`, or `FOLDER`."""
+    text, suffix = os.fspath(path), Path(path).suffix.lower()
+    known = suffix in VIDEOS or suffix in CODINGS
+    if text.endswith(("/", os.sep)) or (not known and Path(path).is_dir()):
+        return FOLDER
+    return suffix
+
+
+def _decode(path: Path, kind: str) -> Iterator[tuple[np.ndarray, float]]:
+    """Yield each frame of the file or folder as [H, W, 3] uint8, with its seconds."""
+    if kind != FOLDER:
+        yield from decode(path, kind)
+        return
+    for name in sorted(path.glob("[!.]*")):
+        yield to_codes(read_photo(name).pixels), 1 / FOLDER_FPS
+
+
+def _verify(clip: Clip, part: Path, kind: str, target: Path) -> None:
+    """Check by reopening that `part` holds as many frames as `clip`, of its size."""
+    expected = [(*clip.frames.shape[2:], 3)] * len(clip)
+    try:
+        found = [codes.shape for codes, _ in _decode(part, kind)]
+    except (ValueError, EOFError, SyntaxError) as error:
+        raise MediaError(f"{target}: was not written whole ({one_line(error)})") from error
+    if found != expected:
+        wrong = f"{len(found)} frames of {sorted(set(found))} instead of {len(clip)}"
+        raise MediaError(f"{target}: reading it back gave {wrong}; write another kind of file")

@@ -1,0 +1,176 @@
+"""Pictures beside each other, as large and as smooth as they should be."""
+
+import base64
+import math
+from collections.abc import Sequence
+from typing import Literal
+
+import numpy as np
+import torch
+from PIL import Image, ImageDraw, ImageFont
+from torch import Tensor, from_numpy
+from torch.nn import functional as F
+
+from b2v.errors import ShapeError
+from b2v.frames import to_codes
+from b2v.media.images import encode
+from b2v.metrics import reblur
+
+Way = Literal["side", "stack"]
+
+
+def beside(blurry: Tensor, restored: Tensor, way: Way) -> Tensor:
+    """Put `blurry` left of `restored` or, for "stack", above it.
+
+    Both are [..., 3, H, W] of one size; one blurry picture goes with any number of frames.
+    """
+    blurry = blurry.expand_as(restored)
+    return torch.cat([blurry, restored], dim=-1 if way == "side" else -2)
+
+
+def fit(pictures: Tensor, width: int, height: int) -> Tensor:
+    """Scale pictures [..., 3, H, W] down, if need be, to fit into `width` x `height` pixels."""
+    high, wide = pictures.shape[-2:]
+    factor = min(1.0, width / wide, height / high)
+    if factor == 1:
+        return pictures
+    size = max(1, round(high * factor)), max(1, round(wide * factor))
+    flat = pictures.reshape(-1, *pictures.shape[-3:])
+    small = [
+        F.interpolate(one[None].float(), size, mode="bilinear", antialias=True, align_corners=False)
+        for one in flat
+    ]
+    return torch.cat(small).clamp(0, 1).reshape(*pictures.shape[:-2], *size)
+
+
+def smooth(maps: Tensor, sigma: float) -> Tensor:
+    """Average maps [1, H, W] in a Gaussian window; borders go on as they end."""
+    reach = min(math.ceil(2.5 * sigma), *(side - 1 for side in maps.shape[1:]))
+    axis = torch.arange(-reach, reach + 1, dtype=maps.dtype)
+    kernel = torch.exp(-axis.square() / (2 * sigma**2))
+    kernel = kernel / kernel.sum()
+    maps = F.pad(maps[None], (reach,) * 4, mode="replicate")
+    return F.conv2d(F.conv2d(maps, kernel.view(1, 1, 1, -1)), kernel.view(1, 1, -1, 1))[0]
+
+
+PAGE_QUALITY = 88
+"""Of pictures in pages; what they are compared for is still seen."""
+
+
+def lettering(words: str, height: int) -> Tensor:
+    """Draw one line of words that is `height` pixels high: [1, height, w], 1 where ink is."""
+    font = ImageFont.load_default(max(6, round(height * 0.72)))
+    width = max(1, round(font.getlength(words)))
+    image = Image.new("L", (width, height))
+    ImageDraw.Draw(image).text((0, height / 2), words, fill=255, font=font, anchor="lm")
+    return from_numpy(np.array(image)).float()[None] / 255
+
+
+def write_words(
+    picture: Tensor,
+    words: str,
+    *,
+    height: int,
+    top: int = 0,
+    left: int = 0,
+    centred: bool = False,
+    ink: float = 1.0,
+) -> None:
+    """Write words onto `picture` [3, H, W] in place; what does not fit is cut off.
+
+    `left` is where they begin or, `centred`, where their middle is.
+    """
+    mask = lettering(words, height)
+    left = left - mask.shape[2] // 2 if centred else left
+    mask = mask[:, max(0, -top) :, max(0, -left) :]
+    place = picture[:, max(0, top) :, max(0, left) :][:, : mask.shape[1], : mask.shape[2]]
+    mask = mask[:, : place.shape[1], : place.shape[2]]
+    place.copy_(place + mask * (ink - place))
+
+
+def data_uri(pixels: Tensor) -> str:
+    """Encode a picture [3, H, W] in [0, 1] as the address of itself, for a page that has no files.
+
+    It is WebP, or JPEG where it is too large for that.
+    """
+    kind = "WEBP" if max(pixels.shape) <= 16383 else "JPEG"
+    data = base64.b64encode(encode(to_codes(pixels), kind, PAGE_QUALITY)).decode()
+    return f"data:image/{kind.lower()};base64,{data}"
+
+
+CELL = 480
+"""Longest side of a frame in pixels."""
+GAP = 8
+LINE = 24
+"""Pixels between frames, and of the least line of words."""
+WORDS = 1 / 8
+"""Height of a line of words, as a part of the width of its cell: a row of eight is read when it is
+scaled down to the width of a screen."""
+PAPER, INK = 0.08, 0.92
+
+
+def strip(rows: Sequence[Sequence[Tensor]], captions: Sequence[Sequence[str]]) -> Tensor:
+    """Lay out rows of pictures.
+
+    Args:
+        rows: pictures [3, H, W] in [0, 1], all of one size; larger ones are scaled down.
+        captions: a line of words below each.
+
+    Returns:
+        One picture [3, h, w].
+
+    Raises:
+        ShapeError: a row is longer than another, or a picture is of another size.
+
+    """
+    shapes = {tuple(picture.shape) for row in rows for picture in row}
+    lengths = {len(row) for row in (*rows, *captions)}
+    if len(shapes) != 1 or len(lengths) != 1 or len(rows) != len(captions):
+        raise ShapeError(f"a strip of rows of {sorted(lengths)} pictures of {sorted(shapes)}")
+    first = fit(rows[0][0], CELL, CELL)
+    height, width = first.shape[1:]
+    cell = max(width, 4 * LINE)
+    line = max(LINE, round(WORDS * cell))
+    size = len(rows) * (GAP + height + line) + GAP, lengths.pop() * (GAP + cell) + GAP
+    sheet = torch.full((3, *size), PAPER)
+    for y, (row, words) in enumerate(zip(rows, captions, strict=True)):
+        top = GAP + y * (GAP + height + line)
+        for x, (picture, said) in enumerate(zip(row, words, strict=True)):
+            left = GAP + x * (GAP + cell)
+            place = sheet[:, top : top + height, left + (cell - width) // 2 :][:, :, :width]
+            place.copy_(fit(picture, CELL, CELL))
+            middle = left + cell // 2
+            below = top + height + 2
+            write_words(sheet, said, height=line - 4, top=below, left=middle, centred=True, ink=INK)
+    return sheet
+
+
+HEAT_LONGEST = 1600
+"""Longest side of a map in pixels; larger photos are scaled down."""
+HEAT_WINDOW = 1 / 100
+"""Standard deviation of the window, as a part of the longest side."""
+BAD, GOOD = 20.0, 45.0
+"""Range of the colours in dB."""
+COLOURS = (
+    (0.20, 0.07, 0.35),
+    (0.55, 0.15, 0.51),
+    (0.86, 0.28, 0.35),
+    (0.98, 0.57, 0.16),
+    (0.99, 0.91, 0.15),
+)
+"""From `GOOD` to `BAD`; they differ in brightness too, for eyes that see few colours."""
+
+
+def heat_map(frames: Tensor, photo: Tensor) -> Tensor:
+    """Draw how well frames [T, 3, H, W] explain a photo [3, H, W]: [3, h, w]."""
+    wrong = (reblur(frames) - photo).square().mean(0, keepdim=True)  # [1, H, W]
+    small = fit(wrong.expand(3, -1, -1), HEAT_LONGEST, HEAT_LONGEST)[:1]
+    sigma = max(1.0, HEAT_WINDOW * max(small.shape[1:]))
+    level = -10 * torch.log10(smooth(small, sigma)[0].clamp(min=1e-10))  # [h, w] dB
+    worse = ((GOOD - level) / (GOOD - BAD)).clamp(0, 1)  # 0: explained
+    place = worse * (len(COLOURS) - 1)
+    low = place.long().clamp(max=len(COLOURS) - 2)
+    table = torch.tensor(COLOURS)
+    colour = torch.lerp(table[low], table[low + 1], (place - low)[..., None])  # [h, w, 3]
+    grey = 0.15 + 0.7 * fit(photo, HEAT_LONGEST, HEAT_LONGEST).mean(0)
+    return torch.lerp(grey.expand(3, -1, -1), colour.movedim(-1, 0), 0.9 * worse.sqrt())

@@ -1,0 +1,114 @@
+"""What reads and writes media here: FFmpeg's program, and the encoders of PyAV's FFmpeg."""
+
+import os
+import re
+import subprocess
+from fractions import Fraction
+from functools import lru_cache
+from pathlib import Path
+
+import av
+from imageio_ffmpeg import get_ffmpeg_exe
+
+from b2v.errors import MediaError
+from b2v.files import one_line
+from b2v.media.clips import CODINGS
+from b2v.media.video_format import StreamInfo, VideoInfo, stream_infos
+from b2v.media.video_writer import CODECS
+
+
+def ffmpeg_program() -> tuple[str, str]:
+    """Find FFmpeg's program; return its path and version.
+
+    Raises:
+        MediaError: there is none, or it does not run.
+
+    """
+    try:
+        path = get_ffmpeg_exe()
+        return path, _version_of(path)
+    except (RuntimeError, OSError, subprocess.SubprocessError) as error:
+        how = "install imageio-ffmpeg anew, or name one by IMAGEIO_FFMPEG_EXE"
+        why = one_line(error)
+        raise MediaError(f"FFmpeg's program, {_chosen()}, does not run ({why}); {how}") from error
+
+
+def _chosen() -> str:
+    return os.environ.get("IMAGEIO_FFMPEG_EXE", "which comes with imageio-ffmpeg")
+
+
+@lru_cache
+def _version_of(path: str) -> str:
+    command = [path, "-hide_banner", "-version"]
+    ran = subprocess.run(command, capture_output=True, timeout=60, check=True)
+    version = re.search(r"ffmpeg version (\S+)", ran.stdout.decode(errors="replace"))
+    return version[1] if version else "unknown"
+
+
+def missing_encoders() -> tuple[list[str], list[str]]:
+    """List the encoders that are not here: those of clips, and those of videos alone."""
+    clips = {coding.codec for coding in CODINGS.values()} | {CODECS["h264"].encoder}
+    videos = {codec.encoder for codec in CODECS.values()} - clips
+    return _absent(clips), _absent(videos)
+
+
+def _absent(names: set[str]) -> list[str]:
+    return sorted(names - av.codecs_available)
+
+
+SUFFIX, CONTAINER = ".mka", "matroska"
+SOUND_CODECS = {".webm": "libopus"}
+"""Codec of the new sound where it is not AAC, which WebM cannot hold."""
+MAX_SAID = 200
+"""Characters of FFmpeg's complaint that are passed on."""
+
+
+def stretch_sound(
+    source: Path, info: VideoInfo, slower: Fraction, written: Path, suffix: str
+) -> tuple[StreamInfo, ...]:
+    """Write the sound of the part of a video that `info` tells of, so many times longer.
+
+    Args:
+        source: the video.
+        info: what is known of it, and which part is taken.
+        slower: by how many times it lasts longer, at its pitch, 1 or more.
+        written: the file to write, with `SUFFIX`.
+        suffix: of the video that the sound is for.
+
+    Returns:
+        The streams of `written`, all of sound.
+
+    Raises:
+        MediaError: FFmpeg cannot do it.
+
+    """
+    kind = info.container.split(",")[0]  # the one it was read as, and no list of other files
+    first, end = info.cut or (info.start, None)
+    command = [ffmpeg_program()[0], "-nostdin", "-hide_banner", "-v", "error", "-y"]
+    command += ["-format_whitelist", kind, "-protocol_whitelist", "file", "-f", kind]
+    command += ["-fflags", "+discardcorrupt", "-seek_timestamp", "1", "-ss", f"{float(first):.6f}"]
+    command += [] if end is None else ["-t", f"{float(end - first):.6f}"]
+    command += ["-i", f"file:{source.absolute()}", "-map", "0:a", "-map_metadata", "-1"]
+    command += ["-map_chapters", "-1", "-filter:a", _slowed_by(slower)]
+    command += [
+        "-c:a",
+        SOUND_CODECS.get(suffix, "aac"),
+        "-f",
+        CONTAINER,
+        f"file:{written.absolute()}",
+    ]
+    done = subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True, check=False)
+    if done.returncode:
+        said = " ".join(done.stderr.decode(errors="replace").split())[-MAX_SAID:]
+        raise MediaError(f"{source}: the sound could not be stretched ({said})")
+    with av.open(f"file:{written.absolute()}", "r") as file:
+        return stream_infos(file)
+
+
+def _slowed_by(slower: Fraction) -> str:
+    """Name FFmpeg's filters: each can halve the tempo at most."""
+    filters, left = [], 1 / float(slower)
+    while left < 0.5:
+        filters.append("atempo=0.5")
+        left /= 0.5
+    return ",".join([*filters, f"atempo={left:.9g}"])

@@ -1,0 +1,419 @@
+"""Pixels to the code values and bytes of one picture.
+
+A picture is [3, H, W] or [4, H, W] float32 in [0, 1]; code values are [H, W, C] of 8 or 16 bits.
+"""
+
+import io
+import math
+import os
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from fractions import Fraction
+from pathlib import Path
+from typing import BinaryIO
+
+import av
+import numpy as np
+from PIL import ExifTags, Image, ImageCms, UnidentifiedImageError
+from torch import Tensor, cat, from_numpy
+
+from b2v.color import to_encoded
+from b2v.errors import B2VError, MediaError
+from b2v.files import may_never_end, one_line
+from b2v.frames import to_codes, to_pixels
+from b2v.media import tiff
+from b2v.media.video_format import BT709, Colours, ToneMap
+
+QUALITY = 95
+"""Of JPEG, WebP and AVIF, from 0 to 100."""
+
+
+def unveiled(pixels: Tensor, alpha: Tensor | None) -> Tensor:
+    """Take pixels [3, H, W] off the white that they lie on, by `alpha` [1, H, W]: [4, H, W].
+
+    Laid on white again, they are as they were. The same tensor where there is no alpha.
+    """
+    if alpha is None:
+        return pixels
+    return cat([(1 - (1 - pixels) / alpha.clamp(min=1 / 65535)).clamp(0, 1), alpha])
+
+
+def as_still(frame: Tensor, alpha: Tensor | None, bits: int, kind: str) -> bytes:
+    """Encode a frame [3, H, W] that lies on white where `alpha` is not 1, as PNG or TIFF.
+
+    `bits` are 8 or 16.
+    """
+    return encode(to_codes(unveiled(frame, alpha), bits), kind)
+
+
+def encode(
+    codes: np.ndarray,
+    kind: str,
+    quality: int = QUALITY,
+    *,
+    subsampling: str = "4:2:0",
+    exif: bytes = b"",
+    xmp: bytes = b"",
+) -> bytes:
+    """Encode code values [H, W, 3 or 4] as Pillow's `kind` of file; 16 bits are for PNG and TIFF.
+
+    `quality` is for JPEG, WebP and AVIF, `subsampling` of the colors for JPEG and AVIF. `exif` and
+    `xmp` are for AVIF; `b2v.media.metadata` puts them into the other kinds.
+    """
+    if codes.dtype == np.uint16:
+        return _deep(codes, kind)
+    file = io.BytesIO()
+    if kind == "JPEG":
+        Image.fromarray(codes).save(file, format=kind, quality=quality, subsampling=subsampling)
+    elif kind == "AVIF":
+        look = {"quality": quality, "subsampling": subsampling}
+        Image.fromarray(codes).save(file, format=kind, exif=exif, xmp=xmp, **look)
+    elif kind == "WEBP":
+        Image.fromarray(codes).save(file, format=kind, quality=quality)
+    elif kind == "PNG":
+        Image.fromarray(codes).save(file, format=kind, compress_level=4)
+    elif kind == "TIFF":
+        Image.fromarray(codes).save(file, format=kind, compression="tiff_adobe_deflate")
+    else:
+        Image.fromarray(codes).save(file, format=kind)
+    return file.getvalue()
+
+
+def _deep(codes: np.ndarray, kind: str) -> bytes:
+    """Encode [H, W, 3 or 4] uint16 as PNG or TIFF, which Pillow would cut to 8 bits."""
+    layout, order = "rgb48" if codes.shape[2] == 3 else "rgba64", "be" if kind == "PNG" else "le"
+    frame = av.VideoFrame.from_ndarray(codes, format=f"{layout}le").reformat(
+        format=f"{layout}{order}"
+    )
+    context = av.VideoCodecContext.create(kind.lower(), "w")
+    assert isinstance(context, av.VideoCodecContext)  # both are codecs of pictures
+    context.height, context.width, context.time_base = frame.height, frame.width, Fraction(1)
+    context.pix_fmt = f"{layout}{order}"
+    if kind == "TIFF":
+        context.options = {"compression_algo": "deflate"}
+    return b"".join(bytes(packet) for packet in [*context.encode(frame), *context.encode(None)])
+
+
+def through_jpeg(picture: Tensor, quality: int) -> Tensor:
+    """Compress [3, H, W] in [0, 1] as JPEG and take it out again; colours at half resolution.
+
+    `quality` is Pillow's, 1 to 95.
+    """
+    codes = (picture.clamp(0, 1) * 255).round().byte().movedim(0, -1).numpy()
+    file = io.BytesIO()
+    Image.fromarray(codes).save(file, "JPEG", quality=quality)
+    with Image.open(file) as image:
+        return from_numpy(np.array(image)).movedim(-1, 0).float() / 255
+
+
+MAX_MEGAPIXELS = 400
+"""Largest picture that is read; more is a mistake or a decompression bomb."""
+FORMATS = ("JPEG", "PNG", "WEBP", "AVIF", "TIFF", "BMP", "GIF")
+RAW_HEADS = (b"IIU\0", b"IIRO", b"IIRS", b"MMOR", b"FUJIFILM", b"FOVb")
+"""How the RAW of cameras begins that is no TIFF."""
+HEIC_BRANDS = (b"heic", b"heix", b"hevc", b"hevx", b"heim", b"heis", b"mif1", b"msf1")
+SRGB_GAMMA, SRGB_CURVES = 1 / 2.2, (1, 2, 6, 13, 14, 15)
+"""Of PNG: what gAMA says of sRGB, and the codes of curves that are near enough to it."""
+FLIPS = {2: [-1], 3: [-2, -1], 4: [-2], 6: [-1], 7: [-2, -1], 8: [-2]}
+"""Axes to flip for an EXIF orientation, after rows and columns are swapped where it is >= 5."""
+
+
+@dataclass(frozen=True, eq=False)
+class Photo:
+    """One picture: `pixels` [3, H, W], RGB, sRGB-encoded, in [0, 1], upright.
+
+    `alpha` is [1, H, W] in [0, 1], None where the picture is opaque; the colours are not
+    multiplied by it. `exposure_time` is in seconds, from EXIF, None where it is not told. `bits`
+    are those of a colour that it was stored with, 8 or 16; of `pages`, or moments, it is the first.
+    `notes` say what was lost or guessed in reading it.
+    """
+
+    pixels: Tensor
+    alpha: Tensor | None
+    exposure_time: float | None
+    path: Path
+    bits: int = 8
+    pages: int = 1
+    notes: tuple[str, ...] = ()
+
+    def on_white(self) -> Tensor:
+        """Lay the pixels [3, H, W] on white where they are not opaque."""
+        return self.pixels if self.alpha is None else 1 - (1 - self.pixels) * self.alpha
+
+
+def centre(picture: Tensor, side: int) -> Tensor:
+    """Cut a square [C, side, side], or what there is of it, out of the middle of a picture."""
+    for axis in (1, 2):
+        kept = min(side, picture.shape[axis])
+        picture = picture.narrow(axis, (picture.shape[axis] - kept) // 2, kept)
+    return picture.contiguous()
+
+
+def read_photo(path: str | os.PathLike[str], *, side: int | None = None) -> Photo:
+    """Read a picture of any of `FORMATS`, or HEIC where pillow-heif is installed.
+
+    With `side`, only a square of the middle with so many pixels a side, fewer where it has fewer.
+
+    16 bits a colour are kept, unless a colour profile other than sRGB has to be applied to
+    them: that is done in 8 bits. Raises MediaError when the file cannot be read as a picture.
+    """
+    path = Path(path)
+    with _reading(path) as file:
+        return _decode(_identify(file, path), file, path, side)
+
+
+@contextmanager
+def _reading(path: Path) -> Iterator[BinaryIO]:
+    """Open a file for Pillow and say in one line what is wrong with it."""
+    with _open(path) as file, picture_limits(), hushed():
+        try:
+            yield file
+        except B2VError:
+            raise
+        except (Image.DecompressionBombError, Image.DecompressionBombWarning, MemoryError):
+            limit = f"{MAX_MEGAPIXELS} megapixels or memory"
+            raise MediaError(f"{path}: too large for {limit}; scale it down") from None
+        except Exception as error:  # decoders raise errors of any type on damaged data
+            why = f"truncated or damaged picture ({one_line(error)})"
+            raise MediaError(f"{path}: {why}; get a whole copy") from error
+
+
+def _open(path: Path) -> BinaryIO:
+    """Open an existing file that is not empty."""
+    if may_never_end(path):
+        raise MediaError(f"{path}: is not a file; expected a picture")
+    try:
+        file = path.open("rb")
+    except (FileNotFoundError, NotADirectoryError):
+        raise MediaError(f"{path}: no such file; check the name") from None
+    except (OSError, ValueError) as error:
+        raise MediaError(f"{path}: cannot be opened as a picture ({one_line(error)})") from error
+    if not file.peek(1):
+        file.close()
+        raise MediaError(f"{path}: is empty (0 bytes); expected a picture")
+    return file
+
+
+@contextmanager
+def open_photo(path: Path) -> Iterator[Image.Image | tiff.DeepTiff]:
+    """Open a picture of any of `FORMATS` or HEIC, for what stands before its pixels."""
+    with _reading(path) as file:
+        yield _identify(file, path)
+
+
+def picture_size(path: str | os.PathLike[str]) -> tuple[int, int]:
+    """Read the height and width of a picture, upright, before its pixels; raises MediaError.
+
+    In PNG, EXIF may follow the pixels; there it is not looked for, as all would be decoded.
+    """
+    with open_photo(Path(path)) as image:
+        width, height = image.size
+        told = getattr(image, "format", None) != "PNG" or "exif" in image.info
+        return (width, height) if told and _exif(image)[0] >= 5 else (height, width)
+
+
+@contextmanager
+def hushed() -> Iterator[None]:
+    """Keep what C libraries write to stderr from the user; what is wrong is told in one line."""
+    kept = os.dup(2)
+    try:
+        with open(os.devnull, "wb") as nowhere:  # noqa: PTH123 - no file of the user's
+            os.dup2(nowhere.fileno(), 2)
+        yield
+    finally:
+        os.dup2(kept, 2)
+        os.close(kept)
+
+
+@contextmanager
+def picture_limits() -> Iterator[None]:
+    """Let Pillow read up to `MAX_MEGAPIXELS`, and keep its warnings from the user."""
+    before = Image.MAX_IMAGE_PIXELS
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        warnings.simplefilter("error", Image.DecompressionBombWarning)
+        Image.MAX_IMAGE_PIXELS = MAX_MEGAPIXELS * 10**6
+        try:
+            yield
+        finally:
+            Image.MAX_IMAGE_PIXELS = before
+
+
+def _identify(file: BinaryIO, path: Path) -> Image.Image | tiff.DeepTiff:
+    """Open the picture in `file`, which starts with a header of one of `FORMATS` or of HEIC."""
+    try:
+        if deep := tiff.look(file, path):
+            _check_size(deep)
+            return deep
+        file.seek(0)
+        return Image.open(file, formats=FORMATS)
+    except UnidentifiedImageError:
+        file.seek(0)
+        head = file.read(12)
+    if head.startswith(RAW_HEADS) or head[4:12] == b"ftypcrx ":
+        raise MediaError(f"{path}: {tiff.RAW}")
+    if head[4:8] != b"ftyp" or head[8:12] not in HEIC_BRANDS:
+        raise MediaError(f"{path}: not a picture; expected JPEG, PNG, WebP, AVIF, TIFF, BMP or GIF")
+    try:
+        from pillow_heif import HeifImageFile
+    except ImportError:
+        raise MediaError(f"{path}: HEIC needs one more package: pip install b2v[heic]") from None
+    file.seek(0)
+    image: Image.Image = HeifImageFile(file)  # type: ignore[no-untyped-call]
+    _check_size(image)
+    return image
+
+
+def _check_size(image: Image.Image | tiff.DeepTiff) -> None:
+    """Refuse too many pixels, as Pillow does of what it opens itself."""
+    if math.prod(image.size) > MAX_MEGAPIXELS * 10**6:
+        raise Image.DecompressionBombError
+
+
+def _decode(
+    image: Image.Image | tiff.DeepTiff, file: BinaryIO, path: Path, side: int | None
+) -> Photo:
+    """Decode `image`, whose bytes are `file`, or a square of `side` pixels; turn it upright."""
+    turn, _ = _exif(image)
+    pages, notes = int(getattr(image, "n_frames", 1)), list[str]()
+    if isinstance(image, tiff.DeepTiff):
+        _, exposure_time = _exif(image)
+        pixels, bits, notes = image.pixels(side), image.bits, image.notes
+        turn = 1 if image.turned else turn
+        if (convert := _to_srgb(image.info.get("icc_profile"), "RGB")) is not None:
+            pixels = _converted(Image.fromarray(to_codes(pixels)), convert)
+    else:
+        image.load()
+        pillow_turn, exposure_time = _exif(image)  # of a TIFF it has turned, and dropped the tag
+        deep = _deep_png(image, file, side)
+        cut = image if side is None else image.crop(tiff.around_middle(image.size, side))
+        pixels, turn = (_pixels(cut), pillow_turn) if deep is None else (deep, turn)
+        bits = 8 if deep is None and image.mode[0] != "I" else 16
+        pixels = _as_png_says(pixels, image, file, notes)
+    if turn >= 5:
+        pixels = pixels.transpose(-2, -1)
+    if turn > 1:  # else there is no need for a copy
+        pixels = pixels.flip(FLIPS.get(turn, [])).contiguous()
+    if side is not None:
+        pixels = centre(pixels, side)
+    alpha = pixels[3:] if len(pixels) == 4 and pixels[3].min() < 1 else None
+    return Photo(pixels[:3], alpha, exposure_time, path, bits, pages, tuple(notes))
+
+
+def _exif(image: Image.Image | tiff.DeepTiff) -> tuple[int, float | None]:
+    """Orientation (1 where there is none) and exposure time in seconds; bad EXIF is no EXIF."""
+    turn, seconds = 1, math.nan
+    with suppress(Exception):  # EXIF is data from anywhere, and never worth losing the picture
+        tags = image.getexif()
+        turn = tags.get(ExifTags.Base.Orientation, 1)
+        seconds = float(tags.get_ifd(ExifTags.IFD.Exif)[ExifTags.Base.ExposureTime])
+    usable = math.isfinite(seconds) and seconds > 0
+    return turn if turn in range(1, 9) else 1, seconds if usable else None
+
+
+def _pixels(image: Image.Image) -> Tensor:
+    """Pixels [3, H, W], or [4, H, W] with alpha, in [0, 1] of whatever mode Pillow gives."""
+    profile = image.info.get("icc_profile")
+    if image.mode.startswith("I"):
+        grey = np.asarray(image).astype(np.uint16)[..., None]
+        if _to_srgb(profile, "L") is None:
+            return to_pixels(grey).expand(3, -1, -1)
+        image = Image.fromarray((grey[..., 0] / 257).round().astype(np.uint8))
+    base = image.mode if image.mode in ("CMYK", "LAB") else "L" if image.mode[0] in "1L" else "RGB"
+    convert = _to_srgb(profile, base)
+    if image.has_transparency_data:
+        image = image.convert("RGBA")
+    if convert is not None:
+        return _converted(image, convert, base)
+    return to_pixels(np.asarray(image if image.mode == "RGBA" else image.convert("RGB")))
+
+
+def _converted(
+    image: Image.Image, convert: ImageCms.ImageCmsTransform, base: str = "RGB"
+) -> Tensor:
+    """Bring an image to sRGB by way of mode `base`, in 8 bits; alpha stays as it is."""
+    colour = image if image.mode == base else image.convert(base)
+    rgb = ImageCms.applyTransform(colour, convert)
+    assert rgb is not None  # None is for inPlace=True only
+    if image.mode == "RGBA":
+        rgb.putalpha(image.getchannel("A"))
+    return to_pixels(np.asarray(rgb))
+
+
+def _to_srgb(profile: bytes | None, mode: str) -> ImageCms.ImageCmsTransform | None:
+    """Transform from `profile` to sRGB for pictures of `mode`.
+
+    None where there is nothing to do: no profile, a broken one, or one that is sRGB itself.
+    """
+    try:
+        lab = ImageCms.createProfile("LAB") if mode == "LAB" else None
+        source = lab or ImageCms.ImageCmsProfile(io.BytesIO(profile or b""))
+        convert = ImageCms.buildTransform(source, ImageCms.createProfile("sRGB"), mode, "RGB")
+    except (ImageCms.PyCMSError, OSError):
+        return None
+    if mode not in ("L", "RGB"):
+        return convert
+    steps = np.arange(0, 256, 17, dtype=np.uint8)
+    probe = steps[:, None] if mode == "L" else np.stack(np.meshgrid(steps, steps, steps), -1)
+    image = Image.fromarray(probe.reshape(len(steps), -1, 3) if mode == "RGB" else probe)
+    moved = np.asarray(ImageCms.applyTransform(image, convert), dtype=np.int16)
+    return None if abs(moved - np.asarray(image.convert("RGB"))).max() <= 1 else convert
+
+
+def _deep_png(image: Image.Image, file: BinaryIO, side: int | None) -> Tensor | None:
+    """Pixels [4, H, W] in [0, 1] of PNG with 16 bits in each of several channels, or one alpha.
+
+    Pillow has cut them to 8 bits. None for every other picture, for one whose colour profile has
+    to be applied, and where FFmpeg does not see the picture that Pillow sees.
+    """
+    file.seek(0)
+    head = file.read(26)  # depth in byte 24, kind in byte 25 (2, 4, 6: many channels)
+    veiled = "transparency" in image.info  # of one grey or color, which Pillow passes over
+    if image.format != "PNG" or head[24] != 16 or not (veiled or head[25] in (2, 4, 6)):
+        return None
+    if _to_srgb(image.info.get("icc_profile"), "RGB") is not None:
+        return None
+    with suppress(av.FFmpegError, StopIteration):
+        pixels = tiff.deep_frame(file, "png", side)
+        return pixels if tiff.agree(pixels, image, side) else None
+    return None
+
+
+def _as_png_says(pixels: Tensor, image: Image.Image, file: BinaryIO, notes: list[str]) -> Tensor:
+    """Bring a PNG to sRGB that says by cICP or gAMA how its values are meant; note what is lost.
+
+    cICP comes before a profile, and that before gAMA.
+    """
+    if image.format != "PNG":
+        return pixels
+    coded, gamma = _cicp(file), image.info.get("gamma", SRGB_GAMMA)
+    if coded is not None:
+        colours = Colours(BT709, True, *coded)
+        if colours.hdr:
+            notes.append(f"HDR ({colours.hdr}) was brought to standard range")
+            pixels[:3] = ToneMap(colours)(pixels[:3])
+        elif coded[0] != BT709 or coded[1] not in SRGB_CURVES:
+            meant = f"primaries {coded[0]} and curve {coded[1]}"
+            notes.append(f"its colors, of {meant} (cICP), were taken for sRGB")
+    elif not {"srgb", "icc_profile"} & set(image.info) and abs(gamma / SRGB_GAMMA - 1) > 0.05:
+        if not 0.1 <= gamma <= 10:
+            notes.append(f"a gamma of {gamma:g} (gAMA) was passed over")
+        else:
+            pixels = pixels.clone()  # of grey, all channels are one
+            pixels[:3] = to_encoded(pixels[:3] ** (1 / gamma))
+    return pixels
+
+
+def _cicp(file: BinaryIO) -> tuple[int, int] | None:
+    """Look for the chunk cICP of a PNG; return its codes of primaries and of the curve."""
+    place = 8
+    while True:
+        file.seek(place)
+        head = file.read(12)
+        if len(head) < 12 or head[4:8] == b"IDAT":
+            return None
+        if head[4:8] == b"cICP":
+            return head[8], head[9]
+        place += 12 + int.from_bytes(head[:4], "big")

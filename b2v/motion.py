@@ -1,0 +1,329 @@
+"""One direction of time for the whole picture.
+
+Blur does not tell which way time ran, and a network that looks at a part of a large picture
+guesses anew in the next one: half of a camera shake then runs backwards. But a camera moves
+all of its picture at once. So the motion that the seven frames show is measured everywhere,
+the camera motion is sought that explains it best up to its sign, and where the frames run
+against it they are exchanged for their mirror images in time, k for 8 - k.
+
+Motion is measured by least squares from the brightness constancy of the frames at a quarter of
+their size (Lucas and Kanade, 1981); camera motion is affine in place, which holds translation,
+zoom and roll. The search alternates between signs and motion, from several starts.
+"""
+
+import math
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from b2v.frames import inner
+
+SCALE = 4
+"""Motion is measured on frames of so many times fewer pixels a side."""
+WINDOW = 2.0
+"""Standard deviation, in those pixels, of the window in which motion is taken to be one."""
+GRID = 160
+"""Places a side, at most, to which the camera motion is fitted."""
+ROUNDS = 12
+"""Alternations from each start, at most; signs settle sooner as a rule."""
+WORTH = 0.96
+"""Signs are changed where the best camera motion without a change explains at most this part
+of what it explains with changes. Of held-out scenes with known motion, this kept those that
+move by parts, and those that were right."""
+STILL = 0.02
+"""Mean speed in pixels of a quarter size a frame below which there is nothing to turn round."""
+SEAM = 3.0
+"""How steeply the frames change over, where the signs do, into their mirror images."""
+STRIP = 256
+"""Rows that are turned at once."""
+SMALLEST = 32
+"""Pixels a side below which a picture is left alone: it is too small to be of two minds."""
+
+
+@dataclass(frozen=True)
+class Evidence:
+    """Normal equations of motion v at each place, `matrix v = vector`; windows already summed.
+
+    `xx`, `xy`, `yy` and `x`, `y` are [h, w].
+    """
+
+    xx: Tensor
+    xy: Tensor
+    yy: Tensor
+    x: Tensor
+    y: Tensor
+
+    def pooled(self, size: tuple[int, int]) -> "Evidence":
+        """Average into a coarser grid."""
+        return Evidence(*F.adaptive_avg_pool2d(self.stacked(), size))
+
+    def stacked(self) -> Tensor:
+        """All five as [5, h, w]."""
+        return torch.stack([self.xx, self.xy, self.yy, self.x, self.y])
+
+    def along(self, motion: Tensor) -> Tensor:
+        """Agreement with a motion [2, h, w]: positive where the frames go its way."""
+        return motion[0] * self.x + motion[1] * self.y
+
+
+def in_one_direction(frames: Tensor, *, in_place: bool = False) -> Tensor:
+    """Have all parts of a picture run in one direction of time.
+
+    Args:
+        frames: [T, 3, H, W] in [0, 1], T odd and usually seven; fp32 or fp16.
+        in_place: change these frames, which spares the memory of others.
+
+    Returns:
+        Frames of that shape, each pixel from frame k or, of seven, 8 - k or, at the seams, from
+        both; the direction that most of the picture had is kept. The same tensor where nothing
+        changes. What more than seven frames show is measured on the inner seven alone.
+
+    """
+    height, width = frames.shape[-2:]
+    if min(height, width) < SMALLEST:
+        return frames
+    evidence = measure(inner(frames))
+    camera = camera_from(evidence)
+    if camera is None:
+        return frames
+    agreement = evidence.along(camera)
+    signs = window(agreement[None]) / (window(agreement.abs()[None]) + 1e-12)  # [1, h, w]
+    signs = signs if agreement.sum() >= 0 else -signs
+    return turned(frames, signs, in_place=in_place)
+
+
+def turned(frames: Tensor, signs: Tensor, *, in_place: bool = False) -> Tensor:
+    """Play frames [T, 3, H, W] backwards where `signs` [1, h, w], in [-1, 1], are negative.
+
+    About zero, the frames and their mirror images in time are mixed; the middle one stays. With
+    `in_place`, these frames are changed, which spares the memory of others.
+    """
+    height, width = frames.shape[-2:]
+    size = (height, width)
+    share = F.interpolate(signs[None], size, mode="bilinear", align_corners=False)[0]
+    share.mul_(SEAM).add_(0.5).clamp_(0, 1)  # [1, H, W]
+    aligned = frames if in_place else frames.clone()
+    for k in range(len(frames) // 2):
+        for top in range(0, height, STRIP):  # so that nothing but strips is held twice
+            rows = slice(top, top + STRIP)
+            first, last = aligned[k, :, rows].float(), aligned[-1 - k, :, rows].float()
+            aligned[k, :, rows], aligned[-1 - k, :, rows] = (
+                torch.lerp(last, first, share[:, rows]),
+                torch.lerp(first, last, share[:, rows]),
+            )
+    return aligned
+
+
+def measure(frames: Tensor) -> Evidence:
+    """Measure the motion that frames [T, 3, H, W] show, in pixels of a quarter size a frame.
+
+    Places of high contrast do not count for much more than others.
+    """
+    grey = torch.cat([F.avg_pool2d(f.float().mean(0, keepdim=True), SCALE) for f in frames])
+    times = torch.arange(len(frames), dtype=grey.dtype, device=grey.device) - len(frames) // 2
+    change = torch.einsum("t,thw->hw", times / times.square().sum(), grey)[1:-1, 1:-1]
+    mean = grey.mean(0)
+    gx = (mean[1:-1, 2:] - mean[1:-1, :-2]) / 2
+    gy = (mean[2:, 1:-1] - mean[:-2, 1:-1]) / 2
+    terms = torch.stack([gx * gx, gx * gy, gy * gy, -gx * change, -gy * change])
+    terms = F.pad(window(terms)[None], (1, 1, 1, 1), mode="replicate")[0]  # [5, h, w]
+    contrast = terms[0] + terms[2]
+    return Evidence(*terms / (contrast + contrast.mean() + 1e-12))
+
+
+def camera_from(evidence: Evidence) -> Tensor | None:
+    """Find the affine motion [2, h, w] that explains the evidence best up to its sign.
+
+    None where one without any change of signs explains nearly as much (`WORTH`).
+    """
+    height, width = evidence.x.shape
+    grid = min(height, GRID), min(width, GRID)
+    coarse = evidence.pooled(grid)
+    basis = _basis(grid, evidence.x.device)
+    plain, most = _explained(coarse, basis, torch.ones_like(coarse.x))[1], -math.inf
+    best = torch.zeros(2, 3, device=basis.device)
+    for start in _starts(basis):
+        signs = coarse.along(start).sign()
+        for _ in range(ROUNDS):
+            motion, explained = _explained(coarse, basis, signs)
+            turned = coarse.along(_field(motion, basis)).sign()
+            if torch.equal(turned, signs):
+                break
+            signs = turned
+        if explained > most:
+            best, most = motion, explained
+    # Evidence is scaled to a contrast of one, so that what is explained is squared speed.
+    if most < STILL**2 * coarse.x.numel() or plain / most > WORTH:
+        return None
+    return _field(best, _basis((height, width), evidence.x.device))
+
+
+def _explained(evidence: Evidence, basis: Tensor, signs: Tensor) -> tuple[Tensor, float]:
+    """Fit an affine motion [2, 3] to evidence of given signs; and how much that explains."""
+    xx, xy, yy = (
+        torch.einsum("ihw,jhw,hw->ij", basis, basis, part)
+        for part in (evidence.xx, evidence.xy, evidence.yy)
+    )
+    matrix = torch.cat([torch.cat([xx, xy], 1), torch.cat([xy, yy], 1)])  # [6, 6]
+    sides = [torch.einsum("ihw,hw->i", basis, part * signs) for part in (evidence.x, evidence.y)]
+    vector = torch.cat(sides)
+    ridge = 1e-3 * matrix.diagonal().mean() + 1e-12
+    motion = torch.linalg.solve(matrix + ridge * torch.eye(6, device=matrix.device), vector)
+    return motion.view(2, 3), float(motion @ vector)
+
+
+def _basis(size: tuple[int, int], device: torch.device) -> Tensor:
+    """One, x and y at each place, [3, h, w]; x from -1 to 1, y in proportion."""
+    height, width = size
+    y, x = torch.meshgrid(
+        torch.linspace(-1, 1, height, device=device) * height / width,
+        torch.linspace(-1, 1, width, device=device),
+        indexing="ij",
+    )
+    return torch.stack([torch.ones_like(x), x, y])
+
+
+def _field(motion: Tensor, basis: Tensor) -> Tensor:
+    return torch.einsum("ci,ihw->chw", motion, basis)
+
+
+def _starts(basis: Tensor) -> list[Tensor]:
+    """Motions [2, h, w] to start from: six directions, zoom and roll about three centres."""
+    one, x, y = basis
+    angles = [math.pi * k / 6 for k in range(6)]
+    moves = [torch.stack([math.cos(a) * one, math.sin(a) * one]) for a in angles]
+    for centre in (0.0, -0.5, 0.5):
+        moves += [torch.stack([x - centre, y]), torch.stack([-y, x - centre])]
+    return moves
+
+
+def window(maps: Tensor) -> Tensor:
+    """Sum [C, h, w] in a Gaussian window around each place."""
+    reach = min(math.ceil(3 * WINDOW), *(side - 1 for side in maps.shape[1:]))
+    axis = torch.arange(-reach, reach + 1, dtype=maps.dtype, device=maps.device)
+    kernel = torch.exp(-axis.square() / (2 * WINDOW**2))
+    kernel = kernel / kernel.sum()
+    maps = F.pad(maps[:, None], (reach,) * 4, mode="replicate")  # [C, 1, h, w]
+    return F.conv2d(F.conv2d(maps, kernel.view(1, 1, 1, -1)), kernel.view(1, 1, -1, 1))[:, 0]
+
+
+def move_along(picture: Tensor, shift: Tensor, top: int = 0) -> Tensor:
+    """Move a picture by a shift for every pixel, bilinearly, its border repeated.
+
+    Args:
+        picture: [B, C, H, W].
+        shift: [B, N, 2, h, W], x and y in pixels by which the content arrives at each pixel of
+            h rows of the picture, all of them usually.
+        top: the first of these rows.
+
+    Returns:
+        [B, N, C, h, W]; `out[p] = picture[p - shift[p]]`.
+
+    """
+    batch, moments, _, height, width = shift.shape
+    y, x = torch.meshgrid(
+        torch.arange(top, top + height, device=shift.device),
+        torch.arange(width, device=shift.device),
+        indexing="ij",
+    )
+    sources = torch.stack([x - shift[:, :, 0], y - shift[:, :, 1]], dim=-1)  # [B, N, H, W, 2]
+    grid = (2 * sources + 1) / sources.new_tensor([width, picture.shape[2]]) - 1
+    # The moments of one picture lie below each other, so that it need not be copied for them.
+    moved = F.grid_sample(
+        picture.float(), grid.flatten(1, 2), padding_mode="border", align_corners=False
+    )
+    return moved.reshape(batch, -1, moments, height, width).movedim(2, 1)
+
+
+PLACES = 48
+"""Places a side, at most, to which the motion is fitted."""
+CAMERA_ROUNDS = 12
+"""Alternations from each start."""
+FORWARDS = ((1.0, 0.62), (0.38, 0.24), (0.24, 0.38))
+"""Which of two opposite motions is taken; nothing common lies on the border between them."""
+TURNING = 0.05
+"""Share of paths that a camera that only turns or zooms must explain more than one that shifts."""
+OUTLIER = 0.3
+"""Relative error of a path beyond which it counts as that of an object."""
+
+
+def camera_motion(paths: Tensor, trust: Tensor) -> Tensor:
+    """Find the motion of the camera that explains paths best.
+
+    Args:
+        paths: [2, H, W], x and y in pixels, each right up to its sign.
+        trust: [H, W] weights, not negative.
+
+    Returns:
+        [3, 2], what `motion_at` takes. Its sign is anyone's guess: the camera shows things go to
+        the right, or down, so that nothing else, rounding least of all, decides it.
+
+    """
+    height, width = paths.shape[1:]
+    rows, columns = _places(height), _places(width)
+    known = paths[:, rows][:, :, columns].flatten(1).T  # [N, 2]
+    weights = trust[rows][:, columns].flatten()
+    around = _camera_basis(height, width, paths)[:, rows][:, :, columns]
+    motion = _fit(around.flatten(1).T, known, weights)
+    backwards = (motion * motion.new_tensor(FORWARDS)).sum() < 0
+    return torch.where(backwards, -motion, motion)
+
+
+def motion_at(camera: Tensor, height: int, width: int, top: int, bottom: int) -> Tensor:
+    """Compute the motion of a camera, [3, 2], for rows of a picture of a size: [2, rows, W]."""
+    around = _camera_basis(height, width, camera, top, bottom)
+    return torch.einsum("khw,kc->chw", around, camera)
+
+
+def _fit(places: Tensor, known: Tensor, weights: Tensor) -> Tensor:
+    """Fit the motion [3, 2] to `known` [N, 2] up to signs at `places` [N, 3]; weights [N]."""
+    motion = _camera_starts().to(known)  # [S, 3, 2]
+    ridge = 1e-4 * torch.eye(3).to(known)
+    for _ in range(CAMERA_ROUNDS):
+        signs, errors = _compare(motion, places, known)
+        worth = weights / (1 + (errors / OUTLIER).square()) + 1e-6  # [S, N]
+        left = torch.einsum("ni,sn,nj->sij", places, worth, places) + ridge
+        right = torch.einsum("ni,sn,nc->sic", places, worth * signs, known)
+        motion = torch.linalg.solve(left, right)
+    odd = (_compare(motion, places, known)[1] / OUTLIER).square()
+    unexplained = (weights * odd / (1 + odd)).sum(1) / weights.sum().clamp(min=1e-6)
+    shift, turn = motion[:, 0].square().sum(1), motion[:, 1:].square().sum((1, 2))
+    return motion[int((unexplained + TURNING * turn / (turn + shift + 0.1)).argmin())]
+
+
+def _compare(motion: Tensor, places: Tensor, known: Tensor) -> tuple[Tensor, Tensor]:
+    """Signs that go with the motions [S, 3, 2], and relative errors then: [S, N] each."""
+    explained = places @ motion  # [S, N, 2]
+    signs = torch.where((explained * known).sum(-1) < 0, -1.0, 1.0)
+    errors = (explained - signs[..., None] * known).norm(dim=-1)
+    return signs, errors / (1 + known.norm(dim=-1))
+
+
+def _camera_starts() -> Tensor:
+    """List translations in eight directions, a zoom and a roll: [10, 3, 2]."""
+    angles = torch.arange(8) * (math.pi / 8)
+    shifts = torch.zeros(8, 3, 2)
+    shifts[:, 0] = torch.stack([angles.cos(), angles.sin()], 1)
+    zoom, roll = torch.zeros(3, 2), torch.zeros(3, 2)
+    zoom[1, 0] = zoom[2, 1] = roll[1, 1] = 1.0
+    roll[2, 0] = -1.0
+    return torch.cat([shifts, zoom[None], roll[None]])
+
+
+def _camera_basis(
+    height: int, width: int, like: Tensor, top: int = 0, bottom: int | None = None
+) -> Tensor:
+    """One, x and y at each pixel of some rows, [3, rows, W]; half the larger side is one."""
+    scale = 2 / max(height, width)
+    rows = torch.arange(top, height if bottom is None else bottom)
+    y = (rows.to(like) - (height - 1) / 2) * scale
+    x = (torch.arange(width).to(like) - (width - 1) / 2) * scale
+    grid = torch.meshgrid(y, x, indexing="ij")
+    return torch.stack([torch.ones_like(grid[0]), grid[1], grid[0]])
+
+
+def _places(side: int) -> Tensor:
+    count = min(side, PLACES)
+    return ((torch.arange(count) + 0.5) * side / count).long()

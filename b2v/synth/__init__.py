@@ -1,1 +1,0 @@
-"""Making blurry pictures whose sharp frames are known."""

@@ -1,0 +1,210 @@
+"""What a run writes down of itself: a table, curves for TensorBoard, and why it has stopped."""
+
+import csv
+import json
+import math
+import os
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, distributed, nn
+from torch.nn.parallel import DistributedDataParallel
+
+from b2v.errors import TrainingError, UsageError
+
+TABLE, STOPPED = "metrics.csv", "stopped.json"
+
+
+@dataclass(frozen=True)
+class Report:
+    """What happened up to a step; validation values are None between validations."""
+
+    step: int
+    loss: float
+    lr: float
+    seconds: float
+    waiting: float
+    """Part of the time that was spent waiting for data."""
+    gain: float | None = None
+    """Validation: PSNR in dB over the blurry picture, mean of this stage's frames in the
+    better of both orders; of video, of all frames over the blurry ones."""
+
+
+@dataclass(frozen=True)
+class Notice:
+    """Something that whoever watches should know."""
+
+    text: str
+
+
+class Journal:
+    """Table and curves in a stage's folder, from a step on."""
+
+    def __init__(self, folder: Path, step: int) -> None:
+        self.table = folder / TABLE
+        _forget(self.table, step)
+        self.board = _open_board(folder, step)
+
+    def add(self, report: Report) -> None:
+        """Append a report."""
+        values = asdict(report)
+        new = not self.table.exists()
+        with self.table.open("a", newline="") as file:
+            writer = csv.DictWriter(file, list(values))
+            if new:
+                writer.writeheader()
+            writer.writerow(values)
+        if self.board is not None:
+            for name, value in values.items():
+                if name != "step" and value is not None:
+                    self.board.add_scalar(name, value, report.step)
+
+    def close(self) -> None:
+        """Write out what is still held back."""
+        if self.board is not None:
+            self.board.close()
+
+
+def stop(
+    folder: Path, step: int, what: str, about: dict[str, Any], losses: Iterable[tuple[int, float]]
+) -> TrainingError:
+    """Write down the batch at which a run has to stop, and make the error to be raised.
+
+    Args:
+        folder: of the stage.
+        step: the step that could not be taken, counted from 1.
+        what: what is wrong, as "the loss is nan".
+        about: plain values that the batch can be found by.
+        losses: the numbers of its items in the crops, each with its loss.
+
+    """
+    # JSON has no number that is not finite.
+    items = [{"item": n, "loss": x if math.isfinite(x) else str(x)} for n, x in losses]
+    path = folder / STOPPED
+    path.write_text(json.dumps({"step": step, "why": what, **about, "items": items}, indent=1))
+    return TrainingError(f"{folder}: {what} at step {step}; its batch is in {path}; lower lr")
+
+
+def _forget(path: Path, step: int) -> None:
+    """Drop lines of the table after `step`: they are of steps that will be done again.
+
+    So is a line that a killed run did not finish.
+    """
+    text = path.read_text(errors="replace") if path.exists() else ""
+    lines = [line for line in text.splitlines(keepends=True) if line.endswith("\n")]
+    if not lines:
+        path.unlink(missing_ok=True)
+    else:
+        head, *lines = lines
+        steps = [line.split(",")[0] for line in lines]
+        if not all(map(str.isdecimal, steps)):
+            raise TrainingError(f"{path}: is damaged; move it away, a new one is begun")
+        kept = [line for line, at in zip(lines, steps, strict=True) if int(at) <= step]
+        part = path.with_name(f"{path.name}.part")
+        part.write_text(head + "".join(kept))
+        part.replace(path)
+
+
+def _open_board(folder: Path, step: int) -> Any:  # noqa: ANN401
+    """Open the curves of TensorBoard where it is installed."""
+    try:
+        from torch.utils.tensorboard import SummaryWriter
+    except ImportError:
+        return None
+    return SummaryWriter(folder, purge_step=step + 1)
+
+
+PATIENCE = timedelta(hours=2)
+"""How long the others wait for the process that validates and writes."""
+
+
+@dataclass(frozen=True)
+class Team:
+    """Which process this is, and how many there are; `rank` 0 leads: it alone writes."""
+
+    rank: int = 0
+    size: int = 1
+
+    @property
+    def leads(self) -> bool:
+        """Tell whether this process is the one that writes and prints."""
+        return self.rank == 0
+
+    def part(self, batch: int) -> range:
+        """Give the places in each batch that are this process's.
+
+        Raises UsageError when the batch cannot be divided evenly.
+        """
+        if batch % self.size:
+            raise UsageError(
+                f"batch {batch} does not suit {self.size} processes; take a multiple of {self.size}"
+            )
+        each = batch // self.size
+        return range(self.rank * each, (self.rank + 1) * each)
+
+    def share(self, module: nn.Module, *, partly: bool = False) -> nn.Module:
+        """Have the gradients of a module's backward pass averaged over all processes.
+
+        `partly` says that a pass may leave some of its weights out.
+        """
+        if self.size == 1:
+            return module
+        return DistributedDataParallel(module, find_unused_parameters=partly)
+
+    def mean(self, values: Tensor) -> Tensor:
+        """Average values over all processes."""
+        if self.size == 1:
+            return values
+        values = values.clone()
+        distributed.all_reduce(values)
+        return values / self.size
+
+    def gather(self, values: Tensor) -> Tensor:
+        """Join the values [b] of all processes to those of the whole batch [B]."""
+        if self.size == 1:
+            return values
+        parts = [torch.empty_like(values) for _ in range(self.size)]
+        distributed.all_gather(parts, values.contiguous())
+        return torch.cat(parts)
+
+    def wait(self) -> None:
+        """Wait until all processes are here."""
+        if self.size > 1:
+            distributed.barrier()
+
+
+ALONE = Team()
+
+
+def place_in_team() -> Team:
+    """Say which process this is, by what `torchrun` has set; without it there is one."""
+    return Team(int(os.environ.get("RANK", "0")), int(os.environ.get("WORLD_SIZE", "1")))
+
+
+def own_device(device: str) -> str:
+    """Name the device of this process: of several CUDA devices of a host each takes its own."""
+    if place_in_team().size > 1 and device in ("auto", "cuda") and torch.cuda.is_available():
+        return f"cuda:{os.environ.get('LOCAL_RANK', '0')}"
+    return device
+
+
+@contextmanager
+def joined(device: torch.device) -> Iterator[Team]:
+    """Meet the other processes, by gloo on a CPU and nccl on CUDA, and part at the end."""
+    team = place_in_team()
+    if team.size == 1:
+        yield team
+        return
+    if device.type == "cuda":
+        torch.cuda.set_device(device)
+    backend = "nccl" if device.type == "cuda" else "gloo"
+    distributed.init_process_group(backend, timeout=PATIENCE)
+    try:
+        yield team
+    finally:
+        distributed.destroy_process_group()

@@ -1,0 +1,479 @@
+"""What a stage of training runs on: data, networks and state, made ready before its first step."""
+
+import copy
+import json
+import math
+import os
+import shutil
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.utils.data import DataLoader, Dataset
+
+from b2v.data.clip_cache import is_complete
+from b2v.data.datasets import (
+    Aperture,
+    BankConfig,
+    Crops,
+    SequenceConfig,
+    SequenceCrops,
+    build_bank,
+    build_sequences,
+)
+from b2v.data.footage import Sources, load_sources
+from b2v.errors import TrainingError, UsageError
+from b2v.inference.runtime import Runtime
+from b2v.media import write_photo
+from b2v.training import checkpoints
+from b2v.training.checkpoints import State, has_begun, steps_done
+from b2v.training.config import DECAY, DECAY_STEPS, TrainConfig, check, is_for_video
+from b2v.training.logs import ALONE, Journal, Notice, Report, Team, stop
+from b2v.training.losses import Frames, load_features, new_critic
+from b2v.training.stages import (
+    Judges,
+    Nets,
+    Objective,
+    Rivalry,
+    new_network,
+    validate,
+    wants_critic,
+    wants_features,
+)
+from b2v.weights import load_network, save_network
+
+
+@dataclass(frozen=True)
+class Work:
+    """A stage under way: its settings, where it is done, and what a step runs through."""
+
+    config: TrainConfig
+    run: Path
+    runtime: Runtime
+    team: Team
+    earlier: Nets
+    state: State
+    objective: nn.Module
+    rivalry: nn.Module | None
+
+    @property
+    def folder(self) -> Path:
+        """Folder of the stage."""
+        return stage_folder(self.run, self.config)
+
+
+def stage_folder(run: Path, config: TrainConfig) -> Path:
+    """Give the folder of a stage."""
+    return run / f"stage{config.stage}"
+
+
+def exported_to(config: TrainConfig, run: Path, role: str) -> Path:
+    """Give the file that the network of a role is exported to."""
+    return run / "weights" / f"{config.model}-{role}.safetensors"
+
+
+def open_crops(config: TrainConfig, bank: Path) -> Crops | SequenceCrops:
+    """Open the crops of a bank that a config is trained on.
+
+    Raises:
+        UsageError: the config cannot be trained on them.
+        DatasetError: there is no bank, or it is of another kind.
+
+    """
+    if is_for_video(config.model):
+        frames = config.frames
+        sequences = SequenceCrops(
+            bank, frames=frames, size=config.crop, seed=config.seed, jpeg=config.jpeg
+        )
+        check(config, sequences.sequences.shape[-1], sequences.sequences.shape[2])
+        return sequences
+    crops = Crops(
+        bank,
+        size=config.crop,
+        seed=config.seed,
+        jpeg=config.jpeg,
+        discrete=config.discrete,
+        rest=config.rest,
+        soft=config.soft,
+        colours=config.colours,
+        recolour=config.recolour,
+    )
+    check(config, crops.clips.shape[-1])
+    return crops
+
+
+def prepare(
+    config: TrainConfig, run: Path, runtime: Runtime, team: Team, *, resume: bool, compiled: bool
+) -> tuple[Work, str]:
+    """Make all that the steps of a stage run through, and say if anything is to be noticed."""
+    earlier = _earlier(config, run, runtime)
+    start = load_network(Path(config.start)).module if config.start else None
+    net = runtime.place(new_network(config, earlier, start))
+    critic = runtime.place(new_critic(config.seed)) if wants_critic(config) else None
+    features = runtime.place(load_features()) if wants_features(config) else None
+    state = checkpoints.new_state(config, net, critic)
+    notice = _begin(state, config, stage_folder(run, config), resume=resume, leads=team.leads)
+    fast = _compiled if compiled else dict
+    nets = fast({**earlier, config.role: net})
+    objective = Objective(config, nets.pop(config.role), nets, Judges(features, critic))
+    rivalry = team.share(Rivalry(critic)) if critic else None
+    # The state of a recurrent net is handed on, and so looked at, from the second frame on.
+    shared = team.share(objective, partly=is_for_video(config.model) and config.frames == 1)
+    return Work(config, run, runtime, team, earlier, state, shared, rivalry), notice
+
+
+def _begin(state: State, config: TrainConfig, folder: Path, *, resume: bool, leads: bool) -> str:
+    """Begin a run, or bring `state` to where a stopped one was; return what is to be noticed."""
+    notice = ""
+    if resume and not checkpoints.has_begun(folder):
+        notice = f"{folder}: nothing to resume; the run begins"
+    elif resume:
+        saved, notice = checkpoints.load(folder, config)
+        try:
+            state.load_state_dict(saved)
+        except Exception as error:  # a checkpoint is a file that may hold anything
+            why = " ".join(str(error).split())[:200]
+            what = f"its checkpoint is not of such a run ({type(error).__name__}: {why})"
+            raise TrainingError(f"{folder}: {what}; move the folder away") from error
+    elif checkpoints.has_begun(folder):
+        raise TrainingError(f"{folder}: holds a run already; --resume it or name another folder")
+    if leads:
+        folder.mkdir(parents=True, exist_ok=True)
+        (folder / "config.json").write_text(json.dumps(checkpoints.plain(config), indent=1))
+        if notice:  # it must not take the place of the one that is whole
+            (folder / checkpoints.LAST).unlink(missing_ok=True)
+    return notice
+
+
+def _compiled(nets: Nets) -> Nets:
+    """Have networks compiled for training; the ones given, and their names, stay as they are."""
+    compilers = (os.environ.get("CXX", ""), "g++", "clang++", "c++", "cl")
+    if not any(map(shutil.which, filter(None, compilers))):
+        raise UsageError("compile = true needs a C++ compiler, and none is here; install g++")
+    quick = {role: copy.copy(net) for role, net in nets.items()}  # of the same weights
+    for net in quick.values():
+        net.compile()
+    return quick
+
+
+def _earlier(config: TrainConfig, run: Path, runtime: Runtime) -> Nets:
+    """Load the networks that the stages before this one have exported."""
+    nets = {}
+    for role in config.roles[:-1]:
+        path = exported_to(config, run, role)
+        if not path.exists():
+            raise TrainingError(f"{path}: missing; train the stages before stage {config.stage}")
+        nets[role] = runtime.place(load_network(path).module)
+    return nets
+
+
+def open_loader(
+    crops: Dataset[Any], config: TrainConfig, step: int, part: range, workers: int
+) -> DataLoader[tuple[Tensor, ...]]:
+    """Load `part` of the batch of each step from `step` on."""
+    firsts = range(step * config.batch, config.steps * config.batch, config.batch)
+    batches: list[Any] = [range(first + part.start, first + part.stop) for first in firsts]
+    return DataLoader(
+        crops,
+        batch_sampler=batches,
+        num_workers=workers,
+        prefetch_factor=4 if workers else None,
+        worker_init_fn=_single_thread,
+    )
+
+
+def _single_thread(_: int) -> None:
+    torch.set_num_threads(1)
+
+
+LATEST = "latest.safetensors"
+"""Name of the average weights of the last validation, the best or not, in a stage's folder."""
+REPORT_EVERY = 50
+"""Steps between two reports."""
+
+
+def train(
+    config: TrainConfig,
+    run: Path,
+    bank: Path,
+    validation: Path,
+    runtime: Runtime,
+    *,
+    resume: bool = False,
+    minutes: float = math.inf,
+    workers: int = 1,
+    team: Team = ALONE,
+    compiled: bool = False,
+) -> Iterator[Report | Notice]:
+    """Train one stage, reporting every 50 steps and wherever it validates.
+
+    Args:
+        config: what to do.
+        run: folder of the run, shared by its stages.
+        bank: what to train on, by `b2v.data.build_bank` or, of video, `build_sequences`.
+        validation: clips of other scenes.
+        runtime: device and precision.
+        resume: go on from the last checkpoint; else a run that has begun is refused.
+        minutes: stop after this long, to be resumed later.
+        workers: processes that cut crops.
+        team: the processes that share each step; it writes where it leads.
+        compiled: run the networks through `torch.compile`.
+
+    Raises:
+        UsageError: the config cannot be trained on these clips, or by so many processes.
+        DatasetError: a bank is missing.
+        WeightsError: VGG16 is wanted and cannot be had.
+        TrainingError: nothing to resume, already begun, other settings, networks of earlier
+            stages missing, or the loss is no longer finite: `stopped.json` has its batch.
+
+    """
+    part = team.part(config.batch)
+    crops = open_crops(config, bank)
+    work, notice = prepare(config, run, runtime, team, resume=resume, compiled=compiled)
+    if notice:
+        yield Notice(notice)
+    state, losses, waited, started = work.state, [], 0.0, time.monotonic()
+    batches = iter(open_loader(crops, config, state.step, part, workers))
+    with _journal(work) as journal:
+        while state.step < config.steps:
+            waiting = time.monotonic()
+            batch = [x.to(runtime.device) for x in next(batches)]
+            waited += time.monotonic() - waiting
+            late = time.monotonic() - started > 60 * minutes
+            loss, late = _step(work, batch, late)
+            losses.append(loss)
+            last = state.step == config.steps or late
+            validating = state.step % config.validate_every == 0 or last
+            if state.step % REPORT_EVERY and not validating:
+                continue
+            seconds = time.monotonic() - started
+            mean, rate = sum(losses) / len(losses), learning_rate(config, state.step)
+            report = Report(state.step, mean, rate, seconds, waited / seconds)
+            if validating and team.leads:
+                report = replace(report, gain=_milestone(work, validation))
+            if journal is not None:
+                journal.add(report)
+            if validating and team.leads:  # last: what is told beyond it is dropped by --resume
+                checkpoints.save(work.folder, state, config)
+            yield report
+            losses.clear()
+            if last:
+                break
+    team.wait()  # what stands on this stage needs its file
+
+
+def learning_rate(config: TrainConfig, step: int) -> float:
+    """Give the rate at a step, counted from 0."""
+    rise = min(1.0, (step + 1) / config.warmup)
+    if config.schedule == "steps":
+        return config.lr * rise * DECAY ** (step // DECAY_STEPS)
+    return config.lr * rise * 0.5 * (1 + math.cos(math.pi * min(1.0, step / config.steps)))
+
+
+def _step(work: Work, batch: list[Tensor], late: bool) -> tuple[float, bool]:
+    """Take one step on this process's part of a batch.
+
+    Returns:
+        The loss of the whole batch before it, and whether time is up for any of the team.
+
+    Raises:
+        TrainingError: the loss or its gradient is not finite; nothing has been changed then.
+
+    """
+    config, state, team = work.config, work.state, work.team
+    if state.critic is not None:
+        state.critic.requires_grad_(False)
+    with work.runtime.autocast():
+        losses, restored, sharp = work.objective(state.step, *batch)
+    for group in state.optimizer.param_groups:
+        group["lr"] = learning_rate(config, state.step)
+    state.optimizer.zero_grad(set_to_none=True)
+    torch.autograd.backward(losses.mean())
+    norm = nn.utils.clip_grad_norm_(state.net.parameters(), config.clip)
+    mean = losses.detach().float().mean()
+    loss, norms, lates = team.mean(
+        torch.stack([mean, norm.float(), mean.new_tensor(late)])
+    ).tolist()
+    for what, value in (("loss", loss), ("gradient", norms)):
+        if not math.isfinite(value):
+            raise _stopped(work, f"the {what} is {value}", losses)
+    state.optimizer.step()
+    if work.rivalry is not None:
+        _train_critic(work, restored, sharp)
+    state.step += 1
+    decay = min(config.ema, state.step / (state.step + 10))
+    with torch.no_grad():
+        for average, weight in zip(state.ema.parameters(), state.net.parameters(), strict=True):
+            average.lerp_(weight, 1 - decay)
+    return loss, lates > 0
+
+
+def _train_critic(work: Work, restored: Frames, sharp: Frames) -> None:
+    """Have the critic learn from the frames of a step."""
+    state = work.state
+    if state.critic is None or state.critic_optimizer is None or work.rivalry is None:
+        return
+    state.critic.requires_grad_(True)
+    with work.runtime.autocast():
+        losses = work.rivalry(restored, sharp)
+    for group in state.critic_optimizer.param_groups:
+        group["lr"] = learning_rate(work.config, state.step)
+    state.critic_optimizer.zero_grad(set_to_none=True)
+    torch.autograd.backward(losses.mean())
+    state.critic_optimizer.step()
+
+
+def _stopped(work: Work, what: str, losses: Tensor) -> TrainingError:
+    """Write down the batch that cannot be learned from; make the error that says so."""
+    config, step = work.config, work.state.step
+    values = work.team.gather(losses.detach().float()).tolist()
+    items = range(step * config.batch, (step + 1) * config.batch)
+    pairs = list(zip(items, values, strict=True))
+    if not work.team.leads:
+        return TrainingError(f"{work.folder}: {what} at step {step + 1}")
+    return stop(work.folder, step + 1, what, {"seed": config.seed}, pairs)
+
+
+def _milestone(work: Work, validation: Path) -> float:
+    """Validate, export the average weights when they are the best, and keep them as the latest."""
+    config, state, role = work.config, work.state, work.config.role
+    gain, strip = validate(role, {**work.earlier, role: state.ema}, validation, work.runtime)
+    places = [work.folder / LATEST]
+    if gain >= state.best:
+        state.best = gain
+        places.append(exported_to(config, work.run, role))
+    for path in places:
+        save_network(state.ema.state_dict(), config.blueprint, role, path)
+    write_photo(strip, work.folder / "strip.png", overwrite=True)
+    return gain
+
+
+@contextmanager
+def _journal(work: Work) -> Iterator[Journal | None]:
+    """Keep a journal where this process leads."""
+    if not work.team.leads:
+        yield None
+        return
+    journal = Journal(work.folder, work.state.step)
+    try:
+        yield journal
+    finally:
+        journal.close()
+
+
+Build = Callable[[Sources, Any, Path], Iterator[int]]
+"""Draws a bank of a config from sources into a folder, and tells how many samples are done."""
+
+
+def plan_banks(
+    configs: Sequence[TrainConfig],
+    clips: int | None,
+    held_out: int,
+    aperture: Aperture = "standard",
+) -> tuple[tuple[Any, Any], Build]:
+    """Plan the banks for training and validation, once it is clear that they will do.
+
+    Args:
+        configs: all that are trained on them, for photos or for video.
+        clips: samples to train on, or None for the usual number.
+        held_out: most samples to validate on.
+        aperture: what photos are seen through.
+
+    Returns:
+        The config of each, and what draws them. Raises as `b2v.training.config.check`.
+
+    """
+    if not is_for_video(configs[0].model):
+        photos = BankConfig(aperture=aperture)
+        for config in configs:
+            check(config, photos.size)
+        return _sized(photos, clips, held_out), build_bank
+    usual = SequenceConfig()
+    frames = max(usual.frames, *(config.frames for config in configs))
+    size = max(usual.size, *(config.crop for config in configs))
+    for config in configs:
+        check(config, size, frames)
+    return _sized(replace(usual, frames=frames, size=size), clips, held_out), build_sequences
+
+
+def _sized(bank: Any, clips: int | None, held_out: int) -> tuple[Any, Any]:  # noqa: ANN401
+    """Give the configs for training and validation, each of a seed of its own."""
+    wanted = clips or bank.clips
+    return replace(bank, clips=wanted, seed=0), replace(bank, clips=min(held_out, wanted), seed=1)
+
+
+def bank_folders(folder: Path) -> tuple[Path, Path]:
+    """Name the folders of a bank for training and for validation."""
+    return folder / "train", folder / "validation"
+
+
+def draw_banks(
+    plans: tuple[Any, Any], build: Build, data: Sequence[Path], folder: Path, team: Team = ALONE
+) -> Iterator[Notice]:
+    """Draw what `plan_banks` planned, unless it is there; one of a team draws, the others wait.
+
+    Raises UsageError where there is no data to draw from, and as `build`.
+    """
+    folders = bank_folders(folder)
+
+    def complete() -> bool:
+        return all(is_complete(f, plan) for f, plan in zip(folders, plans, strict=True))
+
+    if complete():
+        return
+    if not data:
+        raise UsageError(f"{folder}: no bank of these settings there; name folders with --data")
+    while not (team.leads or complete()):
+        time.sleep(1)
+    if not team.leads:
+        return
+    yield Notice("reading the training media ...")
+    sources = load_sources(list(data)).split()
+    for place, plan, source in zip(folders, plans, sources, strict=True):
+        for done in build(source, plan, place):
+            yield Notice(f"{place}: {done} of {plan.clips} drawn")
+
+
+def train_stages(
+    configs: Sequence[TrainConfig],
+    run: Path,
+    bank: Path,
+    validation: Path,
+    runtime: Runtime,
+    *,
+    minutes: float = math.inf,
+    workers: int = 1,
+    team: Team = ALONE,
+    compiled: bool = False,
+) -> Iterator[Report | Notice]:
+    """Train stages in order, going on where an earlier call stopped.
+
+    The minutes are divided evenly between the stages that are not at their end; what one of them
+    leaves over goes to the next ones. Each takes one step at least, so that there are networks of
+    all stages in the end. Arguments and errors as of `b2v.training.loop.train`.
+    """
+    folders = [stage_folder(run, config) for config in configs]
+    done = [steps_done(folder, c) for folder, c in zip(folders, configs, strict=True)]
+    team.wait()  # before anyone writes
+    todo = [c for c, steps in zip(configs, done, strict=True) if steps < c.steps]
+    end = time.monotonic() + 60 * minutes
+    for count, config in zip(range(len(todo), 0, -1), todo, strict=True):
+        yield Notice(f"stage {config.stage}: {config.role}, {config.steps} steps")
+        left = max(0.0, end - time.monotonic()) / 60
+        yield from train(
+            config,
+            run,
+            bank,
+            validation,
+            runtime,
+            resume=has_begun(stage_folder(run, config)),
+            minutes=left / count,
+            workers=workers,
+            team=team,
+            compiled=compiled,
+        )

@@ -1,0 +1,354 @@
+"""Training of video networks: loss and validation on sequences (Kim et al., ICCV 2017, Sec. 5).
+
+A network runs through a sequence from its first frame to its last, handing on its state, and its
+gradient flows back through all of them.
+"""
+
+import math
+from dataclasses import dataclass
+from pathlib import Path
+from typing import NamedTuple, cast
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from b2v.data.datasets import open_clips, open_sequences
+from b2v.errors import UsageError
+from b2v.frames import FRAMES, MIDDLE, crop_back, pad_to_multiple
+from b2v.inference.runtime import Runtime
+from b2v.metrics import psnr
+from b2v.models import ROLES, SEVEN, VIDEO, gives_pair
+from b2v.models.cascade import Apart
+from b2v.models.dtb import VideoNet, run_clip
+from b2v.models.unet import Hourglass, UNet
+from b2v.training.config import TrainConfig, multiple_of
+from b2v.training.losses import (
+    Critic,
+    Features,
+    Frames,
+    PixelLoss,
+    critic_loss,
+    deceit_loss,
+    frames_loss,
+    in_order,
+    moves_against,
+    perceptual_loss,
+    pixel_loss,
+    runs_backwards,
+)
+
+BEST_DB = 40.0
+"""PSNR above which better is not worth more, as in `losses.LOG_FLOOR`: what an all but still
+sequence loses beyond it nobody sees, and it would outweigh all others."""
+SHOWN = 3
+"""Frames of a sequence in the picture to look at."""
+
+
+def video_loss(net: VideoNet, blurry: Tensor, sharp: Tensor, kind: PixelLoss) -> Tensor:
+    """Compare restored sequences with sharp ones, both [B, N, 3, H, W]: the mean of frames, [B]."""
+    restored = run_clip(net, blurry)
+    return pixel_loss(restored, sharp, kind).mean(1)
+
+
+@torch.no_grad()
+def validate_video(
+    net: VideoNet, validation: Path, runtime: Runtime, rows: int = 4
+) -> tuple[float, Tensor]:
+    """Score a network on sequences of scenes that it is not trained on.
+
+    Returns:
+        Mean gain in dB over the blurry frames, of all frames of all sequences, and a picture
+        [3, h, w] to look at: the first sequences, a row each, with the first, the middle and the
+        last frame of it blurry, restored and sharp.
+
+    """
+    gains: list[Tensor] = []
+    strips: list[Tensor] = []
+    for sequence in open_sequences(validation):
+        pictures = torch.from_numpy(sequence.copy()).to(runtime.device).float() / 255
+        blurry, sharp = pictures
+        with runtime.autocast():
+            restored = run_clip(net, pad_to_multiple(blurry, net.multiple)[None])[0]
+        restored = crop_back(restored.float(), *blurry.shape[2:]).clamp(0, 1)
+        before, after = (psnr(x, sharp).clamp(max=BEST_DB) for x in (blurry, restored))
+        gains.append((after - before).mean())
+        if len(strips) < rows:
+            shown = torch.linspace(0, len(blurry) - 1, SHOWN).long().tolist()
+            cells = [x[n] for n in shown for x in (blurry, restored, sharp)]
+            strips.append(torch.cat(cells, dim=2))
+    return float(torch.stack(gains).mean()), torch.cat(strips, dim=1).cpu()
+
+
+Nets = dict[str, nn.Module]
+"""Networks by role."""
+
+
+class Outcome(NamedTuple):
+    """What came of a batch: a loss a sample, [B], and the frames that were compared.
+
+    The latter are for terms that judge single frames; of video there are none.
+    """
+
+    loss: Tensor
+    restored: Frames
+    sharp: Frames
+
+
+FRAMES_OF: dict[str, tuple[int, ...]] = {
+    SEVEN: tuple(range(FRAMES)),
+    **{role: tuple(sorted({MIDDLE - k, MIDDLE + k})) for k, role in enumerate(ROLES)},
+}
+"""Indices of the frames that the network of a role gives, in order of time."""
+
+
+def new_network(config: TrainConfig, earlier: Nets, start: nn.Module | None = None) -> nn.Module:
+    """Make the network that a stage trains, its random weights drawn from the seed.
+
+    Args:
+        config: which network.
+        earlier: networks of the stages before.
+        start: network of `config.start`.
+
+    Raises:
+        UsageError: the networks are not of a kind that can start one from the other.
+
+    """
+    torch.manual_seed(config.seed)
+    net = config.blueprint.build()
+    if isinstance(net, UNet) and net.config.outputs == 2 and config.pair != "best-order":
+        nn.init.normal_(net.head.weight, std=1e-3)  # two equal frames have no gradient apart
+    if config.init == "previous" and earlier and isinstance(net, UNet):
+        previous = earlier[config.roles[-2]]
+        if isinstance(previous, UNet):
+            net.adopt(previous)
+    if start is not None and _alike(start, net):
+        net.load_state_dict(start.state_dict())
+        return net
+    if start is not None:
+        if not isinstance(net, Hourglass | Apart) or not isinstance(start, Hourglass):
+            raise UsageError(
+                f"{config.start}: only a network of the same shape, or a U-Net for a U-Net"
+            )
+        net.adopt(start)
+    return net
+
+
+def _alike(one: nn.Module, other: nn.Module) -> bool:
+    """Tell whether two networks have the same weights, but for their values."""
+    shapes = ({name: w.shape for name, w in net.state_dict().items()} for net in (one, other))
+    return type(one) is type(other) and next(shapes) == next(shapes)
+
+
+def restore_frames(
+    role: str, nets: Nets, blurry: Tensor, x4: Tensor | None = None
+) -> tuple[Frames, Frames]:
+    """Estimate the frames of a role; the networks of earlier stages are frozen.
+
+    Args:
+        role: whose frames.
+        nets: networks by role, up to and with this one.
+        blurry: [B, 3, H, W].
+        x4: the true middle frame for teacher forcing of side nets, or None for the middle net's
+            own.
+
+    Returns:
+        The role's frames (`FRAMES_OF`), and of a side net the frames that show the direction of
+        time: (3, 5), by which stage 2 has chosen it, or its own pair when it is free to choose.
+
+    """
+    if role == SEVEN:
+        return nets[SEVEN](blurry).unbind(1), ()
+    if role == "middle":
+        return (nets["middle"](blurry),), ()
+    with torch.no_grad():
+        x4 = nets["middle"](blurry) if x4 is None else x4
+    if role == "pair35" or gives_pair(nets[role]):
+        pair = nets[role](blurry, x4)
+        return pair, pair
+    with torch.no_grad():
+        inner = nets["pair35"](blurry, x4)
+    # Both ends of the exposure in one batch: the outer nets are shared between them.
+    twice, near, x4 = blurry.repeat(2, 1, 1, 1), torch.cat(inner), x4.repeat(2, 1, 1, 1)
+    if role == "pair26":
+        outer = nets["pair26"](twice, x4, near)
+    else:
+        with torch.no_grad():
+            far = nets["pair26"](twice, x4, near)
+        outer = nets["pair17"](twice, near, far)
+    return tuple(outer.chunk(2)), inner
+
+
+def stage_loss(
+    config: TrainConfig,
+    nets: Nets,
+    blurry: Tensor,
+    sharp: Tensor,
+    step: int,
+) -> Tensor:
+    """Loss of a stage on a batch.
+
+    Args:
+        config: which stage, and which losses.
+        nets: networks by role, up to and with that of the stage.
+        blurry: [B, 3, H, W]; of video, [B, N, 3, H, W].
+        sharp: [B, 7, 3, H, W]; of video, [B, N, 3, H, W].
+        step: steps taken so far, on which teacher forcing and the direction of time depend.
+
+    Returns:
+        [B].
+
+    """
+    return compare(config, nets, blurry, sharp, step).loss
+
+
+def compare(config: TrainConfig, nets: Nets, blurry: Tensor, sharp: Tensor, step: int) -> Outcome:
+    """Restore the frames of a stage and compare them; arguments as of `stage_loss`."""
+    role = config.role
+    if role == VIDEO:
+        return Outcome(
+            video_loss(cast("VideoNet", nets[VIDEO]), blurry, sharp, config.pixel), (), ()
+        )
+    if role == SEVEN and isinstance(nets[SEVEN], Apart):
+        return _compare_apart(config, nets, blurry, sharp)
+    x4 = sharp[:, MIDDLE] if is_forced(config, step) else None
+    restored, inner = restore_frames(role, nets, blurry, x4)
+    truth = frames_of(role, sharp)
+    if role == "middle":
+        return Outcome(pixel_loss(restored[0], truth[0], config.pixel), restored, truth)
+    if restored is inner:  # it chooses the direction of time
+        if config.pair != "best-order" or step >= config.canonical * config.steps:
+            loss = frames_loss(restored, truth, config.pair, config.pixel)
+            return Outcome(loss, restored, truth)
+        backwards = moves_against((sharp[:, MIDDLE - 1], sharp[:, MIDDLE + 1]))
+    else:  # the outer ones follow what was chosen for each sample
+        backwards = runs_backwards(inner, frames_of("pair35", sharp))
+    turned = torch.where(backwards[:, None, None, None, None], sharp.flip(1), sharp)
+    truth = frames_of(role, turned)
+    return Outcome(in_order(restored, truth, config.pixel), restored, truth)
+
+
+def is_forced(config: TrainConfig, step: int) -> bool:
+    """Tell whether the true middle frame stands in for the restored one in a step."""
+    if config.forcing != "fading":
+        return config.forcing == "always"
+    chance = np.random.default_rng((config.seed, step)).random()
+    return chance * config.teacher * config.steps > step
+
+
+def _compare_apart(config: TrainConfig, nets: Nets, blurry: Tensor, sharp: Tensor) -> Outcome:
+    """Compare the middle frame by itself and the six others together (Sec. 5.1 and 7)."""
+    restored, _ = restore_frames(SEVEN, nets, blurry)
+    truth = frames_of(SEVEN, sharp)
+    (x4, sides), (y4, others) = (
+        (frames[MIDDLE], frames[:MIDDLE] + frames[MIDDLE + 1 :]) for frames in (restored, truth)
+    )
+    middle = pixel_loss(x4, y4, config.pixel)
+    loss = middle + frames_loss(sides, others, config.pair, config.pixel)
+    return Outcome(loss, restored, truth)
+
+
+def frames_of(role: str, sharp: Tensor) -> Frames:
+    """Pick of [B, 7, 3, H, W] the frames that a role's network gives."""
+    return tuple(sharp[:, index] for index in FRAMES_OF[role])
+
+
+@torch.no_grad()
+def validate(
+    role: str, nets: Nets, validation: Path, runtime: Runtime, rows: int = 4
+) -> tuple[float, Tensor]:
+    """Score a network on clips of scenes that it is not trained on.
+
+    Returns:
+        Mean gain in dB over the blurry picture, in the better order of time a sample, and a
+        picture [3, h, w] to look at: the first clips, a row each, blurry, then restored and
+        sharp of the role's first frame and its last. Of video, `validate_video`'s.
+
+    """
+    if role == VIDEO:
+        return validate_video(cast("VideoNet", nets[VIDEO]), validation, runtime, rows)
+    gains: list[Tensor] = []
+    strips: list[Tensor] = []
+    multiple = math.lcm(*(multiple_of(net) for net in nets.values()))
+    for clip in open_clips(validation):
+        pictures = torch.from_numpy(clip.copy()).to(runtime.device).float() / 255
+        blurry, truth = pictures[:1], torch.cat(frames_of(role, pictures[None, 1:]))
+        with runtime.autocast():
+            frames, _ = restore_frames(role, nets, pad_to_multiple(blurry, multiple))
+        restored = crop_back(torch.cat(frames).float(), *blurry.shape[2:]).clamp(0, 1)
+        forwards, backwards = (psnr(restored, t).mean() for t in (truth, truth.flip(0)))
+        gains.append(torch.maximum(forwards, backwards) - psnr(blurry, truth).mean())
+        if len(strips) < rows:
+            pairs = [blurry[0], restored[0], truth[0], restored[-1], truth[-1]]
+            strips.append(torch.cat(pairs, dim=2))
+    return float(torch.stack(gains).mean()), torch.cat(strips, dim=1).cpu()
+
+
+@dataclass(frozen=True)
+class Judges:
+    """What judges single frames: VGG16's features, a critic, or neither."""
+
+    features: Features | None = None
+    critic: Critic | None = None
+
+
+def wants_features(config: TrainConfig) -> bool:
+    """Tell whether a stage gives a middle frame that VGG16 is to look at."""
+    return config.perceptual > 0 and MIDDLE in _judged(config)
+
+
+def wants_critic(config: TrainConfig) -> bool:
+    """Tell whether a stage gives other frames that a critic is to look at."""
+    return config.adversarial > 0 and any(index != MIDDLE for index in _judged(config))
+
+
+def _judged(config: TrainConfig) -> tuple[int, ...]:
+    """List the frames that a stage gives; of video there are none."""
+    return FRAMES_OF.get(config.role, ())
+
+
+class Objective(nn.Module):
+    """Loss of a batch for the network that a stage trains; it alone is a part of the module."""
+
+    def __init__(
+        self, config: TrainConfig, net: nn.Module, earlier: Nets, judges: Judges | None = None
+    ) -> None:
+        super().__init__()
+        self.net = net
+        self.config = config
+        # In a tuple, so that they do not become parts: they are frozen, or others train them.
+        self._others = (earlier, judges or Judges())
+
+    def forward(self, step: int, blurry: Tensor, sharp: Tensor) -> tuple[Tensor, Frames, Frames]:
+        """Compute the loss [B]; arguments as of `b2v.training.stages.stage_loss`.
+
+        Returns:
+            The loss, and restored and sharp frames for the critic, which no gradient reaches.
+
+        """
+        config, (earlier, judges) = self.config, self._others
+        nets = {**earlier, config.role: self.net}
+        loss, restored, truth = compare(config, nets, blurry, sharp, step)
+        indices = FRAMES_OF.get(config.role, ())
+        frames = list(zip(indices, restored, truth, strict=False))
+        if judges.features is not None:
+            ((x4, y4),) = [(r, s) for index, r, s in frames if index == MIDDLE]
+            loss = loss + config.perceptual * perceptual_loss(judges.features, x4, y4)
+        sides = [(r, s) for index, r, s in frames if index != MIDDLE]
+        if judges.critic is None or not sides:
+            return loss, (), ()
+        ours, theirs = (tuple(side) for side in zip(*sides, strict=True))
+        loss = loss + config.adversarial * deceit_loss(judges.critic, ours)
+        return loss, tuple(frame.detach() for frame in ours), theirs
+
+
+class Rivalry(nn.Module):
+    """Loss of a batch for the critic."""
+
+    def __init__(self, critic: Critic) -> None:
+        super().__init__()
+        self.critic = critic
+
+    def forward(self, restored: Frames, sharp: Frames) -> Tensor:
+        """Compute the loss [B] from frames [B, 3, H, W]."""
+        return critic_loss(self.critic, restored, sharp)

@@ -1,0 +1,219 @@
+"""Studies: networks trained alike and scored alike, a row of a table each.
+
+* `dtb-variants`: CNN, STRCNN and STRCNN + DTB for video (Kim et al., ICCV 2017, Table 1, Fig. 5).
+* `coded`: the middle net on standard and on phase-coded blur of the same frames (Berman 2021).
+* `jin-ablation`: the schemes that Jin et al. compare (CVPR 2018, Sec. 7, Fig. 4).
+
+The recipes are for hours on a few CPU cores: smaller crops and batches than in the papers, a
+cosine to zero, and an average of weights that forgets in a few hundred steps. Rows are trained by
+`b2v.training.loop` and scored by the evaluators of `b2v eval`. In the folder of a study lie its
+banks, `runs/<row>` of each trained network, and at last `scores.json`.
+"""
+
+import json
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, fields, replace
+from pathlib import Path
+from typing import Any, cast
+
+from b2v.color import to_linear
+from b2v.data.datasets import Aperture, coded
+from b2v.data.exposure import Shutter
+from b2v.data.pairs import Sample, find_windows, read_samples, set_name
+from b2v.defaults import FAST_MODEL
+from b2v.errors import DatasetError, UsageError
+from b2v.evaluate import (
+    Protocol,
+    evaluate,
+    evaluate_videos,
+    find_videos,
+    open_entries,
+    summarize,
+    summarize_videos,
+)
+from b2v.frames import FRAMES
+from b2v.inference.runtime import Runtime
+from b2v.inference.videos import Deblurrer
+from b2v.metrics import reblur
+from b2v.models import MODELS, VideoNet
+from b2v.report import write_text
+from b2v.training.config import ABLATION, TrainConfig, recipe
+from b2v.training.logs import Notice, Report
+from b2v.training.loop import bank_folders, draw_banks, plan_banks, train_stages
+
+SHORT: dict[str, Any] = {"schedule": "cosine", "lr": 5e-4, "warmup": 100, "ema": 0.995}
+"""What all short trainings have in common."""
+PHOTO: dict[str, Any] = {**SHORT, "crop": 96, "validate_every": 500}
+VIDEO: dict[str, Any] = {
+    **SHORT,
+    **{"crop": 64, "batch": 6, "frames": 4, "pixel": "log-mse", "warmup": 30, "ema": 0.99},
+    **{"betas": (0.9, 0.99), "validate_every": 300},
+}
+CODED: dict[str, Any] = {**PHOTO, "recolour": False, "discrete": 0.0, "jpeg": 0.0}
+"""A coded aperture wants colours in order, and blur as it was seen."""
+HELD_OUT = 24
+"""Samples to validate on, of other scenes."""
+
+
+@dataclass(frozen=True)
+class Row:
+    """A network, and what it is trained and scored on."""
+
+    name: str
+    stages: tuple[TrainConfig, ...] = ()
+    """How it is trained, stage by stage; none is the fast model as it comes."""
+    run: str = ""
+    """Folder of the run that trains it; rows of one run share a network."""
+    trained_on: Aperture = "standard"
+    scored_on: Aperture = "standard"
+
+
+@dataclass(frozen=True)
+class Study:
+    """Rows that are compared, each stage of them trained for equally many steps."""
+
+    protocol: Protocol
+    rows: tuple[Row, ...]
+
+
+@dataclass(frozen=True)
+class Job:
+    """What a study is carried out on, and where."""
+
+    data: tuple[Path, ...]
+    scored_on: Path
+    folder: Path
+    steps: int
+    """Of each stage; a step of seven networks apart takes as long as four stages together."""
+    clips: int
+    taus: tuple[int, ...] = (7, 11, 15)
+    workers: int = 1
+
+
+def _trained(name: str, model: str, stages: int = 4, **changes: Any) -> Row:  # noqa: ANN401
+    base = replace(recipe(model), **changes)
+    numbers = range(1, 1 + min(stages, len(MODELS[model])))
+    run = name.replace(" + ", "-").replace(" ", "-")
+    return Row(name, tuple(replace(base, stage=number) for number in numbers), run)
+
+
+def _coded_rows() -> tuple[Row, ...]:
+    plain, seen = (_trained(name, "cascade", 1, **CODED) for name in ("standard", "coded"))
+    return (
+        Row("as it comes, standard blur"),
+        Row("as it comes, coded blur", scored_on="coded"),
+        replace(plain, name="trained on standard, standard blur"),
+        replace(plain, name="trained on standard, coded blur", scored_on="coded"),
+        replace(seen, name="trained on coded", trained_on="coded", scored_on="coded"),
+    )
+
+
+def studies() -> dict[str, Study]:
+    """List the studies by name."""
+    variants = {"CNN": "dtb-cnn", "STRCNN": "dtb-strcnn", "STRCNN + DTB": "dtb"}
+    return {
+        "dtb-variants": Study(
+            "video", tuple(_trained(name, model, **VIDEO) for name, model in variants.items())
+        ),
+        "coded": Study("middle", _coded_rows()),
+        "jin-ablation": Study(
+            "seven", tuple(_trained(name, **{**PHOTO, **row}) for name, row in ABLATION.items())
+        ),
+    }
+
+
+def with_settings(study: Study, changes: dict[str, Any]) -> Study:
+    """Change settings of all rows of a study alike; `start` is where first stages start.
+
+    Raises UsageError for a setting that is none of a row, or that tells the rows apart.
+    """
+    firsts = [row.stages[0] for row in study.rows if row.stages]
+    for key in changes:
+        if key not in {field.name for field in fields(TrainConfig)}:
+            raise UsageError(f"{key} cannot be set in a study; only how all rows are trained can")
+        if key in ("model", "stage", "steps") or len({str(getattr(c, key)) for c in firsts}) > 1:
+            raise UsageError(f"{key} cannot be set in this study: its rows differ in it")
+    later = {key: value for key, value in changes.items() if key != "start"}
+    rows = tuple(
+        replace(
+            row, stages=tuple(replace(s, **(later if s.stage > 1 else changes)) for s in row.stages)
+        )
+        for row in study.rows
+    )
+    return replace(study, rows=rows)
+
+
+def run_study(
+    study: Study, job: Job, runtime: Runtime
+) -> Iterator[Notice | Report | list[dict[str, Any]]]:
+    """Train and score the rows of a study, going on with what an earlier call has trained.
+
+    Yields:
+        What happens, and of each row its summary, or of video one for each exposure.
+
+    Raises:
+        B2VError: data, sets, settings or networks are not as they should be.
+
+    """
+    _check_set(study, job.scored_on)
+    for aperture in dict.fromkeys(row.trained_on for row in study.rows if row.stages):
+        configs = [config for row in study.rows for config in row.stages]
+        plans, build = plan_banks(configs, job.clips, HELD_OUT, aperture)
+        yield from draw_banks(plans, build, job.data, _bank(job, aperture))
+    scored: list[dict[str, Any]] = []
+    for row in study.rows:
+        if row.stages:
+            yield Notice(f"{row.name} ...")
+            stages = [replace(config, steps=job.steps) for config in row.stages]
+            places = job.folder / "runs" / row.run, *bank_folders(_bank(job, row.trained_on))
+            yield from train_stages(stages, *places, runtime, workers=job.workers)
+        summaries = score_row(study, row, job, runtime)
+        scored += summaries
+        yield summaries
+    write_text(job.folder / "scores.json", json.dumps(scored, indent=1), overwrite=True)
+
+
+def _bank(job: Job, aperture: Aperture) -> Path:
+    return job.folder / ("bank" if aperture == "standard" else f"bank-{aperture}")
+
+
+def _check_set(study: Study, on: Path) -> None:
+    """Check that a set is of the kind that a study is scored on, before hours of training."""
+    if study.protocol == "video":
+        find_videos(on)
+    elif few := [window.name for window in find_windows(on) if len(window.sharp) != FRAMES]:
+        raise DatasetError(f"{on}: {few[0]} has no {FRAMES} sharp frames, which a study needs")
+
+
+def score_row(study: Study, row: Row, job: Job, runtime: Runtime) -> list[dict[str, Any]]:
+    """Score the network of a row, its frames in the direction of time that it gives them."""
+    protocol: Protocol | None = "middle" if study.protocol == "middle" else None
+    model = row.stages[-1].model if row.stages else FAST_MODEL
+    weights = [job.folder / "runs" / row.run / "weights"] if row.stages else []
+    net = open_entries(model, weights, protocol)[0].net
+    about = {"parameters": sum(weight.numel() for weight in net.parameters())}
+    of = set_name(job.scored_on), row.name
+    if study.protocol == "video":
+        alone = cast("VideoNet", net)
+        device, precision = str(runtime.device), runtime.precision
+        deblurrer = Deblurrer(weights=alone, device=device, precision=precision)
+        summaries = []
+        for shutter in (Shutter(tau, tau) for tau in job.taus):
+            scores = list(evaluate_videos(deblurrer, find_videos(job.scored_on), shutter))
+            summaries.append(summarize_videos(scores, *of, shutter) | about)
+        return summaries
+    samples: Iterable[Sample] = read_samples(find_windows(job.scored_on))
+    if middle_net := study.protocol == "middle":
+        samples = blurred_anew(samples, row.scored_on)
+    found = evaluate(runtime.place(net), samples, runtime, align=False, middle_net=middle_net)
+    return [summarize(list(found), *of) | about]
+
+
+def blurred_anew(samples: Iterable[Sample], aperture: Aperture) -> Iterator[Sample]:
+    """Blur the seven sharp frames of each sample, through a standard or a coded aperture."""
+    for sample in samples:
+        if aperture == "coded":
+            blurry = coded(to_linear(sample.sharp, "gamma2.2"))
+        else:
+            blurry = reblur(sample.sharp)
+        yield replace(sample, blurry=blurry.clamp(0, 1))

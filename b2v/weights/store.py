@@ -1,0 +1,446 @@
+"""From a name to loaded networks.
+
+A model is looked for in this order: the `weights` argument, the folder `B2V_WEIGHTS_DIR`, the
+shipped weights, the cache (conversions and downloads), and at last the hub, at the address
+that a card gives. Each file must have the sha256 of its card; it is hashed once, and again when
+it has been touched.
+"""
+
+import hashlib
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import cast
+
+import torch
+
+from b2v.defaults import PHOTO_MODEL, VIDEO_MODEL
+from b2v.errors import UsageError, WeightsError
+from b2v.files import card_folders, hub_dir
+from b2v.models import VIDEO, Extractor, VideoNet, assemble, missing_roles, needed_roles
+from b2v.weights.cards import NOT_STATED, Card, CardNetwork, card_entry, read_card
+from b2v.weights.checkpoints import SUFFIX, Network, load_network, save_network, sha256_of
+from b2v.weights.hub import Progress, fetch, parse_address
+from b2v.weights.jin2018 import FAMILY
+from b2v.weights.jin2018 import MODEL as IMPORTED
+
+
+@dataclass(frozen=True)
+class _Loaded:
+    """Networks by role, and one hash over those of their files."""
+
+    name: str
+    sha256: str
+    licence: str
+    networks: dict[str, Network]
+
+
+@dataclass(frozen=True, kw_only=True)
+class LoadedModel(_Loaded):
+    """Networks that make seven frames of a photo, wired up, fp32 on the CPU."""
+
+    net: Extractor
+
+
+@dataclass(frozen=True, kw_only=True)
+class LoadedVideoModel(_Loaded):
+    """A network that restores video, fp32 on the CPU."""
+
+    net: VideoNet
+
+
+@dataclass(frozen=True)
+class Model:
+    """A card and the folder it was found in, where its files should be as well."""
+
+    card: Card
+    folder: Path
+
+
+def load_model(
+    model: str = PHOTO_MODEL, *, weights: Path | None = None, progress: Progress | None = None
+) -> LoadedModel:
+    """Load the networks of a model that makes seven frames of a photo.
+
+    Args:
+        model: name of a model, path of a card, or hub address of a card
+            (`hf://owner/repo@revision/name.json`).
+        weights: folder with the model's card or files, or a card, or one `.safetensors` file:
+            a model of its own, or in the place of the network of its role.
+        progress: called while something is downloaded.
+
+    Raises:
+        UsageError: A hub address is malformed or names no revision.
+        WeightsError: There is no such model, it restores video, or a file of it is missing,
+            damaged, or does not hold what the card says.
+
+    """
+    loaded = _gather(model, weights, progress, video=False)
+    net = assemble({role: network.module for role, network in loaded.networks.items()})
+    return LoadedModel(**vars(loaded), net=net.eval())
+
+
+def load_video_model(
+    model: str = VIDEO_MODEL, *, weights: Path | None = None, progress: Progress | None = None
+) -> LoadedVideoModel:
+    """Load the network of a model that restores video. Arguments as of `load_model`.
+
+    Raises:
+        UsageError: A hub address is malformed or names no revision.
+        WeightsError: There is no such model, it is one for photos, or its file is missing,
+            damaged, or does not hold what the card says.
+
+    """
+    loaded = _gather(model, weights, progress, video=True)
+    return LoadedVideoModel(**vars(loaded), net=cast("VideoNet", loaded.networks[VIDEO].module))
+
+
+def find_model(
+    model: str, *, weights: Path | None = None, progress: Progress | None = None
+) -> Model:
+    """Find the card of a model; its files need not be there. Arguments as of `load_model`.
+
+    Raises:
+        UsageError: A hub address is malformed or names no revision.
+        WeightsError: There is no such model, or its card cannot be used.
+
+    """
+    if weights is not None:
+        return _in_path(weights, model)
+    if model.startswith("hf://"):
+        address = parse_address(model)
+        if not address.file.endswith(".json"):
+            raise UsageError(f"{model} is not a card; expected hf://owner/repo@revision/name.json")
+        return _open(fetch(address, progress=progress))
+    if model.endswith(".json"):
+        return _open(Path(model))
+    for where, folder in card_folders():
+        card = folder / f"{model}.json"
+        if card.is_file():
+            return _open(card)
+        if where == "environment" and (bare := _bare(folder, model, f"{model}-*{SUFFIX}")):
+            return bare
+    raise _unknown(model)
+
+
+def file_of(found: Model, role: str, *, progress: Progress | None = None) -> Path:
+    """Path of the network `role` of a model, downloaded if it is nowhere; its hash is checked.
+
+    Raises:
+        WeightsError: The card has no such network, or its file is missing or damaged.
+
+    """
+    card = found.card
+    if role not in card.networks:
+        raise WeightsError(
+            f"{card.name} in {found.folder} has no {role} network, only"
+            f" {', '.join(card.networks)}; take another model, or add its file with"
+            " `b2v weights import`"
+        )
+    entry = card.networks[role]
+    path = place_of(found, entry)
+    if card.source and path == (address := parse_address(f"{card.source}/{entry.file}")).path:
+        return fetch(address, sha256=entry.sha256, progress=progress)
+    if not path.is_file():
+        raise WeightsError(
+            f"{path}, the {role} network of {card.name}, is missing;"
+            " put it back, or install b2v again if it came with it"
+        )
+    if entry.sha256 and (digest := sha256_of(path)) != entry.sha256:
+        raise WeightsError(
+            f"{path} is not what its card says: sha256 {digest[:12]}…, expected"
+            f" {entry.sha256[:12]}…; put the right file back, or install b2v again"
+        )
+    return path
+
+
+def place_of(found: Model, entry: CardNetwork) -> Path:
+    """Where the file of a network is or would be: beside the card, else in the cache."""
+    beside = found.folder / entry.file
+    if beside.exists() or not found.card.source:
+        return beside
+    return parse_address(f"{found.card.source}/{entry.file}").path
+
+
+def _gather(model: str, weights: Path | None, progress: Progress | None, *, video: bool) -> _Loaded:
+    """Load the files of a model for photos or for video; a single one may replace one of them."""
+    if weights is None or not weights.is_file() or weights.suffix == ".json":
+        found = find_model(model, weights=weights, progress=progress)
+        name, licence = found.card.name, found.card.licence
+        _check_use(name, found.card.networks, video=video)
+        roles = needed_roles(found.card.networks)
+        return _join(name, licence, {role: _load(found, role, progress) for role in roles})
+    own = load_network(weights)
+    own_licence = str(own.note.get("licence", NOT_STATED))
+    _check_use(str(weights), (own.role,), video=video)
+    if not missing_roles((own.role,)):
+        return _join(weights.stem, own_licence, {own.role: own})
+    found = find_model(model, progress=progress)
+    name, licence, roles = found.card.name, found.card.licence, needed_roles(found.card.networks)
+    if own.role not in roles:
+        raise WeightsError(f"{name} has no {own.role} network that {weights} could replace")
+    others = {role: _load(found, role, progress) for role in roles if role != own.role}
+    name += f" with {own.role} from {weights.name}"
+    licence += f"; {own.role}: {own_licence}" if own_licence != licence else ""
+    return _join(name, licence, {role: others.get(role, own) for role in roles})
+
+
+def _check_use(name: str, networks: Collection[str], *, video: bool) -> None:
+    if (needed_roles(networks) == (VIDEO,)) == video:
+        return
+    if video:
+        raise WeightsError(
+            f"{name} is for photos; use `b2v extract`, or -m {VIDEO_MODEL} for video"
+        )
+    raise WeightsError(f"{name} deblurs video; use `b2v deblur`, or -m {PHOTO_MODEL} for photos")
+
+
+def _join(name: str, licence: str, networks: dict[str, Network]) -> _Loaded:
+    joined = "".join(network.sha256 for network in networks.values())
+    return _Loaded(name, hashlib.sha256(joined.encode()).hexdigest(), licence, networks)
+
+
+def _load(found: Model, role: str, progress: Progress | None) -> Network:
+    network = load_network(file_of(found, role, progress=progress))
+    entry = found.card.networks[role]
+    if network.role != role or network.blueprint != entry.blueprint:
+        raise WeightsError(
+            f"{network.path} holds a {network.blueprint.kind} network for {network.role}, but the"
+            f" card of {found.card.name} expects {entry.blueprint.kind} for {role} with the"
+            " config it lists; correct the card or the file"
+        )
+    return network
+
+
+def _open(card: Path) -> Model:
+    """Read a card; the files of one that came from the hub are at the address it came from."""
+    found = Model(read_card(card), card.parent)
+    if not card.is_relative_to(hub_dir()):
+        return found
+    repo, revision, *folders = card.parent.relative_to(hub_dir()).parts
+    source = "/".join([f"hf://{repo.replace('--', '/', 1)}@{revision}", *folders])
+    return replace(found, card=replace(found.card, source=source))
+
+
+def _in_path(weights: Path, model: str) -> Model:
+    """Find the model in what the user named: a card, or a folder with a card or bare files."""
+    if weights.suffix == ".json":
+        return _open(weights)
+    if not weights.is_dir():
+        what = "is not a file" if weights.exists() else "does not exist"
+        raise WeightsError(f"{weights} {what}; expected a folder or a {SUFFIX} file")
+    if (weights / f"{model}.json").is_file():
+        return _open(weights / f"{model}.json")
+    cards = sorted(weights.glob("*.json"))
+    if len(cards) == 1:
+        return _open(cards[0])
+    bare = _bare(weights, model, f"{model}-*{SUFFIX}") or _bare(
+        weights, weights.resolve().name, f"*{SUFFIX}"
+    )
+    if bare is None:
+        names = ", ".join(card.stem for card in cards) or f"no card and no {SUFFIX} file"
+        raise WeightsError(f"{weights} has no model {model!r}; it has: {names}")
+    return bare
+
+
+def _bare(folder: Path, name: str, pattern: str) -> Model | None:
+    """Make a card for files that have none, from what they say of themselves."""
+    networks: dict[str, CardNetwork] = {}
+    for path in sorted(folder.glob(pattern)):
+        role, entry = card_entry(path)
+        if role in networks:
+            raise WeightsError(
+                f"{folder} has two {role} networks, {networks[role].file} and {path.name};"
+                " leave one or write a card"
+            )
+        networks[role] = entry
+    if not networks:
+        return None
+    return Model(Card(name=name, licence=NOT_STATED, networks=networks), folder)
+
+
+def _unknown(model: str) -> WeightsError:
+    known = sorted({card.stem for _, folder in card_folders() for card in folder.glob("*.json")})
+    hint = ""
+    if model in (FAMILY, IMPORTED):
+        hint = f"; {IMPORTED} is made of its authors' files by `b2v weights import`"
+    return WeightsError(f"there is no model {model!r}; known: {', '.join(known) or 'none'}{hint}")
+
+
+@dataclass(frozen=True)
+class ModelInfo:
+    """One line of the list of models.
+
+    `where` is "environment", "shipped" or "cache". `verified`: all files of the card are here
+    and have its sha256; `complete`: the card has all four networks. `problem` says why not,
+    or what is wrong with the card. `shadowed`: another model of this name is found before.
+    """
+
+    name: str
+    where: str
+    folder: Path
+    bytes: int
+    licence: str
+    summary: str
+    complete: bool
+    verified: bool
+    shadowed: bool
+    problem: str | None
+
+
+@dataclass(frozen=True)
+class FileCheck:
+    """Result for one file of a model; `problem` is None when all is well."""
+
+    role: str
+    path: Path
+    expected: str
+    found: str | None
+    problem: str | None
+
+
+def list_models() -> list[ModelInfo]:
+    """List the models that can be loaded by name, in the order in which they are looked for.
+
+    Raises:
+        WeightsError: `B2V_WEIGHTS_DIR` is set but names no folder.
+
+    """
+    models: list[ModelInfo] = []
+    for where, folder in card_folders():
+        for card in sorted(folder.glob("*.json")):
+            shadowed = any(card.stem == model.name for model in models)
+            models.append(_describe(card, where, shadowed))
+    return models
+
+
+def verify(model: str) -> list[FileCheck]:
+    """Check every file of a model: there, with the card's sha256, and loadable. None is downloaded.
+
+    Raises:
+        UsageError: A hub address is malformed or names no revision.
+        WeightsError: There is no such model, or its card cannot be used.
+
+    """
+    found = find_model(model)
+    checks = []
+    for role, entry in found.card.networks.items():
+        path, digest, problem = place_of(found, entry), None, None
+        try:
+            digest = sha256_of(path, anew=True)
+            if entry.sha256 and digest != entry.sha256:
+                problem = f"sha256 is {digest[:12]}…, expected {entry.sha256[:12]}…"
+            else:
+                load_network(path)
+        except WeightsError as error:
+            problem = str(error)
+        checks.append(FileCheck(role, path, entry.sha256, digest, problem))
+    return checks
+
+
+def path_of(model: str, role: str | None = None) -> Path:
+    """Folder that a model's card is in, or the file of its network `role`.
+
+    Raises:
+        UsageError: The model has no network `role`, or a hub address is malformed.
+        WeightsError: There is no such model, or its card cannot be used.
+
+    """
+    found = find_model(model)
+    if role is None:
+        return found.folder
+    if role not in found.card.networks:
+        raise UsageError(
+            f"{model} has no network {role!r}; it has {', '.join(found.card.networks)}"
+        )
+    return place_of(found, found.card.networks[role])
+
+
+def download(target: str, *, progress: Progress | None = None) -> list[Path]:
+    """Bring a model or a file here, verified, unless it is here already.
+
+    Args:
+        target: name of a model, or `hf://owner/repo@revision/file`; with a card (`.json`) the
+            files of its networks come along.
+        progress: called after every piece.
+
+    Returns:
+        Paths of the files, the card first when there is one.
+
+    Raises:
+        UsageError: The address is malformed or names no fixed revision.
+        WeightsError: Nothing is known under this name, or a file cannot be had or is wrong.
+
+    """
+    if target.startswith("hf://") and not target.endswith(".json"):
+        return [fetch(parse_address(target), progress=progress)]
+    found = find_model(target, progress=progress)
+    files = [file_of(found, role, progress=progress) for role in found.card.networks]
+    return [found.folder / f"{found.card.name}.json", *files]
+
+
+def _describe(path: Path, where: str, shadowed: bool) -> ModelInfo:
+    folder = path.parent
+    try:
+        found = find_model(str(path))
+    except WeightsError as error:
+        return ModelInfo(path.stem, where, folder, 0, "", "", False, False, shadowed, str(error))
+    card, problem = found.card, None
+    for entry in card.networks.values():
+        file = place_of(found, entry)
+        if not file.is_file():
+            problem = problem or f"{entry.file} is not here"
+        elif entry.sha256 and sha256_of(file) != entry.sha256:
+            problem = problem or f"{entry.file} has another sha256 than its card says"
+    verified = problem is None
+    missing = missing_roles(card.networks)
+    if missing:
+        alone = list(card.networks) == ["middle"]
+        lacks = "the middle frame alone" if alone else f"no network for {', '.join(missing)}"
+        problem = problem or lacks
+    total = sum(entry.bytes for entry in card.networks.values())
+    return ModelInfo(
+        card.name,
+        where,
+        folder,
+        total,
+        card.licence,
+        card.summary,
+        not missing,
+        verified,
+        shadowed,
+        problem,
+    )
+
+
+def average(paths: Sequence[Path], out: Path, shares: Sequence[float] | None = None) -> None:
+    """Write the mean of networks to the file `out`, with a note of what it is the mean of.
+
+    Args:
+        paths: files of two networks or more.
+        out: file to write.
+        shares: weight of each network, not negative, whatever they sum up to; equal without.
+
+    Raises:
+        UsageError: there are too few networks, or the shares do not suit.
+        WeightsError: a file cannot be read, the networks are not of one shape, or `out` cannot be
+            written.
+
+    """
+    parts = [1.0] * len(paths) if shares is None else list(shares)
+    if len(paths) < 2:
+        raise UsageError("a mean takes two networks at least; name more files")
+    if len(parts) != len(paths) or min(parts) < 0 or not sum(parts) > 0:
+        raise UsageError(f"{len(paths)} networks take as many shares, none below 0, not all 0")
+    first, *others = networks = [load_network(path) for path in paths]
+    for other in others:
+        if (other.role, other.blueprint) != (first.role, first.blueprint):
+            raise WeightsError(f"{other.path}: is of another shape than {first.path}; take its own")
+    states = [network.module.state_dict() for network in networks]
+    total = sum(parts)
+    mean = {
+        name: torch.stack([p / total * s[name] for p, s in zip(parts, states, strict=True)]).sum(0)
+        for name in states[0]
+    }
+    made = {sha256_of(path)[:12]: part / total for path, part in zip(paths, parts, strict=True)}
+    save_network(mean, first.blueprint, first.role, out, note={"mean_of": made})
