@@ -1,7 +1,9 @@
-"""One writer at a time: a lock beside the file that is written.
+"""Files: writing whole or not at all, one writer at a time, names, suffixes, limits and folders.
 
-The system drops it with the process that holds it, however that ends. Locks are advisory: they
-keep runs of b2v apart, not other programs.
+`replacing` writes beside the target and renames; `alone` holds a lock, which the system drops with
+the process that holds it. Locks keep runs of b2v apart, not other programs. Standard input and
+output are read and written past Python's buffers: a thread that waits in one holds its lock, and
+Python could not end. Nothing here imports torch.
 """
 
 import math

@@ -1,14 +1,14 @@
-"""One direction of time for the whole picture.
+"""Motion that is shared by photos and videos: pictures moved along it, and one direction of time.
 
 Blur does not tell which way time ran, and a network that looks at a part of a large picture
-guesses anew in the next one: half of a camera shake then runs backwards. But a camera moves
-all of its picture at once. So the motion that the seven frames show is measured everywhere,
-the camera motion is sought that explains it best up to its sign, and where the frames run
-against it they are exchanged for their mirror images in time, k for 8 - k.
+guesses anew in the next one: half of a camera shake then runs backwards. But a camera moves all of
+its picture at once; its motion is affine in place, which holds translation, zoom and roll. So the
+affine motion is sought that explains what moves best up to the sign, robustly, alternating between
+signs and motion from several starts: over frames in `in_one_direction`, which exchanges frames k
+and 8 - k where they run against it, and over paths in `camera_motion`.
 
-Motion is measured by least squares from the brightness constancy of the frames at a quarter of
-their size (Lucas and Kanade, 1981); camera motion is affine in place, which holds translation,
-zoom and roll. The search alternates between signs and motion, from several starts.
+The motion of frames is measured by least squares from brightness constancy at a quarter of their
+size (Lucas and Kanade, 1981).
 """
 
 import math

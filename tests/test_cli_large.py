@@ -14,7 +14,6 @@ from test_cli_extract import (
     names_in,
     plain_surroundings,
     run_main,
-    write_tiny_cascade,
     write_tiny_prior,
 )
 
@@ -54,19 +53,6 @@ def test_a_photo_that_does_not_fit_is_one_line_that_says_what_it_takes(b2v, tmp_
     assert_one_line(ran, 1, "photo.png: 48x32 pixels need", "0.0 GB may be used", "--max-memory")
     assert names_in(tmp_path) == ["photo.png", "weights"]
     assert_one_line(b2v("extract", "photo.png", "--max-memory", "lots"), 2, "--max-memory lots")
-
-
-def test_little_memory_gives_the_same_frames_in_strips(b2v, monkeypatch, tmp_path):
-    write_tiny_cascade(tmp_path / "weights")
-    assert b2v("extract", "photo.png", "-m", "cascade", "-o", "whole/", "-q").code == 0
-    monkeypatch.setattr("b2v.inference.runtime.WHOLE_AT_MOST", 0)
-    strips = ("-m", "cascade", "-o", "strips/", "-q", "--max-memory", "9G")
-    assert b2v("extract", "photo.png", *strips).code == 0
-    from b2v.media import read_clip
-
-    whole, strips = read_clip("whole").frames, read_clip("strips").frames
-    assert (whole - strips).abs().max() <= 1 / 255 + 1e-6
-    assert (whole - strips).abs().mean() < 1e-4
 
 
 def test_a_long_run_is_announced_with_its_time_and_memory(b2v, monkeypatch):

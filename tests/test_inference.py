@@ -31,13 +31,13 @@ needs_shipped_weights = pytest.mark.skipif(
 class Stub:
     """Stands for a cascade: seven times what `act` makes of the blurry picture."""
 
-    multiple = 20
+    multiple, tiling = 20, None
 
     def __init__(self, act=lambda blurry: blurry):
         self.act = act
         self.calls = 0
 
-    def __call__(self, blurry, middle=None):
+    def __call__(self, blurry, middle=None, frames=7):
         self.calls += 1
         assert blurry.shape[-1] % self.multiple == blurry.shape[-2] % self.multiple == 0
         assert blurry.is_contiguous(memory_format=torch.channels_last)
@@ -70,7 +70,7 @@ def test_frames_are_fp32_on_the_cpu_without_gradients(picture):
 
 def test_all_of_a_picture_runs_in_one_direction_unless_asked_otherwise():
     class Torn(Stub):
-        def __call__(self, blurry, middle=None):
+        def __call__(self, blurry, middle=None, frames=7):
             assert blurry.shape[-2:] == (100, 140)
             return F.pad(torn(filmed(right=1.5), LEFT), (0, 12, 0, 4))[None]
 

@@ -23,10 +23,10 @@ from b2v.media import (
     choose_codec,
     finish,
     open_video,
+    verify,
 )
 from b2v.media import remux as output
 from b2v.media import remux as remux_module
-from b2v.media import verify
 from b2v.media.remux import compare_audio
 
 

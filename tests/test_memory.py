@@ -7,10 +7,9 @@ import pytest
 import torch
 
 from b2v.errors import B2VError
-from b2v.inference.runtime import Appetite, Plan, free_bytes, make_plan, peak_bytes
+from b2v.inference.runtime import Plan, free_bytes, make_plan, peak_bytes
 
 CPU = torch.device("cpu")
-NETS = Appetite(fixed=1e9, row=10e6)
 
 
 @pytest.fixture(autouse=True)
@@ -19,27 +18,14 @@ def _little_held(monkeypatch):
     monkeypatch.setattr("b2v.inference.runtime.free_bytes", lambda: 10e9)
 
 
-def plan(height=4000, width=6000, limit=None, appetite=NETS, device=CPU):
-    return make_plan(appetite, 7, height, width, multiple=8, device=device, limit=limit)
+def plan(height=4000, width=6000, limit=None, work=1e9, device=CPU):
+    return make_plan(work, 7, height, width, device=device, limit=limit)
 
 
 def test_24_megapixels_fit_into_6_gib_with_frames_in_full_precision():
     found = plan(limit=6 * 2**30)
-    assert (found.dtype, found.in_file, found.whole) == (torch.float32, False, False)
+    assert (found.dtype, found.in_file) == (torch.float32, False)
     assert 2e9 < found.peak < 6 * 2**30
-    assert found.rows % 8 == 0
-
-
-def test_a_small_picture_is_taken_as_a_whole():
-    assert plan(720, 1280).whole
-    assert not plan(720, 1280, limit=2.0e9, appetite=Appetite(0.1e9, 1e5)).peak > 2.0e9
-
-
-def test_networks_that_take_more_for_a_whole_picture_go_in_strips_sooner():
-    hungry = Appetite(NETS.fixed, NETS.row, whole=2600)
-    assert plan(700, 1000, appetite=NETS).whole
-    assert not plan(700, 1000, appetite=hungry).whole
-    assert plan(500, 1000, appetite=hungry).peak == 0.5e9 + 2600 * 5e5 + 7 * 3 * 4 * 5e5
 
 
 def test_frames_are_kept_smaller_where_the_memory_is_and_then_in_a_file():
@@ -63,26 +49,15 @@ def test_what_cannot_fit_is_told_with_what_it_takes():
         plan(limit=1e9)
 
 
-def test_a_gpu_takes_what_it_has_room_for(monkeypatch):
-    for free, whole in ((80e9, True), (6e9, False)):
-        monkeypatch.setattr("torch.cuda.mem_get_info", lambda _, free=free: (free, 80e9))
-        found = plan(device=torch.device("cuda"))
-        assert found.whole == whole
-        assert found.rows == (4000 if whole else 256)  # (0.6 * 6 GB - 1 GB) / 10 MB, down to 8
-
-
-def test_halving_keeps_to_the_multiple_and_ends():
-    found, rows = Plan(104, False, torch.float32, False, 0.0), []
-    while found is not None:
-        rows.append(found.rows)
-        found = found.halved(8)
-    assert rows == [104, 48, 24, 8]
+def test_what_networks_take_of_a_gpu_is_not_taken_of_the_process():
+    on_cpu, on_gpu = (plan(work=4e9, limit=20e9, device=torch.device(d)) for d in ("cpu", "cuda"))
+    assert on_cpu.peak - on_gpu.peak == 4e9 - 60 * 24e6
 
 
 @pytest.mark.parametrize("in_file", [False, True])
 def test_frames_can_be_kept_in_a_file_that_has_no_name(tmp_path, monkeypatch, in_file):
     monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
-    room = Plan(8, False, torch.float16, in_file, 0.0).store(7, 5, 4)
+    room = Plan(torch.float16, in_file, 0.0).store(7, 5, 4)
     room.fill_(0.5)
     assert (room.shape, room.dtype, float(room.sum())) == ((7, 3, 5, 4), torch.float16, 210)
     assert list(tmp_path.iterdir()) == []
@@ -95,7 +70,7 @@ def test_a_disk_that_is_too_small_is_told_before_the_run(tmp_path, monkeypatch):
     monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
     monkeypatch.setattr("os.posix_fallocate", full, raising=False)
     with pytest.raises(B2VError, match=r"no room for 5\.0 GB .*No space left.*TMPDIR"):
-        Plan(8, False, torch.float16, True, 0.0).store(7, 10000, 12000)
+        Plan(torch.float16, True, 0.0).store(7, 10000, 12000)
 
 
 # What is free
@@ -150,9 +125,9 @@ def test_peak_memory_is_no_less_than_what_is_held_and_does_not_fall():
     block = torch.ones(8_000_000)
     pages = int(Path("/proc/self/statm").read_text().split()[1])
     held, peak = pages * os.sysconf("SC_PAGE_SIZE"), peak_bytes(CPU)
-    assert block.nbytes < held - 1e6 < peak < 100e9  # the system counts in lots
+    assert block.nbytes < held - 4e6 < peak < 100e9  # the system counts in lots
     del block
-    assert peak_bytes(CPU) >= peak
+    assert peak_bytes(CPU) >= peak - 4e6
 
 
 def test_where_the_system_does_not_tell_nothing_is_known(tmp_path):

@@ -1,4 +1,4 @@
-"""From files, folders and patterns to a list of inputs, and to parts of it.
+"""Several inputs for one command: which there are, where each output goes, how it went.
 
 In a folder, what has one of the wanted suffixes is taken, in the order of its name. Passed over
 are hidden files and folders, what b2v made itself (`*_b2v.*`, `*_deblurred.*`), whatever is no

@@ -1,4 +1,4 @@
-"""What commands show beside their results: comparisons, filmstrips, pages, maps, metadata."""
+"""What is written of a photo's seven frames: a clip or one picture, comparison, filmstrip, page."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field

@@ -1,4 +1,4 @@
-"""One photo of `b2v extract`: announced, restored, and noted."""
+"""`b2v extract`: blurry photos to clips of seven sharp frames, or to one sharp picture."""
 
 import time
 from collections.abc import Callable, Sequence

@@ -1,4 +1,4 @@
-"""What `b2v deblur` writes beside a video: a filmstrip and a page of moments of it."""
+"""`b2v deblur` and `b2v slowmo`: blurry videos to sharp ones, frame by frame, or to slow motion."""
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing, contextmanager

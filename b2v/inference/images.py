@@ -15,24 +15,11 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from b2v.defaults import FPS, PHOTO_MODEL, PHOTO_MODELS, QUALITY
-from b2v.errors import ShapeError, UsageError, WeightsError
-from b2v.frames import COUNTS, FRAMES, check_frame, crop_back, inner, pad_to_multiple
-from b2v.inference import strips
+from b2v.errors import ShapeError, UsageError
+from b2v.frames import COUNTS, FRAMES, check_frame, inner
 from b2v.inference.pyramid import motion_level, moved, planned_pixels, restored_middle
-from b2v.inference.runner import run_tiles
-from b2v.inference.runtime import (
-    WHOLE,
-    Appetite,
-    Plan,
-    Runtime,
-    choose,
-    is_finite,
-    is_out_of_memory,
-    make_plan,
-    memory_for,
-    release,
-    tried,
-)
+from b2v.inference.runner import run_frames, run_tiles, tiles_of
+from b2v.inference.runtime import Plan, Runtime, choose, make_plan, memory_for, tried
 from b2v.media import Clip, read_photo
 from b2v.media.metadata import Provenance, Tags, tags_of
 from b2v.models import Cascade, Extractor
@@ -134,10 +121,10 @@ def _share(chosen: Tensor) -> float:
     return float(chosen.float().mean())
 
 
-TILE_BYTES, PHOTO_BYTES = 6500, 120
+PRIOR_BYTES, PHOTO_BYTES = 6500, 120
 """Bytes that a prior takes for each pixel of a tile, and all that goes with it of the photo."""
-JIN_BYTES = 2600.0
-"""Bytes a pixel that the paper's own networks take, which need the whole picture at once."""
+CASCADE_BYTES, JIN_BYTES = 1200, 2600
+"""Bytes a pixel that cascades take of what they are run on at once: U-Nets, and the paper's own."""
 PROBE, PROBED = 128, 500_000
 """Pixels a side of the picture whose time is measured, and pixels of one that is worth it."""
 
@@ -190,7 +177,7 @@ def restore_photo(
         frames: one of `COUNTS`; five are the inner ones of seven, more go on at both ends, into
             the time before and after the exposure.
         max_memory: bytes that the process may hold; 60 % of what is free without.
-        done: is told the pixels of each tile that a prior has been run on.
+        done: is told the pixels of each tile that the networks have been run on.
 
     Returns:
         The frames, [frames, 3, H, W] in [0, 1], on the CPU, fp32, or fp16 where the memory is too
@@ -202,32 +189,23 @@ def restore_photo(
         UsageError: the model cannot give so many frames.
         ShapeError: `blurry` is not such a picture, or `middle` has another shape.
         WeightsError: the networks give values that are not finite, also in fp32.
-        B2VError: the memory is too small for the picture, also in smaller strips.
+        B2VError: the memory is too small for the picture.
 
     """
     check_count(net, frames)
     pictures, (height, width) = _checked(blurry, middle), blurry.shape[1:]
     count = max(frames, FRAMES)
-    if isinstance(net, Prior):
-        with memory_for(height, width, "photo"):
-            plan = plan_for(net, height, width, runtime, frames=count, max_memory=max_memory)
-            sharp, motion = restored_middle(net, blurry, runtime, middle=middle, done=done)
-            out_of_focus = middle is None and motion.is_defocus()
-            store = plan.store(count, height, width)
-            restored = store.copy_(blurry) if out_of_focus else moved(sharp, motion, store)
-            return Restored(inner(restored, frames), motion, out_of_focus)
     with memory_for(height, width, "photo"):
         plan = plan_for(net, height, width, runtime, frames=count, max_memory=max_memory)
-        found = _run(net, pictures, runtime, plan, count)
-        if found is not None:
-            aligned = in_one_direction(found, in_place=True) if align else found
-            return Restored(inner(aligned, frames).cpu())
-    if runtime.precision == "fp32":
-        raise WeightsError("the networks give values that are not finite; use other weights")
-    full = Runtime(runtime.device, "fp32")
-    return restore_photo(
-        net, blurry, full, middle=middle, align=align, frames=frames, max_memory=max_memory
-    )
+        store = plan.store(count, height, width)
+        if isinstance(net, Prior):
+            sharp, motion = restored_middle(net, blurry, runtime, middle=middle, done=done)
+            out_of_focus = middle is None and motion.is_defocus()
+            restored = store.copy_(blurry) if out_of_focus else moved(sharp, motion, store)
+            return Restored(inner(restored, frames), motion, out_of_focus)
+        restored = run_frames(net, pictures, runtime, store, done=done).clamp_(0, 1)
+        aligned = in_one_direction(restored, in_place=True) if align else restored
+        return Restored(inner(aligned, frames))
 
 
 def plan_for(
@@ -243,24 +221,13 @@ def plan_for(
 
     Raises B2VError where the memory is too small for it.
     """
-    hunger, whole = None, WHOLE
+    at_once = max(tile.height * tile.width for tile in tiles_of(net, height, width))
     if isinstance(net, Prior):
-        least = TILE_BYTES * min(net.tiling.most**2, height * width)
-        hunger = Appetite(least + PHOTO_BYTES * height * width, 0, PHOTO_BYTES)
-    elif strips.goes_in_strips(net):
-        hunger = strips.appetite(net, frames, height, width)
-    elif isinstance(net, Cascade) and isinstance(net.middle, JinMiddle):
-        whole = JIN_BYTES
-    return make_plan(
-        hunger,
-        frames,
-        height,
-        width,
-        multiple=net.multiple,
-        device=runtime.device,
-        limit=max_memory,
-        whole=whole,
-    )
+        work = PRIOR_BYTES * at_once + PHOTO_BYTES * height * width
+    else:
+        normalizes = isinstance(net, Cascade) and isinstance(net.middle, JinMiddle)
+        work = (JIN_BYTES if normalizes else CASCADE_BYTES) * at_once
+    return make_plan(work, frames, height, width, device=runtime.device, limit=max_memory)
 
 
 def settle(runtime: Runtime, loaded: LoadedModel) -> Runtime:
@@ -285,11 +252,13 @@ def trial(loaded: LoadedModel, runtime: Runtime) -> Tensor:
 
 
 def pixels_to_run(net: Extractor, height: int, width: int, *, given: bool = False) -> int:
-    """Count the pixels that `restore` runs a prior on, at most: its `done` is told of no more.
+    """Count the pixels that `restore` runs networks on, at most: its `done` is told of no more.
 
-    0 of other networks, which do not tell how they get on, and where a middle frame is `given`.
+    0 of a prior whose middle frame is `given`.
     """
-    return planned_pixels(net, height, width) if isinstance(net, Prior) and not given else 0
+    if isinstance(net, Prior):
+        return 0 if given else planned_pixels(net, height, width)
+    return sum(tile.height * tile.width for tile in tiles_of(net, height, width))
 
 
 def seconds_for(
@@ -301,8 +270,6 @@ def seconds_for(
     telling: 0 at once.
     """
     pixels = pixels_to_run(net, height, width, given=given)
-    if not isinstance(net, Prior):
-        pixels = height * width
     return pixels * _seconds_a_pixel(net, runtime) if pixels >= PROBED else 0.0
 
 
@@ -332,54 +299,6 @@ def _checked(blurry: Tensor, middle: Tensor | None) -> list[Tensor]:
             "they must be of one size"
         )
     return [blurry, middle]
-
-
-def _run(
-    net: Extractor, pictures: list[Tensor], runtime: Runtime, plan: Plan, frames: int
-) -> Tensor | None:
-    """Run networks as planned, in smaller strips where the memory is too small for that.
-
-    Returns the frames, cropped and clamped; None where a value is not finite.
-    """
-    if not strips.goes_in_strips(net) or plan.whole:
-        given = (_upload(p, net.multiple, runtime) for p in pictures)
-        with runtime.autocast():
-            restored = (net(*given) if frames == FRAMES else net(*given, frames=frames))[0].float()
-        finite = bool(restored.isfinite().all())
-        return crop_back(restored, *pictures[0].shape[1:]).clamp_(0, 1) if finite else None
-    smaller: Plan | None = plan
-    while smaller is not None:
-        try:
-            return _run_in_strips(net, pictures, runtime, smaller, frames)
-        except RuntimeError as error:
-            smaller = plan.halved(net.multiple)
-            if not is_out_of_memory(error) or smaller is None:
-                raise
-            plan = smaller
-        release(runtime.device)
-    return None
-
-
-def _run_in_strips(
-    net: Cascade, pictures: list[Tensor], runtime: Runtime, plan: Plan, frames: int
-) -> Tensor | None:
-    height, width = pictures[0].shape[1:]
-    padded = [pad_to_multiple(picture[None], net.multiple) for picture in pictures]
-    restored = plan.store(frames, height, width)
-    with runtime.autocast():
-        for k, top, rows in strips.in_strips(
-            net,
-            padded[0],
-            plan.rows,
-            middle=padded[1] if len(padded) > 1 else None,
-            frames=frames,
-            device=runtime.device,
-        ):
-            if not is_finite(rows):
-                return None
-            kept = restored[k, :, top : top + rows.shape[2]]
-            kept.copy_(crop_back(rows[0], kept.shape[1], width).clamp(0, 1))
-    return restored
 
 
 def extract(
@@ -445,11 +364,6 @@ def check_count(net: Extractor, frames: int) -> None:
 
 def _pixels(photo: str | Path | Tensor) -> Tensor:
     return photo if isinstance(photo, Tensor) else read_photo(Path(photo)).on_white()
-
-
-def _upload(picture: Tensor, multiple: int, runtime: Runtime) -> Tensor:
-    padded = pad_to_multiple(picture[None], multiple)
-    return padded.to(runtime.device, memory_format=torch.channels_last)
 
 
 def _size(picture: Tensor) -> str:

@@ -1,6 +1,6 @@
-"""A prior run on a picture of any size: pad, tile, run, run again in fp32, crop, blend."""
+"""Networks run on pictures of any size: pad, tile, run, run again in fp32, crop, blend."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import torch
 from torch import Tensor
@@ -8,7 +8,11 @@ from torch import Tensor
 from b2v.errors import WeightsError
 from b2v.frames import crop_back, pad_to_multiple
 from b2v.inference.runtime import Runtime
-from b2v.models.prior import Prior, Tile
+from b2v.models import Extractor
+from b2v.models.prior import Prior, Tile, Tiling
+
+Call = Callable[..., Tensor]
+"""A network: pictures [1, 3, h, w] in, what it makes of them [1, ..., h, w] out."""
 
 
 def run_tiles(
@@ -19,7 +23,7 @@ def run_tiles(
     wanted: Callable[[Tile], bool] = lambda _: True,
     done: Callable[[int], None] = lambda _: None,
 ) -> tuple[Tensor, Tensor]:
-    """Run a network on the tiles of a picture that are wanted.
+    """Run a prior on the tiles of a picture that are wanted.
 
     Args:
         prior: the network, on the runtime's device.
@@ -37,29 +41,78 @@ def run_tiles(
         WeightsError: values are not finite in fp32, too.
 
     """
-    height, width = picture.shape[1:]
-    change, total = torch.zeros_like(picture), picture.new_zeros(1, height, width)
-    for tile in prior.tiling.tiles(height, width):
-        if not wanted(tile):
-            continue
-        part = tile.of(picture)
-        weights = prior.tiling.weights(tile, height, width)
-        tile.of(change).add_((_run(prior, part, runtime) - part) * weights.to(part))
-        tile.of(total).add_(weights)
+    change, share = torch.zeros_like(picture), picture.new_zeros(1, *picture.shape[1:])
+    for tile in prior.tiling.tiles(*picture.shape[1:]):
+        if wanted(tile):
+            part = tile.of(picture)
+            found = _run(prior.net, [part], prior.multiple, runtime) - part
+            _add(change, share, found, tile, prior.tiling)
+            done(tile.height * tile.width)
+    change /= share.clamp(min=1)
+    return change, share.clamp_(max=1)
+
+
+def run_frames(
+    net: Extractor,
+    pictures: Sequence[Tensor],
+    runtime: Runtime,
+    store: Tensor,
+    *,
+    done: Callable[[int], None] = lambda _: None,
+) -> Tensor:
+    """Run a model that gives all frames at once, in its tiles or on the whole picture.
+
+    Args:
+        net: the model, on the runtime's device.
+        pictures: the blurry photo [3, H, W] and, if there is one, its middle frame.
+        runtime: device and precision; what is not finite is run again in fp32.
+        store: [frames, 3, H, W], to be filled; more than seven go on at both ends.
+        done: is told the pixels of each tile.
+
+    Returns:
+        `store`, not clamped.
+
+    Raises:
+        WeightsError: values are not finite in fp32, too.
+
+    """
+    frames, _, height, width = store.shape
+    share = torch.zeros(1, height, width)
+    store.zero_()
+    for tile in tiles_of(net, height, width):
+        parts = [tile.of(picture) for picture in pictures]
+        found = _run(lambda *given: net(*given, frames=frames), parts, net.multiple, runtime)
+        _add(store, share, found, tile, net.tiling)
         done(tile.height * tile.width)
-    change /= total.clamp(min=1)
-    return change, total.clamp_(max=1)
+    return store.div_(share)
 
 
-def _run(prior: Prior, part: Tensor, runtime: Runtime | None) -> Tensor:
-    padded = pad_to_multiple(part[None], prior.multiple)
+def tiles_of(net: Extractor, height: int, width: int) -> list[Tile]:
+    """List the tiles that a model is run on; the whole picture is one where it has none."""
+    if net.tiling is None:
+        return [Tile(0, 0, height, width)]
+    return list(net.tiling.tiles(height, width))
+
+
+def _add(whole: Tensor, share: Tensor, found: Tensor, tile: Tile, tiling: Tiling | None) -> None:
+    """Add what was found in a tile, less towards the tiles beside it."""
+    height, width = whole.shape[-2:]
+    weights = tiling.weights(tile, height, width) if tiling else torch.ones(height, width)
+    tile.of(whole).add_(found * weights)
+    tile.of(share).add_(weights)
+
+
+def _run(net: Call, parts: list[Tensor], multiple: int, runtime: Runtime | None) -> Tensor:
+    """Run a network on parts [3, h, w] of pictures: [..., h, w] in fp32, on the CPU."""
+    padded = [pad_to_multiple(part[None], multiple) for part in parts]
+    size = parts[0].shape[1:]
     if runtime is None:
-        return crop_back(prior.net(padded)[0].float(), *part.shape[1:])
-    given = padded.to(runtime.device, memory_format=torch.channels_last)
+        return crop_back(net(*padded)[0].float(), *size)
+    given = [x.to(runtime.device, memory_format=torch.channels_last) for x in padded]
     with runtime.autocast():
-        restored = prior.net(given)[0].float()
+        restored = net(*given)[0].float()
     if not restored.isfinite().all() and runtime.precision != "fp32":
-        restored = prior.net(given.float())[0]
+        restored = net(*(x.float() for x in given))[0]
     if not restored.isfinite().all():
         raise WeightsError("the networks give values that are not finite; use other weights")
-    return crop_back(restored, *part.shape[1:]).cpu()
+    return crop_back(restored, *size).cpu()

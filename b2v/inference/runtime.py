@@ -9,7 +9,7 @@ import platform
 import sys
 import tempfile
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal, TypeVar
 
@@ -147,12 +147,6 @@ def is_out_of_memory(error: RuntimeError) -> bool:
     return "out of memory" in str(error) or "allocate memory" in str(error)
 
 
-def release(device: torch.device) -> None:
-    """Give back what torch keeps of a GPU's memory for later."""
-    if device.type == "cuda":
-        torch.cuda.empty_cache()
-
-
 def is_finite(values: Tensor) -> bool:
     """Look for inf and nan by a sum, which is five times faster than `isfinite` of each value."""
     return bool(values.sum(dtype=torch.float32).isfinite())
@@ -200,48 +194,21 @@ UNKNOWN = 8e9
 """Taken to be free where the system does not tell."""
 FINISH = 60
 """Bytes a pixel to turn, score and write frames one after the other, the encoder left out."""
-WHOLE = 1200.0
-"""Bytes a pixel that U-Nets take which are given a picture as a whole."""
 KEPT = ((torch.float32, False), (torch.float16, False), (torch.float16, True))
 """Ways to keep frames, the best first: their type, and whether they are in a file."""
-WHOLE_AT_MOST = 1.5e9
-"""Bytes up to which a CPU takes a picture as a whole: that is 7 % faster than strips."""
-STRIP, STRIP_PIXELS = 32, 80_000
-"""Rows of a strip, and its pixels, on a CPU; lower ones are slower, higher ones not faster."""
-
-
-@dataclass(frozen=True)
-class Appetite:
-    """Bytes that networks take for a picture: `fixed`, and for each row of a strip of it.
-
-    Given the picture as a whole they take `whole` for each of its pixels.
-    """
-
-    fixed: float
-    row: float
-    whole: float = WHOLE
 
 
 @dataclass(frozen=True)
 class Plan:
-    """How a picture is run.
-
-    As a `whole` or in strips of `rows`; its frames are kept as `dtype`, maybe in a file.
+    """How the frames of a picture are kept: as `dtype`, maybe in a file.
 
     `peak` is the most memory in bytes that the run is expected to need, with what is held already;
     not the pages of the file, which the system writes out when others need their room.
     """
 
-    rows: int
-    whole: bool
     dtype: torch.dtype
     in_file: bool
     peak: float
-
-    def halved(self, multiple: int) -> "Plan | None":
-        """Take strips of half the height, a multiple of `multiple`; None where there are none."""
-        rows = self.rows // 2 // multiple * multiple
-        return replace(self, rows=rows) if rows else None
 
     def store(self, frames: int, height: int, width: int) -> Tensor:
         """Make room for frames [frames, 3, H, W]; raises B2VError where the disk is full."""
@@ -255,28 +222,24 @@ class Plan:
 
 
 def make_plan(
-    appetite: Appetite | None,
+    work: float,
     frames: int,
     height: int,
     width: int,
     *,
-    multiple: int,
     device: torch.device,
     limit: float | None = None,
-    whole: float = WHOLE,
 ) -> Plan:
     """Plan a run in memory that is limited.
 
     Args:
-        appetite: what the networks need; None for those that take a picture as a whole.
+        work: bytes that the networks take beside the frames; on a GPU they are not the process's.
         frames: how many are kept.
         height: of the picture.
         width: of the picture.
-        multiple: a strip has a multiple of so many rows.
-        device: where the networks are. A GPU takes a picture as a whole where it has room for it.
+        device: where the networks are.
         limit: the most that the process may hold, in bytes, the memory of a GPU left out;
             without, what it holds now and `SHARE` of what is free.
-        whole: bytes a pixel that networks take for which there is no appetite.
 
     Raises:
         B2VError: there is no way to keep within the limit; it says what is needed.
@@ -284,33 +247,16 @@ def make_plan(
     """
     held = resident_bytes()
     most = held + SHARE * (free_bytes() or UNKNOWN) if limit is None else limit
-    pixels, padded = height * width, height + -height % multiple
-    on_cpu = device.type == "cpu"
-    room = SHARE * torch.cuda.mem_get_info(device)[0] if device.type == "cuda" else most - held
-    all_at_once = (whole if appetite is None else appetite.whole) * pixels
-    fits = all_at_once <= (min(room, WHOLE_AT_MOST) if on_cpu else room)
-    if appetite is None or fits:
-        at_once, tries, appetite = True, [padded], Appetite(all_at_once, 0)
-    else:
-        at_once, rows = False, max(STRIP, STRIP_PIXELS // width)
-        if not on_cpu:
-            rows = int((room - appetite.fixed) / appetite.row)
-        tries = [min(max(rows // multiple, 1) * multiple, padded), multiple]
-    if not on_cpu:
-        appetite = Appetite(0, 0)
-    plans = []
-    for rows in dict.fromkeys(tries):
-        work = max(appetite.fixed + rows * appetite.row, FINISH * pixels)
-        for dtype, in_file in KEPT[: 1 if at_once else None]:
-            kept = 0 if in_file else 3 * frames * dtype.itemsize * pixels
-            plans.append(Plan(rows, at_once, dtype, in_file, held + work + kept))
-    for plan in plans:
+    pixels = height * width
+    work = max(work if device.type == "cpu" else 0.0, FINISH * pixels)
+    for dtype, in_file in KEPT:
+        kept = 0 if in_file else 3 * frames * dtype.itemsize * pixels
+        plan = Plan(dtype, in_file, held + work + kept)
         if plan.peak <= most:
             return plan
-    least = min(plan.peak for plan in plans)
     raise B2VError(
-        f"{width}x{height} pixels need {least / GB:.1f} GB of memory, and {most / GB:.1f} GB may be"
-        " used; scale the photo down, close other programs, or raise --max-memory"
+        f"{width}x{height} pixels need {plan.peak / GB:.1f} GB of memory, and {most / GB:.1f} GB"
+        " may be used; scale the photo down, close other programs, or raise --max-memory"
     )
 
 

@@ -1,8 +1,22 @@
-"""Building blocks of the cascade (Jin et al., CVPR 2018, supplement).
+"""Cascade that turns one blurry photo into seven frames (Jin et al., CVPR 2018, Sec. 5-6).
 
-All blocks are pre-activated (norm, ReLU, convolution), keep height and width, and have no
-bias in any convolution. IN is instance norm with learned scale and shift, whose statistics
-always come from the whole picture at hand.
+Four networks: the middle frame x4, then the pair (3, 5), then 2 and 6 by one shared net,
+then 1 and 7 by another. Frames are [B, 3, H, W], sRGB-encoded in [0, 1]; height and width
+are multiples of each network's `multiple`. Outputs are not clamped.
+
+`Cascade` wires any four networks with these calls together:
+
+    middle(blurry) -> x4                    pair35(blurry, x4) -> (x3, x5)
+    pair26(blurry, x4, x3) -> x2            pair17(blurry, x3, x2) -> x1
+
+so that 6 = pair26(blurry, x4, x5) and 7 = pair17(blurry, x5, x6). The outermost net can be
+used again and again: 0 = pair17(blurry, x2, x1) and 8 = pair17(blurry, x6, x7) lie just before
+and after the exposure. The paper's networks are below, smaller and faster ones in
+`b2v.models.unet`.
+
+The paper's restore each colour by the same weights before they join all three. So they take
+pictures of one colour, [B, 1, H, W], too, at half the cost: as if it were all three, of whose
+restored ones they give the mean.
 """
 
 import math
@@ -15,6 +29,7 @@ from torch.nn import functional as F
 
 from b2v.errors import UsageError
 from b2v.frames import FRAMES, MIDDLE
+from b2v.models.prior import Tiling
 from b2v.models.unet import UNet, UNetConfig
 
 
@@ -212,6 +227,11 @@ def _add(picture: Tensor, residual: Tensor) -> Tensor:
     return picture + (residual.mean(1, keepdim=True) if picture.shape[1] == 1 else residual)
 
 
+TILES = Tiling(1216, 64, step=16)
+"""Tiles in pixels, 720p being one. A U-Net looks 130 pixels far at most, and hardly beyond 64: in
+tiles of 512 that overlap by 128 a photo of 1280 x 720 is 86 dB from what it is as a whole."""
+
+
 class Cascade(nn.Module):
     """Four networks that turn one blurry picture into seven frames (paper, Fig. 3)."""
 
@@ -223,6 +243,11 @@ class Cascade(nn.Module):
         self.pair35 = pair35
         self.pair26 = pair26
         self.pair17 = pair17
+
+    @property
+    def tiling(self) -> Tiling | None:
+        """Tiles of large pictures; None of networks that normalize by the whole picture."""
+        return TILES if all(isinstance(net, UNet) for net in self.children()) else None
 
     @property
     def multiple(self) -> int:
@@ -272,6 +297,9 @@ class Alone(UNet):
 class Pairs(Cascade):
     """Four networks, each outer one for a pair of frames from the blurry picture and x4."""
 
+    tiling = None
+    """Each run chooses the direction of its pairs, so that tiles would not fit together."""
+
     def forward(
         self, blurry: Tensor, middle: Tensor | None = None, *, frames: int = FRAMES
     ) -> Tensor:
@@ -303,7 +331,7 @@ class Apart(nn.Module):
 
     def __init__(self, config: ApartConfig) -> None:
         super().__init__()
-        self.config = config
+        self.config, self.tiling = config, TILES
         plan = UNetConfig(
             inputs=1, shuffle=config.shuffle, widths=config.widths, blocks=config.blocks
         )

@@ -1,9 +1,23 @@
-"""What networks that restore video frame by frame have in common (Kim et al., ICCV 2017).
+"""Online video deblurring network (Kim, Lee, Schölkopf, Hirsch, ICCV 2017, Sec. 4-5).
 
-A window of 2m + 1 blurry frames gives the sharp centre frame; what the network made of the
-frames before comes back in as its state. Windows are [B, 2m+1, 3, H, W] in order of time,
-sRGB-encoded in [0, 1]; H and W are multiples of the network's `multiple`. Outputs are not
-clamped.
+The three networks of Table 1 are variants of one:
+
+    cnn      the window alone
+    strcnn   + F(n-1), the last features of the step before (Sec. 4.1)
+    dtb      + h~(n-1), blended into the features of this step (Sec. 4.2)
+
+Windows, states and outputs are as of `VideoNet`; H and W are even.
+
+Where we differ from the paper, or it is silent: the blocks have ReLU but no batch norm and no
+ReLU after the sum; the output is a residual to the centre frame (`residual=False` is the
+paper's form); cnn has a wider stem in place of the features, because the paper's networks have
+equally many parameters (Sec. 6.1) and so they have; beta is the sigmoid of what is learned,
+which keeps it in (0, 1); it starts where the config says.
+
+`BlendNet` is the same idea on a body that learns faster: the U-Net for the middle frame of a photo
+sees a window instead of one picture, blends the features of its coarsest scale with those of the
+frame before (eq. 2, 3), and adds what its finest scale made of that frame behind the stem. So it
+can start as a net for photos. A frame costs 0.6 of what the paper's network takes.
 """
 
 import math

@@ -29,10 +29,15 @@ class Tile(NamedTuple):
 
 @dataclass(frozen=True)
 class Tiling:
-    """Tiles of `side` pixels that overlap by `overlap`; what is little longer is not cut."""
+    """Tiles of `side` pixels that overlap by `overlap`; what is little longer is not cut.
+
+    Each begins at a multiple of `step`, which a network of strides needs to give what it gives for
+    the whole picture; the last one may be longer by less than that.
+    """
 
     side: int
     overlap: int
+    step: int = 1
 
     def tiles(self, height: int, width: int) -> Iterator[Tile]:
         """Cover a picture, evenly."""
@@ -50,8 +55,9 @@ class Tiling:
         if length <= self.most:
             return [(0, length)]
         count = -(-(length - self.overlap) // (self.side - self.overlap))
-        step = (length - self.side) / (count - 1)
-        return [(round(k * step), self.side) for k in range(count)]
+        apart = (length - self.side) / (count - 1)
+        starts = [round(k * apart) // self.step * self.step for k in range(count)]
+        return [*((start, self.side) for start in starts[:-1]), (starts[-1], length - starts[-1])]
 
     def weights(self, tile: Tile, height: int, width: int) -> Tensor:
         """How much a tile counts at each of its pixels, less towards tiles beside it: [h, w]."""
