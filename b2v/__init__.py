@@ -1,34 +1,70 @@
 """b2v: blur to video, the motion back out of motion blur.
 
 >>> import b2v
->>> clip = b2v.extract("photo.jpg")
->>> clip.save("clip.gif")
->>> restored = b2v.deblur(frames)
+>>> b2v.extract("photo.jpg").save("clip.gif")
+>>> model = b2v.load_model("maxim-1")
+>>> clip = model.extract("photo.jpg")
+>>> for frame in model.deblur(frames):
+...     show(frame)
 """
 
+from importlib import import_module
 from typing import TYPE_CHECKING
 
 __version__ = "0.1.0"
-__all__ = ["Clip", "Deblurrer", "__version__", "deblur", "extract"]
+
+_PLACES = {
+    **dict.fromkeys(("Model", "extract", "load_model"), "b2v.inference.model"),
+    **dict.fromkeys(("Deblurrer", "deblur"), "b2v.inference.videos"),
+    "Clip": "b2v.media",
+    **dict.fromkeys(("ModelInfo", "list_models"), "b2v.weights"),
+    **dict.fromkeys(
+        ("B2VError", "DatasetError", "MediaError", "ShapeError", "UsageError", "WeightsError"),
+        "b2v.errors",
+    ),
+}
+"""Where the public names are, which are imported when they are asked for: torch takes a second."""
 
 if TYPE_CHECKING:
-    from b2v.inference.images import extract
+    from b2v.errors import (
+        B2VError,
+        DatasetError,
+        MediaError,
+        ShapeError,
+        UsageError,
+        WeightsError,
+    )
+    from b2v.inference.model import Model, extract, load_model
     from b2v.inference.videos import Deblurrer, deblur
     from b2v.media import Clip
+    from b2v.weights import ModelInfo, list_models
+
+__all__ = [
+    "B2VError",
+    "Clip",
+    "DatasetError",
+    "Deblurrer",
+    "MediaError",
+    "Model",
+    "ModelInfo",
+    "ShapeError",
+    "UsageError",
+    "WeightsError",
+    "__version__",
+    "deblur",
+    "extract",
+    "list_models",
+    "load_model",
+]
 
 
 def __getattr__(name: str) -> object:
-    """Import what is asked for when it is asked for: `import b2v` itself takes no time."""
-    if name == "extract":
-        from b2v.inference.images import extract
+    """Import a public name."""
+    if name not in _PLACES:
+        raise AttributeError(f"module 'b2v' has no attribute {name!r}")
+    return getattr(import_module(_PLACES[name]), name)
 
-        return extract
-    if name == "Clip":
-        from b2v.media import Clip
 
-        return Clip
-    if name in ("Deblurrer", "deblur"):
-        from b2v.inference import videos
-
-        return getattr(videos, name)
-    raise AttributeError(f"module 'b2v' has no attribute {name!r}")
+def __dir__() -> list[str]:
+    """List the public names."""
+    return __all__

@@ -381,7 +381,7 @@ def test_without_weights_the_command_says_what_to_do(b2v, monkeypatch):
     monkeypatch.setattr("b2v.weights.store.card_folders", list)
     before = listing(".")
     ran = b2v("deblur", "a.mp4")
-    assert_one_line(ran, 3, f"there is no model '{MODEL}'", "--weights", "b2v train -m blend")
+    assert_one_line(ran, 3, f"there is no model '{MODEL}'", "known: none")
     assert listing(".") == before
 
 

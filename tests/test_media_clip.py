@@ -1,3 +1,4 @@
+import base64
 import errno
 import math
 import re
@@ -404,3 +405,13 @@ def test_colour_of_odd_sizes_is_not_moved(tmp_path, axis):
     Clip(pixels.expand(FRAMES, -1, -1, -1), 10).save(tmp_path / "clip.mp4")
     moved = (read_clip(tmp_path / "clip.mp4").frames - pixels)[..., 2:-2, 2:-2].mean((0, 2, 3))
     assert moved.abs().max() < 1 / 255  # half a pixel would be 4
+
+
+def test_a_clip_shows_itself_in_a_line_and_in_a_notebook():
+    clip = Clip(torch.rand(3, 3, 16, 24), 12.5)
+    assert repr(clip) == "<Clip of 3 frames of 24x16 at 12.5 a second>"
+    found = re.fullmatch(
+        r'<img alt="&lt;Clip of 3 .*&gt;" src="data:image/webp;base64,(.*)">', clip._repr_html_()
+    )
+    with Image.open(io.BytesIO(base64.b64decode(found[1]))) as picture:
+        assert (picture.format, picture.n_frames, picture.size) == ("WEBP", 3, (24, 16))

@@ -26,8 +26,7 @@ from b2v.errors import B2VError, MediaError, UsageError
 from b2v.files import safe_name
 
 if TYPE_CHECKING:
-    from b2v.inference.runtime import Runtime
-    from b2v.weights import LoadedModel, LoadedVideoModel
+    from b2v.inference.model import Model
 
 
 PIPE = "-"
@@ -340,10 +339,10 @@ class Result:
     lost: list[str] = field(default_factory=list)
     exit_code: int = 0
 
-    def made_by(self, loaded: "LoadedModel | LoadedVideoModel", runtime: "Runtime") -> None:
+    def made_by(self, model: "Model") -> None:
         """Note which networks restore it, and where they run."""
-        self.device, self.precision = str(runtime.device), runtime.precision
-        self.model = {"name": loaded.name, "sha256": loaded.sha256, "licence": loaded.licence}
+        self.device, self.precision = str(model.device), model.precision
+        self.model = {"name": model.name, "sha256": model.sha256, "licence": model.license}
 
     def as_json(self) -> str:
         """Write it as one line of JSON."""

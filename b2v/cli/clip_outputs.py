@@ -1,7 +1,7 @@
 """What is written of a photo's seven frames: a clip or one picture, comparison, filmstrip, page."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from enum import Enum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -18,9 +18,9 @@ if TYPE_CHECKING:
 
     from b2v.cli.batch import Result
     from b2v.html_page import Scene
+    from b2v.inference.model import Model
     from b2v.media import Photo
     from b2v.media.metadata import Tags
-    from b2v.weights import LoadedModel, LoadedVideoModel
 
 
 PICTURES, PAGES = (".png", ".jpg", ".jpeg", ".webp"), (".html", ".htm")
@@ -133,20 +133,17 @@ class Showing:
     def tags_for(
         self,
         source: str | None,
-        loaded: "LoadedModel | LoadedVideoModel",
+        model: "Model",
         *,
         strength: float = 1.0,
     ) -> "Tags":
         """Say what the files of one input are to say of themselves."""
-        from b2v.media.metadata import Provenance, Tags, tags_of
+        from b2v.media.metadata import Tags, tags_of
 
         if self.strip_metadata:
             return Tags()
-        made = Provenance(
-            model=loaded.name, sha256=loaded.sha256, licence=loaded.licence, strength=strength
-        )
         found = Tags() if source is None else tags_of(source, keep_gps=self.keep_gps)
-        return found.made_by(made)
+        return found.made_by(replace(model.provenance, strength=strength))
 
 
 MAX_VIDEO_LOOPS = 20

@@ -9,11 +9,11 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from b2v.cli import extract, options
+from b2v.cli import options
 from b2v.cli.clip_outputs import PAGES, Job, Order, PhotoResult, Showing, notes_on, scene_of, show
 from b2v.cli.extract import extract_one
 from b2v.cli.video import VideoResult, deblur_one, show_result, video_scene
-from b2v.defaults import FPS, PHOTO_MODEL, VIDEO_MODEL
+from b2v.defaults import FPS, QUALITY
 from b2v.errors import WeightsError
 
 if TYPE_CHECKING:
@@ -58,25 +58,23 @@ def command(no_open: Shut = False, overwrite: options.Overwrite = False) -> None
 
 def _photo(*, overwrite: bool) -> tuple["Scene", "Tags"]:
     """Make a clip of the photo; return what the page shows of it, and what made it."""
-    loaded, runtime = extract.load(PHOTO_MODEL, None, "auto", "auto")
+    model = options.Chosen("photo", None, QUALITY, None, "auto", "auto").load()
     result, job = PhotoResult(PHOTO, CLIP), Job(FPS, Order.FORWARD, 0, None, overwrite, None)
-    frames, blurry = extract_one(loaded, runtime, job, result)
+    frames, blurry = extract_one(model, job, result)
     show(result, as_json=False, quiet=False)
-    return scene_of(frames, blurry, result, played=FPS), job.showing.tags_for(None, loaded)
+    return scene_of(frames, blurry, result, played=FPS), job.showing.tags_for(None, model)
 
 
 def _video(*, overwrite: bool) -> tuple["Scene", "Tags"]:
     """Restore the video; likewise. Raises WeightsError where there are no weights for it."""
-    from b2v.inference.video_files import Settings, load
-    from b2v.inference.videos import Deblurrer
+    from b2v.inference.video_files import Settings
 
-    loaded = load(VIDEO_MODEL)
+    model = options.Chosen("video", None, "fast", None, "auto", "auto").load()
     settings, showing = Settings(overwrite=overwrite), Showing()
     result = VideoResult(VIDEO, RESTORED)
-    deblurrer = Deblurrer(weights=loaded.net)
-    deblur_one(loaded, deblurrer, settings, showing, result, quiet=False)
+    deblur_one(model, model.stream(), settings, showing, result, quiet=False)
     show_result(result, as_json=False, quiet=False)
-    return video_scene(result, settings), showing.tags_for(None, loaded)
+    return video_scene(result, settings), showing.tags_for(None, model)
 
 
 def _has_desktop() -> bool:

@@ -22,25 +22,21 @@ from b2v.cli.clip_outputs import (
     show,
     write,
 )
-from b2v.defaults import FPS, FRAMES, GB, PHOTO_MODELS, QUALITY
+from b2v.defaults import FPS, FRAMES, GB, QUALITY
 from b2v.errors import UsageError
 
 if TYPE_CHECKING:
     from torch import Tensor
 
     from b2v.inference.images import Restored
-    from b2v.inference.runtime import Runtime
-    from b2v.models import Extractor
-    from b2v.weights import LoadedModel
+    from b2v.inference.model import Model
 
 
 LONG = 20.0
 """Seconds from which a run is announced."""
 
 
-def extract_one(
-    loaded: "LoadedModel", runtime: "Runtime", job: Job, result: PhotoResult
-) -> tuple["Tensor", "Tensor"]:
+def extract_one(model: "Model", job: Job, result: PhotoResult) -> tuple["Tensor", "Tensor"]:
     """Do one photo and note in `result` what came of it; return its frames, and the photo."""
     from b2v.frames import blend, inner
     from b2v.inference.images import remarks
@@ -49,16 +45,16 @@ def extract_one(
     from b2v.metrics import MAX_DB, psnr, reblur
 
     started = time.monotonic()
-    result.made_by(loaded, runtime)
+    result.made_by(model)
     busy = partial(options.busy, f"{options.one_line(result.input)} ...", quiet=job.quiet)
     with busy():
-        size, net = picture_size(result.input), runtime.place(loaded.net)
-        _announce(net, size, runtime, job, result)
+        size = picture_size(result.input)
+        _announce(model, size, job, result)
         photo, middle = read_photo(result.input, side=job.preview), _middle(size, job)
         blurry = photo.on_white()
-        tags = job.showing.tags_for(result.input, loaded, strength=job.strength)
+        tags = job.showing.tags_for(result.input, model, strength=job.strength)
         note_on_photo(photo, result, job)
-    restored = _restored(net, blurry, middle, runtime, job, result)
+    restored = _restored(model, blurry, middle, job, result)
     with busy():
         frames = blend(restored.frames, blurry, job.strength)
         again = reblur(inner(frames))
@@ -71,23 +67,21 @@ def extract_one(
 
 
 def _restored(
-    net: "Extractor",
+    model: "Model",
     blurry: "Tensor",
     middle: "Tensor | None",
-    runtime: "Runtime",
     job: Job,
     result: PhotoResult,
 ) -> "Restored":
     """Restore a photo, and show how that gets on."""
     from b2v.frames import FRAMES
-    from b2v.inference.images import pixels_to_run, restore_photo
+    from b2v.inference.images import pixels_to_run
 
+    net = model.photo_net
     total = pixels_to_run(net, *blurry.shape[1:], given=middle is not None)
     with options.photo(options.one_line(result.input), total, quiet=job.quiet) as done:
-        return restore_photo(
-            net,
+        return model.restore(
             blurry,
-            runtime,
             middle=middle,
             frames=max(job.frames, FRAMES),  # seven explain the photo
             max_memory=job.max_memory,
@@ -105,9 +99,7 @@ def _middle(size: tuple[int, int], job: Job) -> "Tensor | None":
     return centre(middle, job.preview)
 
 
-def _announce(
-    net: "Extractor", size: tuple[int, int], runtime: "Runtime", job: Job, result: PhotoResult
-) -> None:
+def _announce(model: "Model", size: tuple[int, int], job: Job, result: PhotoResult) -> None:
     """Refuse what cannot be written or does not fit, and say what takes more than a while.
 
     A preview tells what all of the photo would take, and is made even if that is too much.
@@ -116,7 +108,7 @@ def _announce(
     from b2v.inference.images import plan_for, seconds_for
     from b2v.media.clips import check_coding
 
-    height, width = size
+    (height, width), net, runtime = size, model.photo_net, model.runtime
     most = job.preview or max(height, width)
     check_coding(result.output, min(height, most), min(width, most), job.codec)
     named = options.one_line(result.input)
@@ -262,40 +254,26 @@ def command(
     if dry_run:
         batch.show_plan(results, as_json=as_json)
     else:
-        name = model or PHOTO_MODELS[quality.value]
-        loading = partial(load, name, weights, device, precision)
-        _run(results, handling, job, loading, as_json=as_json, quiet=quiet)
+        chosen = options.Chosen("photo", model, quality.value, weights, device, precision)
+        _run(results, handling, job, chosen.load, as_json=as_json, quiet=quiet)
     batch.finish(results, handling, quiet=quiet)
-
-
-def load(
-    model: str, weights: Path | None, device: str, precision: str
-) -> tuple["LoadedModel", "Runtime"]:
-    """Load a network, and choose what it runs on."""
-    from b2v.inference.images import settle
-    from b2v.inference.runtime import choose, keep_large_blocks
-    from b2v.weights import load_model
-
-    keep_large_blocks()
-    runtime, loaded = choose(device, precision), load_model(model, weights=weights)
-    return loaded, settle(runtime, loaded)
 
 
 def _run(
     results: Sequence[PhotoResult],
     handling: Handling,
     job: Job,
-    loading: Callable[[], tuple["LoadedModel", "Runtime"]],
+    loading: Callable[[], "Model"],
     *,
     as_json: bool,
     quiet: bool,
 ) -> None:
     """Do what is left to be done, and say of each how it went."""
-    loaded, runtime = loading() if batch.to_do(results, handling) else (None, None)
+    model = loading() if batch.to_do(results, handling) else None
     for result in batch.in_turn(results, handling):
-        if loaded and runtime and not result.error and not result.skipped:
+        if model and not result.error and not result.skipped:
             with options.noting(result):
-                extract_one(loaded, runtime, job, result)
+                extract_one(model, job, result)
         show(result, as_json=as_json, quiet=quiet, verbose=job.verbose)
 
 

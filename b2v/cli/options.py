@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from datetime import timedelta
 from enum import Enum
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Protocol
+from typing import TYPE_CHECKING, Annotated, Literal, NamedTuple, Protocol
 
 import typer
 from rich.console import Console
@@ -19,6 +19,7 @@ from b2v.defaults import COUNTS
 from b2v.errors import B2VError, UsageError
 
 if TYPE_CHECKING:
+    from b2v.inference.model import Model as LoadedModel
     from b2v.inference.video_files import Progress as Report
 
 
@@ -119,6 +120,32 @@ Shard = Annotated[
     str | None,
     typer.Option(metavar="I/N", help="Of N equal parts of the list, do the I-th; I counts from 1."),
 ]
+
+
+class Chosen(NamedTuple):
+    """The model that is asked for, and what it is to run on."""
+
+    task: Literal["photo", "video"]
+    model: str | None
+    quality: str
+    weights: Path | None
+    device: str
+    precision: str
+
+    def load(self) -> "LoadedModel":
+        """Load it."""
+        from b2v.inference.model import load_model
+        from b2v.inference.runtime import keep_large_blocks
+
+        keep_large_blocks()
+        return load_model(
+            self.model,
+            quality=self.quality,
+            weights=self.weights,
+            task=self.task,
+            device=self.device,
+            precision=self.precision,
+        )
 
 
 def parse_bytes(text: str | None) -> float | None:

@@ -7,14 +7,14 @@ from enum import Enum
 from fractions import Fraction
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, NamedTuple
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from b2v.cli import batch, clip_outputs, options
 from b2v.cli.batch import PARTLY_FAILED, Handling, Result
 from b2v.cli.options import Pace, display
-from b2v.defaults import QUALITY, VIDEO_MODELS
+from b2v.defaults import QUALITY
 from b2v.errors import B2VError, UsageError
 
 if TYPE_CHECKING:
@@ -22,12 +22,11 @@ if TYPE_CHECKING:
 
     from b2v.cli.clip_outputs import Showing
     from b2v.html_page import Scene, View
-    from b2v.inference.runtime import Runtime
+    from b2v.inference.model import Model
     from b2v.inference.video_files import Progress, Settings
     from b2v.inference.videos import Deblurrer
     from b2v.media.metadata import Tags
     from b2v.media.video_reader import Moment
-    from b2v.weights import LoadedModel, LoadedVideoModel
 
 
 MOMENTS, CELLS = 24, 6
@@ -254,8 +253,7 @@ def _resumable(output: str) -> Iterator[None]:
 
 def follow(
     reports: "Generator[Progress, None, None]",
-    loaded: "LoadedModel | LoadedVideoModel",
-    runtime: "Runtime",
+    model: "Model",
     result: VideoResult,
     *,
     quiet: bool,
@@ -267,7 +265,7 @@ def follow(
 
     """
     pace = Pace()
-    result.made_by(loaded, runtime)
+    result.made_by(model)
     with closing(reports), display(options.one_line(result.input), quiet=quiet) as show:
         for report in reports:
             pace.take(report)
@@ -411,18 +409,8 @@ def deblur(
         strip_metadata=strip_metadata,
         keep_gps=keep_gps,
     )
-    chosen = Chosen(model, weights, quality.value, device, precision)
+    chosen = options.Chosen("video", model, quality.value, weights, device, precision)
     restore(inputs, output, settings, handling, shown, chosen, as_json=as_json, quiet=quiet)
-
-
-class Chosen(NamedTuple):
-    """The network that is asked for, and what it is to run on."""
-
-    model: str | None
-    weights: Path | None
-    quality: str
-    device: str
-    precision: str
 
 
 def restore(
@@ -431,16 +419,13 @@ def restore(
     settings: "Settings",
     handling: Handling,
     shown: clip_outputs.Showing,
-    chosen: Chosen,
+    chosen: options.Chosen,
     *,
     as_json: bool,
     quiet: bool,
 ) -> None:
     """Restore videos, in slow motion where `settings` ask for it."""
     from b2v.cli.batch import is_several
-    from b2v.inference.runtime import keep_large_blocks
-    from b2v.inference.video_files import load
-    from b2v.inference.videos import Deblurrer
 
     shown = replace(shown, several=is_several(inputs))
     check_readable(inputs, output, shown)
@@ -449,17 +434,14 @@ def restore(
     shown.check(results, overwrite=settings.overwrite)
 
     def start_up() -> Work:
-        keep_large_blocks()
-        loaded = load(chosen.model or VIDEO_MODELS[chosen.quality], chosen.weights)
-        device, precision = chosen.device, chosen.precision
-        deblurrer = Deblurrer(weights=loaded.net, device=device, precision=precision)
-        return partial(deblur_one, loaded, deblurrer, settings, shown, quiet=quiet)
+        model = chosen.load()
+        return partial(deblur_one, model, model.stream(), settings, shown, quiet=quiet)
 
     run(results, handling, start_up, as_json=as_json, quiet=quiet)
 
 
 def deblur_one(
-    loaded: "LoadedVideoModel",
+    model: "Model",
     deblurrer: "Deblurrer",
     settings: "Settings",
     shown: clip_outputs.Showing,
@@ -472,12 +454,12 @@ def deblur_one(
     from b2v.media import PipeClosedError
 
     result.slower = settings.slower or 1
-    reports = deblur_video(result.input, result.output, deblurrer, loaded, settings)
+    reports = deblur_video(result.input, result.output, deblurrer, model.loaded, settings)
     try:
-        broken = follow(reports, loaded, deblurrer.runtime, result, quiet=quiet)
+        broken = follow(reports, model, result, quiet=quiet)
     except PipeClosedError:
         raise BrokenPipeError from None
-    tags = shown.tags_for(None, loaded)
+    tags = shown.tags_for(None, model)
     result.provenance = tags.provenance.as_dict() if tags.provenance else None
     write_video_extras(result, shown, settings, tags)
     finish(result, broken)
@@ -546,5 +528,5 @@ def slowmo(
         strip_metadata=strip_metadata,
         keep_gps=keep_gps,
     )
-    chosen = Chosen(model, weights, quality.value, device, precision)
+    chosen = options.Chosen("video", model, quality.value, weights, device, precision)
     restore(inputs, output, settings, handling, shown, chosen, as_json=as_json, quiet=quiet)

@@ -1,33 +1,30 @@
 """From one blurry photo to seven frames: pad, run, crop, clamp, align; and what is said of it.
 
-`restore` works on tensors; `extract` is what the command does, from a file to a clip. What is said
-follows from the motion that explains the blur, and from how well the frames explain the photo.
+`restore` works on tensors. What is said follows from the motion that explains the blur, and from
+how well the frames explain the photo.
 """
 
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import lru_cache, partial
-from pathlib import Path
 
 import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from b2v.defaults import FPS, PHOTO_MODEL, PHOTO_MODELS, QUALITY
+from b2v.defaults import PHOTO_MODEL
 from b2v.errors import ShapeError, UsageError
 from b2v.frames import COUNTS, FRAMES, check_frame, inner
 from b2v.inference.pyramid import motion_level, moved, planned_pixels, restored_middle
 from b2v.inference.runner import run_frames, run_tiles, tiles_of
-from b2v.inference.runtime import Plan, Runtime, choose, make_plan, memory_for, tried
-from b2v.media import Clip, read_photo
-from b2v.media.metadata import Provenance, Tags, tags_of
+from b2v.inference.runtime import Plan, Runtime, make_plan, memory_for, tried
 from b2v.models import Cascade, Extractor
 from b2v.models.cascade import Apart, JinMiddle, Pairs
 from b2v.models.motion import HALF_LENGTHS, Motion
 from b2v.models.prior import Prior
 from b2v.motion import in_one_direction
-from b2v.weights import LoadedModel, cache_dir, load_model
+from b2v.weights import LoadedModel, cache_dir
 
 TRUSTED = 0.3
 """Log of costs from which motion is taken to explain a cell, as `Motion.explained` has it."""
@@ -301,57 +298,6 @@ def _checked(blurry: Tensor, middle: Tensor | None) -> list[Tensor]:
     return [blurry, middle]
 
 
-def extract(
-    photo: str | Path | Tensor,
-    *,
-    middle: str | Path | Tensor | None = None,
-    quality: str = QUALITY,
-    model: str | None = None,
-    weights: str | Path | None = None,
-    device: str = "auto",
-    precision: str = "auto",
-    fps: float = FPS,
-    frames: int = FRAMES,
-    max_memory: float | None = None,
-) -> Clip:
-    """Turn one blurry photo into a sharp clip of seven frames.
-
-    Args:
-        photo: a file, or [3, H, W] in [0, 1], RGB, sRGB-encoded.
-        middle: sharp picture of the middle of the exposure from elsewhere, if there is one.
-        quality: fast, good or best, which says what model is taken; a better one takes longer.
-        model: name of the weights instead, as `b2v weights list` shows them.
-        weights: folder or file to take weights from instead.
-        device: auto, cpu, cuda, cuda:N or mps.
-        precision: auto, fp32, bf16 or fp16.
-        fps: frames a second of the clip.
-        frames: 5, 7, 9, 11 or 13; those beyond seven lie before and after the exposure.
-        max_memory: bytes that the process may hold; 60 % of what is free without.
-
-    Returns:
-        The clip; `clip.frames` is [frames, 3, H, W], `clip.save("clip.mp4")` writes it and says
-        there what made it.
-
-    Raises:
-        B2VError: the photo, the weights or the device are not as they should be.
-
-    """
-    if quality not in PHOTO_MODELS:
-        raise UsageError(f"quality {quality!r} is unknown; choose {', '.join(PHOTO_MODELS)}")
-    name = model or PHOTO_MODELS[quality]
-    loaded = load_model(name, weights=None if weights is None else Path(weights))
-    runtime = settle(choose(device, precision), loaded)
-    net = runtime.place(loaded.net)
-    check_count(net, frames)
-    sharp = None if middle is None else _pixels(middle)
-    restored = restore(
-        net, _pixels(photo), runtime, middle=sharp, frames=frames, max_memory=max_memory
-    )
-    tags = Tags() if isinstance(photo, Tensor) else tags_of(photo)
-    made = Provenance(model=loaded.name, sha256=loaded.sha256, licence=loaded.licence)
-    return Clip(restored, fps, tags.made_by(made))
-
-
 def check_count(net: Extractor, frames: int) -> None:
     """Check that a model can give so many frames; raises UsageError."""
     if frames not in COUNTS:
@@ -360,10 +306,6 @@ def check_count(net: Extractor, frames: int) -> None:
         raise UsageError(
             f"this model gives {FRAMES} frames at most, not {frames}; take -m {PHOTO_MODEL}"
         )
-
-
-def _pixels(photo: str | Path | Tensor) -> Tensor:
-    return photo if isinstance(photo, Tensor) else read_photo(Path(photo)).on_white()
 
 
 def _size(picture: Tensor) -> str:

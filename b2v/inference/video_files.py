@@ -12,12 +12,11 @@ from typing import Literal
 
 from torch import Tensor
 
-from b2v.defaults import VIDEO_MODEL
-from b2v.errors import MediaError, ShapeError, UsageError, WeightsError
+from b2v.errors import MediaError, ShapeError, UsageError
 from b2v.files import PIPE, safe_name
 from b2v.inference.slow_motion import TICK, Shown, SlowMotion, Tempo, tempo_for
 from b2v.inference.threads import Finished, Reading, Writing
-from b2v.inference.videos import Deblurrer, load_line
+from b2v.inference.videos import Deblurrer
 from b2v.media import (
     Encoding,
     SegmentWriter,
@@ -38,7 +37,7 @@ from b2v.media.remux import kept_tags
 from b2v.media.segments import FRAMES_EACH, identity_of, left_over
 from b2v.media.video_format import StreamInfo
 from b2v.media.video_writer import CODECS, LIVE, TARGETS, Y4MWriter
-from b2v.weights import LoadedVideoModel
+from b2v.weights import Loaded
 
 LIKE_MP4 = (".m4v", ".3gp", ".3g2", ".qt", ".f4v", ".gif", ".apng", ".y4m", ".h264", ".hevc")
 """Kinds of file that are not written, and of which an MP4 can hold all there is."""
@@ -144,19 +143,12 @@ class Progress:
     broken: str | None = None
 
 
-def load(model: str, weights: Path | None = None) -> LoadedVideoModel:
-    """Load what restores videos, as `b2v.inference.videos.load_line` does, or say how to get it."""
-    try:
-        return load_line(model, weights=weights)
-    except WeightsError as error:
-        if weights is not None:
-            raise
-        how = f"give a file with --weights, or make one by `b2v train -m {VIDEO_MODEL}`"
-        raise WeightsError(f"{error}; {how}") from error
-
-
 def deblur_video(
-    source: str, target: str, deblurrer: Deblurrer, model: LoadedVideoModel, settings: Settings
+    source: str,
+    target: str,
+    deblurrer: Deblurrer,
+    model: Loaded,
+    settings: Settings,
 ) -> Generator[Progress, None, None]:
     """Restore one video; `-` is standard input or output. Call `check` before.
 
@@ -331,7 +323,11 @@ def _refused(error: TruncatedVideoError, writer: object) -> TruncatedVideoError:
 
 
 def _put_together(
-    writer: object, source: str, info: VideoInfo, model: LoadedVideoModel, settings: Settings
+    writer: object,
+    source: str,
+    info: VideoInfo,
+    model: Loaded,
+    settings: Settings,
 ) -> list[str]:
     """Make the file of its pieces and of what else the source has; return notes on what is lost."""
     if not isinstance(writer, SegmentWriter):

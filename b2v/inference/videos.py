@@ -30,7 +30,7 @@ from b2v.frames import check_frame, crop_back, pad_to_multiple
 from b2v.inference.pyramid import grown, shrunk
 from b2v.inference.runner import run_tiles
 from b2v.inference.runtime import Runtime, choose, is_finite, memory_for, tried
-from b2v.models import MAXIM_STAGES, PRIOR
+from b2v.models import MAXIM_STAGES, PRIOR, VIDEO, needed_roles
 from b2v.models.deconvolution import deconvolve
 from b2v.models.dtb import BlendNet, VideoNet, VideoState
 from b2v.models.maxim import Maxim
@@ -173,16 +173,30 @@ def load_line(model: str, *, weights: Path | None = None) -> LoadedVideoModel:
         WeightsError: there is no such model, or it can restore no video.
 
     """
-    if weights is not None and weights.is_file() and weights.suffix != ".json":
-        roles: Collection[str] = (inspect(weights).role,)
-    else:
-        roles = find_model(model, weights=weights).card.networks
-    if not {PRIOR, MAXIM_STAGES[0]} & {*roles}:
+    if not {PRIOR, MAXIM_STAGES[0]} & {*_roles(model, weights)}:
         video = load_video_model(model, weights=weights)
         return replace(video, net=line_of(video.net))
     loaded = load_model(model, weights=weights)
     net = line_of(cast("Prior", loaded.net))
     return LoadedVideoModel(**{**vars(loaded), "net": net})
+
+
+def is_for_video(model: str, *, weights: Path | None = None) -> bool:
+    """Tell whether a model is for videos alone; arguments and errors as of `load_line`."""
+    return needed_roles(_roles(model, weights)) == (VIDEO,)
+
+
+def is_path(model: str | Path) -> bool:
+    """Tell whether what names a model is a file or folder: a `Path`, or has a slash in it."""
+    path = Path(model)
+    is_name = isinstance(model, str) and (len(path.parts) == 1 or model.startswith("hf://"))
+    return not is_name or path.suffix == ".safetensors"
+
+
+def _roles(model: str, weights: Path | None) -> Collection[str]:
+    if weights is not None and weights.is_file() and weights.suffix != ".json":
+        return (inspect(weights).role,)
+    return find_model(model, weights=weights).card.networks
 
 
 def _within_scene(
@@ -454,11 +468,9 @@ def _network(weights: str | Path | VideoNet | Prior) -> VideoNet:
         return line_of(weights)
     if not isinstance(weights, str | Path):
         return weights
-    path = Path(weights)
-    is_name = isinstance(weights, str) and (len(path.parts) == 1 or weights.startswith("hf://"))
-    if is_name and path.suffix != ".safetensors":
-        return load_line(str(weights)).net
-    return load_line(VIDEO_MODEL, weights=path).net
+    if is_path(weights):
+        return load_line(VIDEO_MODEL, weights=Path(weights)).net
+    return load_line(str(weights)).net
 
 
 def _layout(tensor: Tensor) -> torch.memory_format:

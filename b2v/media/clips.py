@@ -8,6 +8,8 @@ and HEVC of odd width or height are written as yuv444p: every pixel is kept and 
 it, but some players may not.
 """
 
+import base64
+import html
 import math
 import os
 import re
@@ -16,6 +18,7 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 from fractions import Fraction
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import av
 import numpy as np
@@ -237,6 +240,17 @@ class Clip:
     def __len__(self) -> int:
         """Count the frames."""
         return len(self.frames)
+
+    def __repr__(self) -> str:
+        height, width = self.frames.shape[2:]
+        return f"<Clip of {len(self)} frames of {width}x{height} at {self.fps:g} a second>"
+
+    def _repr_html_(self) -> str:
+        """Play the clip in a notebook."""
+        with TemporaryDirectory() as folder:
+            data = self.save(Path(folder, "clip.webp")).read_bytes()
+        source = f"data:image/webp;base64,{base64.b64encode(data).decode()}"
+        return f'<img alt="{html.escape(repr(self))}" src="{source}">'
 
     def save(
         self,

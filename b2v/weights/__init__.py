@@ -14,6 +14,7 @@ from b2v.weights.maxim import import_maxim
 from b2v.weights.publish import downloaded, publish, remove, stage
 from b2v.weights.store import (
     FileCheck,
+    Loaded,
     LoadedModel,
     LoadedVideoModel,
     ModelInfo,
@@ -31,6 +32,7 @@ __all__ = [
     "CardNetwork",
     "FileCheck",
     "Header",
+    "Loaded",
     "LoadedModel",
     "LoadedVideoModel",
     "ModelInfo",

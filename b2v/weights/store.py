@@ -26,7 +26,7 @@ from b2v.weights.jin2018 import MODEL as IMPORTED
 
 
 @dataclass(frozen=True)
-class _Loaded:
+class Loaded:
     """Networks by role, and one hash over those of their files."""
 
     name: str
@@ -36,14 +36,14 @@ class _Loaded:
 
 
 @dataclass(frozen=True, kw_only=True)
-class LoadedModel(_Loaded):
+class LoadedModel(Loaded):
     """Networks that make seven frames of a photo, wired up, fp32 on the CPU."""
 
     net: Extractor
 
 
 @dataclass(frozen=True, kw_only=True)
-class LoadedVideoModel(_Loaded):
+class LoadedVideoModel(Loaded):
     """A network that restores video, fp32 on the CPU."""
 
     net: VideoNet
@@ -162,7 +162,7 @@ def place_of(found: Model, entry: CardNetwork) -> Path:
     return parse_address(f"{found.card.source}/{entry.file}").path
 
 
-def _gather(model: str, weights: Path | None, progress: Progress | None, *, video: bool) -> _Loaded:
+def _gather(model: str, weights: Path | None, progress: Progress | None, *, video: bool) -> Loaded:
     """Load the files of a model for photos or for video; a single one may replace one of them."""
     if weights is None or not weights.is_file() or weights.suffix == ".json":
         found = find_model(model, weights=weights, progress=progress)
@@ -195,9 +195,9 @@ def _check_use(name: str, networks: Collection[str], *, video: bool) -> None:
     raise WeightsError(f"{name} deblurs video; use `b2v deblur`, or -m {PHOTO_MODEL} for photos")
 
 
-def _join(name: str, licence: str, networks: dict[str, Network]) -> _Loaded:
+def _join(name: str, licence: str, networks: dict[str, Network]) -> Loaded:
     joined = "".join(network.sha256 for network in networks.values())
-    return _Loaded(name, hashlib.sha256(joined.encode()).hexdigest(), licence, networks)
+    return Loaded(name, hashlib.sha256(joined.encode()).hexdigest(), licence, networks)
 
 
 def _load(found: Model, role: str, progress: Progress | None) -> Network:
