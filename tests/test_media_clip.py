@@ -1,5 +1,6 @@
 import base64
 import errno
+import io
 import math
 import re
 from fractions import Fraction
