@@ -48,6 +48,56 @@ def complete(shell, *words, folder):
     return subprocess.run(command, env=env, cwd=folder, capture_output=True, text=True)
 
 
+def test_the_first_line_about_a_command_fits_beside_its_name():
+    assert [name for name, found in COMMANDS.items() if len(found.help.split("\n")[0]) > 50] == []
+
+
+def test_options_stand_in_groups_the_same_for_all_commands(capsys, monkeypatch):
+    monkeypatch.setenv("COLUMNS", "80")
+    groups = {}
+    for name in ("extract", "deblur", "slowmo"):
+        said = run_main(capsys, name, "--help").out
+        assert max(map(len, said.split("Examples:")[0].splitlines())) <= 80
+        groups[name] = dict(re.findall(r"\n(\w[\w ]*):\n((?:  .*\n)+)", said))
+    for group in ("Model and machine", "Several inputs"):
+        assert "--quality" in groups["deblur"]["Model and machine"]
+        assert groups["deblur"][group] == groups["slowmo"][group]
+    assert groups["extract"]["Several inputs"] == groups["deblur"]["Several inputs"]
+    assert "--resume" in groups["slowmo"]["Video"]
+
+
+@pytest.mark.parametrize("name", ["extract", "deblur", "slowmo"])
+def test_a_missing_file_is_refused_before_torch_is_imported(name):
+    script = (
+        "import sys\nfrom b2v.cli import main\n"
+        f"sys.argv = ['b2v', '{name}', 'missing.jpg']\n"
+        "try:\n    main()\nfinally:\n    assert 'torch' not in sys.modules"
+    )
+    ran = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True)
+    assert ran.returncode == 1
+    assert ran.stderr == "b2v: missing.jpg: no such file; check the name\n"
+
+
+@pytest.mark.parametrize(
+    ("words", "code", "said"),
+    [
+        (["photo.jpg"], 2, "photo.jpg: name a command first: b2v extract photo.jpg"),
+        (["film.mp4"], 2, "film.mp4: name a command first: b2v deblur film.mp4"),
+        (["deblur", "photo.jpg"], 1, "; try `b2v extract photo.jpg`"),
+        (["extract", "film.mp4"], 1, "; try `b2v deblur film.mp4`"),
+    ],
+)
+def test_a_file_where_it_does_not_belong_gets_a_hint(
+    capsys, monkeypatch, tmp_path, words, code, said
+):
+    monkeypatch.chdir(tmp_path)
+    for name in ("photo.jpg", "film.mp4"):
+        (tmp_path / name).write_bytes(b"no picture and no video")
+    ran = run_main(capsys, *words)
+    assert ran.code == code
+    assert ran.err.rstrip().endswith(said)
+
+
 def test_every_command_has_its_place_in_the_manual():
     assert set(EXAMPLES) == set(COMMANDS)
 

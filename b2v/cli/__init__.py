@@ -7,6 +7,7 @@ says the exit code: 1 failed, 2 wrong usage, 3 weights or network, 4 a batch par
 
 import io
 import os
+import re
 import sys
 from contextlib import suppress
 from pathlib import Path
@@ -30,6 +31,7 @@ from b2v.cli import (
 )
 from b2v.cli.options import examples
 from b2v.errors import B2VError
+from b2v.files import VIDEOS
 
 FAILED, WRONG_USAGE, INTERRUPTED = 1, 2, 130
 BAD_COMMAND_LINE: type[Exception] = typer.BadParameter.__bases__[0]
@@ -43,16 +45,16 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-app.command("extract", epilog=examples("extract"))(extract.command)
-app.command("deblur", epilog=examples("deblur"))(video.deblur)
-app.command("slowmo", epilog=examples("slowmo"))(video.slowmo)
-app.command("demo", epilog=examples("demo"))(demo.command)
-app.command("eval", epilog=examples("eval"))(evaluate.command)
-app.command("synth-dataset", epilog=examples("synth-dataset"))(synth.command)
-app.command("train", epilog=examples("train"))(train.command)
-app.command("study", epilog=examples("study"))(study.command)
-app.command("bench", epilog=examples("bench"))(bench.command)
-app.command("doctor", epilog=examples("doctor"))(doctor.command)
+app.command("extract", cls=options.Command, epilog=examples("extract"))(extract.command)
+app.command("deblur", cls=options.Command, epilog=examples("deblur"))(video.deblur)
+app.command("slowmo", cls=options.Command, epilog=examples("slowmo"))(video.slowmo)
+app.command("demo", cls=options.Command, epilog=examples("demo"))(demo.command)
+app.command("eval", cls=options.Command, epilog=examples("eval"))(evaluate.command)
+app.command("synth-dataset", cls=options.Command, epilog=examples("synth-dataset"))(synth.command)
+app.command("train", cls=options.Command, epilog=examples("train"))(train.command)
+app.command("study", cls=options.Command, epilog=examples("study"))(study.command)
+app.command("bench", cls=options.Command, epilog=examples("bench"))(bench.command)
+app.command("doctor", cls=options.Command, epilog=examples("doctor"))(doctor.command)
 app.add_typer(weights.app, name="weights")
 
 
@@ -137,6 +139,10 @@ def _explain(error: Exception) -> str:
     if type(error).__name__ == "NoArgsIsHelpError":
         typer.echo(said, err=True)
         return ""
+    unknown = re.match(r"No such command '(.+?)'\.?", said)
+    if unknown and Path(unknown[1]).exists():
+        what = "deblur" if Path(unknown[1]).suffix.lower() in VIDEOS else "extract"
+        return f"{unknown[1]}: name a command first: b2v {what} {unknown[1]}"
     context = getattr(error, "ctx", None)
     name = context.command_path if context else "b2v"
     return f"{said.rstrip('.')}; see `{name} --help`"

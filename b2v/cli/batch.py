@@ -14,22 +14,22 @@ import re
 import sys
 import unicodedata
 from collections.abc import Callable, Collection, Iterator, Sequence
-from contextlib import suppress
-from dataclasses import asdict, dataclass, field, fields, replace
+from contextlib import contextmanager, suppress
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path, PurePath
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import typer
 
 from b2v.cli import options
+from b2v.cli.options import BatchOptions
 from b2v.errors import B2VError, MediaError, UsageError
-from b2v.files import safe_name
+from b2v.files import PIPE, safe_name
 
 if TYPE_CHECKING:
     from b2v.inference.model import Model
 
 
-PIPE = "-"
 OURS = ("_b2v", "_deblurred")
 """How the names end that b2v gives."""
 MADE = (*OURS, "_slow", "_sharp")
@@ -360,33 +360,12 @@ def tell(result: Result, *, as_json: bool, quiet: bool) -> None:
 ResultT = TypeVar("ResultT", bound=Result)
 
 
-@dataclass(frozen=True, kw_only=True)
-class Handling:
-    """How several inputs are gone through, as the options of that name say."""
-
-    recursive: bool = False
-    overwrite: bool = False
-    skip_existing: bool = False
-    dry_run: bool = False
-    fail_fast: bool = False
-    shard: str | None = None
-
-    @classmethod
-    def of(cls, context: typer.Context) -> "Handling":
-        """Read it from the options of a command that has all of them."""
-        return cls(**{option.name: context.params[option.name] for option in fields(cls)})
-
-    def __post_init__(self) -> None:
-        if self.overwrite and self.skip_existing:
-            raise UsageError("--overwrite and --skip-existing exclude each other; give one")
-
-
 def plan(
     names: Sequence[str],
     output: str | None,
     suffixes: Collection[str],
     namer: Callable[[Path], str],
-    handling: Handling,
+    handling: BatchOptions,
     make: Callable[[str, str], ResultT],
     *,
     inside: bool,
@@ -432,14 +411,33 @@ def plan(
     return results, folder
 
 
-def to_do(results: Sequence[ResultT], handling: Handling) -> list[ResultT]:
+def refuse_missing(names: Sequence[str]) -> None:
+    """Raise MediaError at once where one input is named and is not there."""
+    if len(names) == 1 and not is_pattern(names[0]) and names[0] != PIPE:
+        with suppress(OSError, ValueError):  # of names that no file can have
+            if not Path(names[0]).exists():
+                raise MediaError(f"{names[0]}: no such file; check the name")
+
+
+@contextmanager
+def hinting(source: str, suffixes: Collection[str], command: str) -> Iterator[None]:
+    """Name the right command where an input cannot be read that has a suffix of the other kind."""
+    try:
+        yield
+    except MediaError as error:
+        if Path(source).suffix.lower() not in suffixes:
+            raise
+        raise MediaError(f"{error}; try `b2v {command} {source}`") from error
+
+
+def to_do(results: Sequence[ResultT], handling: BatchOptions) -> list[ResultT]:
     """List what is left to be done; nothing where one that failed stops the others."""
     if handling.fail_fast and any(result.error for result in results):
         return []
     return [result for result in results if not result.error and not result.skipped]
 
 
-def in_turn(results: Sequence[ResultT], handling: Handling) -> Iterator[ResultT]:
+def in_turn(results: Sequence[ResultT], handling: BatchOptions) -> Iterator[ResultT]:
     """Give one result after the other, up to one that fails where that stops the others."""
     failed = [result for result in results if result.error]
     if handling.fail_fast and failed:
@@ -466,7 +464,7 @@ def show_plan(results: Sequence[Result], *, as_json: bool) -> None:
             options.note(f"b2v: {result.error}")
 
 
-def finish(results: Sequence[Result], handling: Handling, *, quiet: bool) -> None:
+def finish(results: Sequence[Result], handling: BatchOptions, *, quiet: bool) -> None:
     """Sum up several inputs; raise the exit code where not all went well."""
     failed = [result for result in results if result.error]
     skipped = sum(result.skipped for result in results)

@@ -51,7 +51,7 @@ def command(
     as_json: options.Json = False,
     quiet: options.Quiet = False,
 ) -> None:
-    """Measure seconds, megapixels a second, memory, and share of the machine's matrix rate.
+    """Measure speed and memory on this machine.
 
     Seconds are medians of a photo, a frame or a training step, files left out.
     """

@@ -33,46 +33,48 @@ class Compare(str, Enum):
     STACK = "stack"
 
 
-Side = Annotated[
-    Compare | None,
-    typer.Option(help="Show the blurry picture beside or above the restored one."),
-]
-Filmstrip = Annotated[
-    Path | None,
-    typer.Option(metavar="PICTURE", help="Also write the frames in a row, blurry first."),
-]
-Html = Annotated[
-    Path | None,
-    typer.Option(
-        metavar="PAGE",
-        help="Also write a page for the browser: slider, frames to step through, no network.",
-    ),
-]
-Heat = Annotated[
-    Path | None,
-    typer.Option(
-        "--reblur",
-        metavar="PICTURE",
-        help="Also draw where the frames explain the photo (grey) and where not (yellow).",
-    ),
-]
-Strip = Annotated[
-    bool,
-    typer.Option("--strip-metadata", help="Write nothing about the model, the camera or the date."),
-]
-Gps = Annotated[bool, typer.Option("--keep-gps", help="Keep the place of recording.")]
-
-
 @dataclass(frozen=True, kw_only=True)
 class Showing:
     """What is to be written beside the results; `several` inputs have folders for that."""
 
-    compare: Compare | None = None
-    filmstrip: Path | None = None
-    html: Path | None = None
+    compare: Annotated[
+        Compare | None,
+        typer.Option(
+            help="Show the blurry picture beside or above the restored one.",
+            rich_help_panel=options.OUTPUT,
+        ),
+    ] = None
+    filmstrip: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="PICTURE",
+            help="The frames in a row, blurry first.",
+            rich_help_panel=options.EXTRAS,
+        ),
+    ] = None
+    html: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="PAGE",
+            help="A page to compare them in the browser, offline.",
+            rich_help_panel=options.EXTRAS,
+        ),
+    ] = None
+    strip_metadata: Annotated[
+        bool,
+        typer.Option(
+            "--strip-metadata",
+            help="Write nothing about model, camera or date.",
+            rich_help_panel=options.OUTPUT,
+        ),
+    ] = False
+    keep_gps: Annotated[
+        bool,
+        typer.Option(
+            "--keep-gps", help="Keep the place of recording.", rich_help_panel=options.OUTPUT
+        ),
+    ] = False
     heat: Path | None = None
-    strip_metadata: bool = False
-    keep_gps: bool = False
     several: bool = False
 
     def __post_init__(self) -> None:
@@ -144,6 +146,21 @@ class Showing:
             return Tags()
         found = Tags() if source is None else tags_of(source, keep_gps=self.keep_gps)
         return found.made_by(replace(model.provenance, strength=strength))
+
+
+@dataclass(frozen=True, kw_only=True)
+class PhotoShowing(Showing):
+    """What is to be written beside clips of photos."""
+
+    heat: Annotated[
+        Path | None,
+        typer.Option(
+            "--reblur",
+            metavar="PICTURE",
+            help="A map of where the frames reproduce the photo (gray) and where not (yellow).",
+            rich_help_panel=options.EXTRAS,
+        ),
+    ] = None
 
 
 MAX_VIDEO_LOOPS = 20

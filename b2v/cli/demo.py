@@ -13,7 +13,7 @@ from b2v.cli import options
 from b2v.cli.clip_outputs import PAGES, Job, Order, PhotoResult, Showing, notes_on, scene_of, show
 from b2v.cli.extract import extract_one
 from b2v.cli.video import VideoResult, deblur_one, show_result, video_scene
-from b2v.defaults import FPS, QUALITY
+from b2v.defaults import FPS
 from b2v.errors import WeightsError
 
 if TYPE_CHECKING:
@@ -29,7 +29,7 @@ Shut = Annotated[bool, typer.Option("--no-open", help="Do not open the page in t
 
 
 def command(no_open: Shut = False, overwrite: options.Overwrite = False) -> None:
-    """Try b2v on a bundled blurry photo and video; all is written to this folder.
+    """Try b2v on a bundled photo and video.
 
     The page that shows it opens in the browser where there is one. No network is needed.
     """
@@ -58,7 +58,7 @@ def command(no_open: Shut = False, overwrite: options.Overwrite = False) -> None
 
 def _photo(*, overwrite: bool) -> tuple["Scene", "Tags"]:
     """Make a clip of the photo; return what the page shows of it, and what made it."""
-    model = options.Chosen("photo", None, QUALITY, None, "auto", "auto").load()
+    model = options.ModelOptions().load("photo")
     result, job = PhotoResult(PHOTO, CLIP), Job(FPS, Order.FORWARD, 0, None, overwrite, None)
     frames, blurry = extract_one(model, job, result)
     show(result, as_json=False, quiet=False)
@@ -69,7 +69,7 @@ def _video(*, overwrite: bool) -> tuple["Scene", "Tags"]:
     """Restore the video; likewise. Raises WeightsError where there are no weights for it."""
     from b2v.inference.video_files import Settings
 
-    model = options.Chosen("video", None, "fast", None, "auto", "auto").load()
+    model = options.ModelOptions(quality=options.Quality.FAST).load("video")
     settings, showing = Settings(overwrite=overwrite), Showing()
     result = VideoResult(VIDEO, RESTORED)
     deblur_one(model, model.stream(), settings, showing, result, quiet=False)

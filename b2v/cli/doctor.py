@@ -221,7 +221,7 @@ NEXT_LINE = " " * 17 + "-> "
 
 
 def command(as_json: options.Json = False) -> None:
-    """Look whether b2v can do its work here, and say what to do about what is amiss.
+    """Check the installation and suggest fixes.
 
     Versions, devices, codecs, memory, disk, cache, weights, and a small picture restored in
     the precision that is used here and in fp32. Exit code 1 if something fails.

@@ -12,7 +12,7 @@ from rich.table import Table
 from rich.text import Text
 
 from b2v.cli import options
-from b2v.defaults import PHOTO_MODELS, QUALITY, VIDEO_MODEL, VIDEO_MODELS
+from b2v.defaults import PHOTO_MODELS, VIDEO_MODEL, VIDEO_MODELS
 
 if TYPE_CHECKING:
     from b2v.evaluate import Entry
@@ -198,7 +198,7 @@ class Result(NamedTuple):
 
 def command(
     path: Source,
-    quality: options.Preset = options.Quality(QUALITY),  # noqa: B008 - a member of an Enum
+    quality: options.Preset = options.Quality.GOOD,
     model: options.OwnModel = None,
     weights: WeightsOf = [],  # noqa: B006 - typer reads it and leaves it alone
     protocol: Frames = None,
@@ -215,7 +215,7 @@ def command(
     as_json: options.Json = False,
     quiet: options.Quiet = False,
 ) -> None:
-    """Score restored frames against the truth, beside doing nothing.
+    """Score restored frames against the truth.
 
     Photos: seven frames each, PSNR over RGB in dB; "p" takes the better order of time a sample.
     Video: sharp ones are made blurry, deblurred and compared, with SSIM.

@@ -2,14 +2,14 @@
 
 import time
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from b2v.cli import batch, clip_outputs, options, still
-from b2v.cli.batch import Handling
+from b2v.cli import batch, options, still
 from b2v.cli.clip_outputs import (
     FILES,
     MAX_VIDEO_LOOPS,
@@ -17,13 +17,15 @@ from b2v.cli.clip_outputs import (
     Job,
     Order,
     PhotoResult,
+    PhotoShowing,
     is_video,
     note_on_photo,
     show,
     write,
 )
-from b2v.defaults import FPS, FRAMES, GB, QUALITY
+from b2v.defaults import FPS, FRAMES, GB
 from b2v.errors import UsageError
+from b2v.files import VIDEOS
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -48,7 +50,8 @@ def extract_one(model: "Model", job: Job, result: PhotoResult) -> tuple["Tensor"
     result.made_by(model)
     busy = partial(options.busy, f"{options.one_line(result.input)} ...", quiet=job.quiet)
     with busy():
-        size = picture_size(result.input)
+        with batch.hinting(result.input, VIDEOS, "deblur"):
+            size = picture_size(result.input)
         _announce(model, size, job, result)
         photo, middle = read_photo(result.input, side=job.preview), _middle(size, job)
         blurry = photo.on_white()
@@ -131,7 +134,7 @@ def _announce(model: "Model", size: tuple[int, int], job: Job, result: PhotoResu
 
 
 Photos = Annotated[
-    list[str], typer.Argument(help="Blurry photos, folders, or patterns.", metavar="PHOTO")
+    list[str], typer.Argument(help="Blurry photos, folders or patterns.", metavar="PHOTO")
 ]
 Output = Annotated[
     str | None,
@@ -139,8 +142,9 @@ Output = Annotated[
         "--output",
         "-o",
         metavar="OUT",
-        help=".mp4, .mov, .mkv, .webm, .gif, .webp, or a folder for PNG; .jpg, .png, .tif, .avif"
-        " for one sharp picture; of several photos, a folder.",
+        help="Clip (.mp4 .mov .mkv .webm .gif .webp), folder for PNG frames, or one sharp picture"
+        " (.jpg .png .tif .avif); for several photos, a folder.",
+        rich_help_panel=options.OUTPUT,
     ),
 ]
 Kind = Annotated[
@@ -148,101 +152,120 @@ Kind = Annotated[
     typer.Option(
         "--format",
         "-f",
-        help="Kind of clip where -o names a folder or nothing; png and tiff are folders of frames."
-        " With --still the kind of picture; jpg and avif are always one.",
+        help="Kind of clip where -o is a folder or missing; png and tiff are folders of frames;"
+        " with --still the kind of picture.",
+        rich_help_panel=options.OUTPUT,
     ),
 ]
-Fps = Annotated[float, typer.Option(help="Frames a second.", min=0.1, max=240)]
-Loop = Annotated[
-    int, typer.Option(help="Times to play; 0: GIF and WebP for ever, video once.", min=0, max=65535)
-]
-Middle = Annotated[
-    Path | None, typer.Option(help="Sharp middle frame from another deblurrer.", metavar="PICTURE")
-]
 
+
+@dataclass(frozen=True, kw_only=True)
+class Play:
+    """How a clip is played."""
+
+    fps: Annotated[
+        float,
+        typer.Option(help="Frames per second.", min=0.1, max=240, rich_help_panel=options.OUTPUT),
+    ] = FPS
+    order: Annotated[
+        Order, typer.Option(help="Direction of time.", rich_help_panel=options.OUTPUT)
+    ] = Order.FORWARD
+    loop: Annotated[
+        int,
+        typer.Option(
+            help="Times to play; 0: GIF and WebP forever, video once.",
+            min=0,
+            max=65535,
+            rich_help_panel=options.OUTPUT,
+        ),
+    ] = 0
+    frames: Annotated[
+        int,
+        typer.Option(
+            callback=options.check_count,
+            help="5, 7, 9, 11 or 13; more than 7 reach beyond the exposure.",
+            rich_help_panel=options.OUTPUT,
+        ),
+    ] = FRAMES
+    codec: options.Coding = None
+
+
+Middle = Annotated[
+    Path | None,
+    typer.Option(
+        help="Sharp middle frame from another deblurrer.",
+        metavar="PICTURE",
+        rich_help_panel=options.MODEL,
+    ),
+]
+MaxMemory = Annotated[
+    str | None,
+    typer.Option(
+        metavar="SIZE",
+        help="Memory limit, such as 6G  [default: 60 % of free memory]",
+        rich_help_panel=options.MODEL,
+    ),
+]
 Preview = Annotated[
     int | None,
     typer.Option(
         metavar="PIXELS",
         min=16,
-        help="Only a square of the middle, so many pixels a side; tells what the whole would take.",
+        help="Restore the center square only, and estimate time and memory for the whole.",
+        rich_help_panel=options.OUTPUT,
     ),
 ]
 
 
+@options.grouped
 def command(
-    context: typer.Context,
     photos: Photos,
+    *,
     output: Output = None,
     kind: Kind = None,
     sharp: still.Still = False,
     strength: still.Strength = 1.0,
-    codec: options.Coding = None,
-    fps: Fps = FPS,
-    order: Annotated[Order, typer.Option(help="Direction of time.")] = Order.FORWARD,
-    loop: Loop = 0,
-    middle: Middle = None,
-    frames: options.Frames = FRAMES,
+    play: Play,
     preview: Preview = None,
-    compare: clip_outputs.Side = None,
-    filmstrip: clip_outputs.Filmstrip = None,
-    html: clip_outputs.Html = None,
-    heat: clip_outputs.Heat = None,
-    strip_metadata: clip_outputs.Strip = False,
-    keep_gps: clip_outputs.Gps = False,
-    quality: options.Preset = options.Quality(QUALITY),  # noqa: B008 - a member of an Enum
-    model: options.OwnModel = None,
-    weights: options.Weights = None,
-    device: options.Device = "auto",
-    precision: options.Precision = "auto",
-    max_memory: options.MaxMemory = None,
-    overwrite: options.Overwrite = False,
-    recursive: options.Recursive = False,
-    skip_existing: options.SkipExisting = False,
-    dry_run: options.DryRun = False,
-    fail_fast: options.FailFast = False,
-    shard: options.Shard = None,
+    shown: PhotoShowing,
+    chosen: options.ModelOptions,
+    middle: Middle = None,
+    max_memory: MaxMemory = None,
+    handling: options.BatchOptions,
     as_json: options.Json = False,
     quiet: options.Quiet = False,
     verbose: options.Verbose = False,
 ) -> None:
-    """Turn blurry photos into clips of seven sharp frames.
+    """Turn blurry photos into sharp clips.
 
-    Without -o, photo.jpg becomes photo_b2v.mp4 beside it; with --still, photo_sharp.jpg. Of a
-    folder, its pictures are taken, and below -o all lies as the pictures do below the folder;
-    what b2v made, what is hidden and what lies behind links to folders is passed over.
+    Without -o, photo.jpg becomes photo_b2v.mp4 beside it; with --still, photo_sharp.jpg. The
+    structure of a folder is kept below -o. Hidden files, b2v's own outputs and linked folders
+    are skipped.
     """
     from b2v.cli.batch import is_several
 
-    shown = clip_outputs.Showing(
-        compare=compare,
-        filmstrip=filmstrip,
-        html=html,
-        heat=heat,
-        strip_metadata=strip_metadata,
-        keep_gps=keep_gps,
-        several=is_several(photos),
-    )
-    handling = Handling.of(context)
-    coded = None if codec is None else codec.value
+    if not as_json:
+        batch.refuse_missing(photos)
+    shown = replace(shown, several=is_several(photos))
+    codec = None if play.codec is None else play.codec.value
     one = still.is_wanted(sharp, output, kind)
     ending = "_preview_b2v" if preview is not None else "_sharp" if one else "_b2v"
     results, folder = (
         _plan_stills(photos, output, kind, handling, ending)
         if one
-        else _plan(photos, output, kind, coded, handling, ending)
+        else _plan(photos, output, kind, codec, handling, ending)
     )
     job = Job(
-        fps,
-        order,
-        loop,
+        play.fps,
+        play.order,
+        play.loop,
         _read_middle(middle, photos),
-        overwrite,
+        handling.overwrite,
         folder,
-        frames=frames,
+        frames=play.frames,
         showing=shown,
         max_memory=options.parse_bytes(max_memory),
-        codec=coded,
+        codec=codec,
         stills="tiff" if kind is Format.TIFF else "png",
         still=one,
         strength=strength,
@@ -251,17 +274,17 @@ def command(
         verbose=verbose,
     )
     _refuse(results, job, [middle] if middle else [])
-    if dry_run:
+    if handling.dry_run:
         batch.show_plan(results, as_json=as_json)
     else:
-        chosen = options.Chosen("photo", model, quality.value, weights, device, precision)
-        _run(results, handling, job, chosen.load, as_json=as_json, quiet=quiet)
+        loading = partial(chosen.load, "photo")
+        _run(results, handling, job, loading, as_json=as_json, quiet=quiet)
     batch.finish(results, handling, quiet=quiet)
 
 
 def _run(
     results: Sequence[PhotoResult],
-    handling: Handling,
+    handling: options.BatchOptions,
     job: Job,
     loading: Callable[[], "Model"],
     *,
@@ -282,7 +305,7 @@ def _plan(
     output: str | None,
     kind: Format | None,
     codec: str | None,
-    handling: Handling,
+    handling: options.BatchOptions,
     ending: str,
 ) -> tuple[list[PhotoResult], Path | None]:
     """Pair every photo with the file or folder that its clip goes to; names get an `ending`."""
@@ -313,7 +336,7 @@ def _plan_stills(
     photos: Sequence[str],
     output: str | None,
     kind: Format | None,
-    handling: Handling,
+    handling: options.BatchOptions,
     ending: str,
 ) -> tuple[list[PhotoResult], Path | None]:
     """Pair every photo with the file that its sharp picture goes to; names get an `ending`."""

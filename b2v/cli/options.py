@@ -1,19 +1,30 @@
 """Options and output that several commands share."""
 
+import inspect
 import re
 import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields, is_dataclass
 from datetime import timedelta
 from enum import Enum
+from functools import wraps
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal, NamedTuple, Protocol
+from typing import (
+    TYPE_CHECKING,
+    Annotated,
+    Any,
+    Literal,
+    Protocol,
+    get_origin,
+    get_type_hints,
+)
 
 import typer
 from rich.console import Console
 from rich.text import Text
+from typer.core import TyperCommand
 
 from b2v.defaults import COUNTS
 from b2v.errors import B2VError, UsageError
@@ -23,17 +34,61 @@ if TYPE_CHECKING:
     from b2v.inference.video_files import Progress as Report
 
 
-Model = Annotated[
-    str, typer.Option("--model", "-m", help="Name of the weights; see `b2v weights list`.")
-]
-OwnModel = Annotated[
-    str | None,
-    typer.Option(
-        "--model",
-        "-m",
-        help="Name of the weights, instead of --quality; see `b2v weights list`.",
-    ),
-]
+OUTPUT, EXTRAS, MODEL = "Output", "Also write", "Model and machine"
+VIDEO, SEVERAL, MESSAGES = "Video", "Several inputs", "Messages"
+"""Groups of options in the help of commands."""
+
+
+LISTS = re.compile(r" <list\[.*?\]>")
+"""Types of arguments, which say nothing to people."""
+
+
+class Command(TyperCommand):
+    """A command whose help shows its options in groups."""
+
+    def format_options(self, ctx: Any, formatter: Any) -> None:  # noqa: ANN401 - of a library's own
+        """Write arguments, and options below the names of their groups."""
+        groups: dict[str, list[tuple[str, str]]] = {}
+        for param in self.get_params(ctx):
+            record = param.get_help_record(ctx)
+            usual = "Arguments" if param.param_type_name == "argument" else "Options"
+            if record is not None:
+                group = getattr(param, "rich_help_panel", None) or usual
+                groups.setdefault(group, []).append((LISTS.sub("", record[0]), record[1]))
+        for name, records in groups.items():
+            with formatter.section(name):
+                formatter.write_dl(records)
+
+
+def grouped(command: Callable[..., None]) -> Callable[..., None]:
+    """Have the annotated fields of dataclasses among a command's parameters be its options."""
+    hints = get_type_hints(command, include_extras=True)
+    groups: dict[str, list[str]] = {}
+    parameters: list[inspect.Parameter] = []
+    for name, own in inspect.signature(command).parameters.items():
+        if not is_dataclass(hints[name]):
+            parameters.append(own.replace(kind=own.KEYWORD_ONLY, annotation=hints[name]))
+            continue
+        kinds = get_type_hints(hints[name], include_extras=True)
+        options = [field for field in fields(hints[name]) if get_origin(kinds[field.name])]
+        options = [o for o in options if get_origin(kinds[o.name]) is Annotated]
+        groups[name] = [option.name for option in options]
+        parameters += [
+            inspect.Parameter(
+                option.name, own.KEYWORD_ONLY, default=option.default, annotation=kinds[option.name]
+            )
+            for option in options
+        ]
+
+    @wraps(command)
+    def run(**given: Any) -> None:  # noqa: ANN401 - whatever the command takes
+        for name, options in groups.items():
+            given[name] = hints[name](**{option: given.pop(option) for option in options})
+        command(**given)
+
+    run.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
+    run.__annotations__ = {parameter.name: parameter.annotation for parameter in parameters}
+    return run
 
 
 class Quality(str, Enum):
@@ -44,36 +99,120 @@ class Quality(str, Enum):
     BEST = "best"
 
 
-Preset = Annotated[
-    Quality, typer.Option("--quality", help="Which model is taken; a better one takes longer.")
+Model = Annotated[
+    str, typer.Option("--model", "-m", help="Name of the weights; see `b2v weights list`.")
 ]
 Weights = Annotated[
     Path | None,
-    typer.Option(help="Take weights from this folder, or one network from this .safetensors."),
+    typer.Option(
+        help="Folder of weights, or a .safetensors file for one network.", rich_help_panel=MODEL
+    ),
+]
+Device = Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:N or mps.", rich_help_panel=MODEL)]
+Precision = Annotated[str, typer.Option(help="auto, fp32, bf16 or fp16.", rich_help_panel=MODEL)]
+Json = Annotated[
+    bool, typer.Option("--json", help="Print results as JSON.", rich_help_panel=MESSAGES)
+]
+Quiet = Annotated[
+    bool,
+    typer.Option("--quiet", "-q", help="Show errors, no progress.", rich_help_panel=MESSAGES),
+]
+Verbose = Annotated[
+    bool,
+    typer.Option(
+        "--verbose",
+        "-v",
+        help="Also show device, model, and how closely the frames reproduce the photo.",
+        rich_help_panel=MESSAGES,
+    ),
+]
+Overwrite = Annotated[
+    bool,
+    typer.Option("--overwrite", help="Replace existing outputs.", rich_help_panel=OUTPUT),
 ]
 
 
-def _count(frames: int) -> int:
+Preset = Annotated[
+    Quality, typer.Option("--quality", help="Better takes longer.", rich_help_panel=MODEL)
+]
+OwnModel = Annotated[
+    str | None,
+    typer.Option(
+        "--model",
+        "-m",
+        help="Weights by name instead of --quality; see `b2v weights list`.",
+        rich_help_panel=MODEL,
+    ),
+]
+
+
+@dataclass(frozen=True, kw_only=True)
+class ModelOptions:
+    """The model that is asked for, and what it is to run on."""
+
+    quality: Preset = Quality.GOOD
+    model: OwnModel = None
+    weights: Weights = None
+    device: Device = "auto"
+    precision: Precision = "auto"
+
+    def load(self, task: Literal["photo", "video"]) -> "LoadedModel":
+        """Load it."""
+        from b2v.inference.model import load_model
+        from b2v.inference.runtime import keep_large_blocks
+
+        keep_large_blocks()
+        return load_model(
+            self.model,
+            quality=self.quality.value,
+            weights=self.weights,
+            task=task,
+            device=self.device,
+            precision=self.precision,
+        )
+
+
+@dataclass(frozen=True, kw_only=True)
+class BatchOptions:
+    """How several inputs are gone through."""
+
+    overwrite: Overwrite = False
+    recursive: Annotated[
+        bool,
+        typer.Option("--recursive", "-r", help="Include subfolders.", rich_help_panel=SEVERAL),
+    ] = False
+    skip_existing: Annotated[
+        bool,
+        typer.Option("--skip-existing", help="Keep existing outputs.", rich_help_panel=SEVERAL),
+    ] = False
+    dry_run: Annotated[
+        bool,
+        typer.Option(
+            "--dry-run", "-n", help="Print input -> output; write nothing.", rich_help_panel=SEVERAL
+        ),
+    ] = False
+    fail_fast: Annotated[
+        bool, typer.Option("--fail-fast", help="Stop at the first error.", rich_help_panel=SEVERAL)
+    ] = False
+    shard: Annotated[
+        str | None,
+        typer.Option(
+            metavar="I/N",
+            help="Process part I of N (1-based), such as 2/8.",
+            rich_help_panel=SEVERAL,
+        ),
+    ] = None
+
+    def __post_init__(self) -> None:
+        if self.overwrite and self.skip_existing:
+            raise UsageError("--overwrite and --skip-existing exclude each other; give one")
+
+
+def check_count(frames: int) -> int:
+    """Check the number of frames that is asked for; raises UsageError."""
     if frames not in COUNTS:
         raise UsageError(f"--frames {frames}: expected {', '.join(map(str, COUNTS))}")
     return frames
-
-
-Frames = Annotated[
-    int,
-    typer.Option(
-        callback=_count,
-        help="Frames of each picture: 5, 7, 9, 11 or 13; more than 7 reach beyond the exposure.",
-    ),
-]
-Device = Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:N or mps.")]
-Precision = Annotated[str, typer.Option(help="auto, fp32, bf16 or fp16.")]
-MaxMemory = Annotated[
-    str | None,
-    typer.Option(
-        metavar="SIZE", help="Memory to keep within, such as 6G; 60 % of the free without."
-    ),
-]
 
 
 class Codec(str, Enum):
@@ -87,65 +226,13 @@ class Codec(str, Enum):
 
 
 Coding = Annotated[
-    Codec | None, typer.Option("--codec", help="How the video is encoded; by the suffix without.")
-]
-Json = Annotated[bool, typer.Option("--json", help="Print results as JSON.")]
-Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="No progress; errors still show.")]
-Verbose = Annotated[
-    bool,
+    Codec | None,
     typer.Option(
-        "--verbose",
-        "-v",
-        help="Also tell the device, the model, and how well the frames explain the photo.",
+        "--codec",
+        help="Video codec  [default: from the file extension]",
+        rich_help_panel=OUTPUT,
     ),
 ]
-Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace outputs that exist.")]
-Recursive = Annotated[
-    bool,
-    typer.Option("--recursive", "-r", help="Look into the folders in a folder, too."),
-]
-SkipExisting = Annotated[
-    bool,
-    typer.Option("--skip-existing", help="Leave outputs that exist."),
-]
-DryRun = Annotated[
-    bool,
-    typer.Option("--dry-run", "-n", help="Print input -> output; write nothing."),
-]
-FailFast = Annotated[
-    bool,
-    typer.Option("--fail-fast", help="Stop at the first that fails."),
-]
-Shard = Annotated[
-    str | None,
-    typer.Option(metavar="I/N", help="Of N equal parts of the list, do the I-th; I counts from 1."),
-]
-
-
-class Chosen(NamedTuple):
-    """The model that is asked for, and what it is to run on."""
-
-    task: Literal["photo", "video"]
-    model: str | None
-    quality: str
-    weights: Path | None
-    device: str
-    precision: str
-
-    def load(self) -> "LoadedModel":
-        """Load it."""
-        from b2v.inference.model import load_model
-        from b2v.inference.runtime import keep_large_blocks
-
-        keep_large_blocks()
-        return load_model(
-            self.model,
-            quality=self.quality,
-            weights=self.weights,
-            task=self.task,
-            device=self.device,
-            precision=self.precision,
-        )
 
 
 def parse_bytes(text: str | None) -> float | None:
@@ -223,30 +310,30 @@ EXAMPLES: dict[str, tuple[tuple[str, str], ...]] = {
         ("b2v extract photo.jpg", "writes photo_b2v.mp4 beside the photo"),
         ("b2v extract photo.jpg -o clip.gif --order boomerang", "there and back"),
         ("b2v extract photo.jpg -o frames/", "seven PNG in a folder"),
-        ("b2v extract photo.jpg -o frames/ -f tiff", "TIFF instead; 16 bits where the photo has"),
-        ("b2v extract photo.jpg -o clip.mov --codec prores", "for an editor of films"),
+        ("b2v extract photo.jpg -o frames/ -f tiff", "TIFF; 16 bits if the photo has"),
+        ("b2v extract photo.jpg -o clip.mov --codec prores", "for video editing"),
         ("b2v extract photo.jpg -o sharp.jpg", "one sharp picture, not a clip"),
-        ("b2v extract photo.jpg --still --strength 0.7", "photo_sharp.jpg, three tenths the photo"),
-        ("b2v extract photo.jpg --quality best", "all three stages of MAXIM; takes longer"),
-        ("b2v extract holiday -r -o clips --skip-existing", "a tree of photos; goes on"),
+        ("b2v extract photo.jpg --still --strength 0.7", "70 % restored, 30 % photo"),
+        ("b2v extract photo.jpg --quality best", "all stages of MAXIM; takes longer"),
+        ("b2v extract holiday -r -o clips --skip-existing", "a tree of photos; can be repeated"),
         ("b2v extract holiday -r -o sharp --still", "a tree of sharp pictures"),
         ("b2v extract '*.jpg' -f webp --dry-run", "what would be written where"),
         ("b2v extract holiday -r -o clips --shard 2/8", "the second of eight jobs"),
-        ("b2v extract photo.jpg --preview 512", "a square of the middle, and what all would take"),
-        ("b2v extract photo.jpg --middle sharp.png", "with another deblurrer's middle frame"),
+        ("b2v extract photo.jpg --preview 512", "the center, and time for the whole"),
+        ("b2v extract photo.jpg --middle sharp.png", "another deblurrer's middle frame"),
     ),
     "deblur": (
         ("b2v deblur walk.mp4", "writes walk_deblurred.mp4 beside it"),
         ("b2v deblur walk.mp4 --preview 3 --compare side", "three seconds, before and after"),
         ("b2v deblur walk.mov -o walk.mkv --codec hevc --crf 18", "encoded as you like"),
-        ("b2v deblur walk.mp4 --resume", "goes on with a run that was stopped"),
+        ("b2v deblur walk.mp4 --resume", "continues a stopped run"),
         ("b2v deblur films -r -o restored --skip-existing --resume", "a tree of videos"),
         ("ffmpeg -i cam.ts -f matroska - | b2v deblur - -o - | ffplay -", "in a pipe"),
     ),
     "slowmo": (
         ("b2v slowmo walk.mp4", "four times slower"),
         ("b2v slowmo walk.mp4 --slower 8 --preview 2 --sound", "two seconds of it, with sound"),
-        ("b2v slowmo films -r -o slow --skip-existing", "a tree of videos; goes on"),
+        ("b2v slowmo films -r -o slow --skip-existing", "a tree of videos; can be repeated"),
     ),
     "demo": (("b2v demo", "writes the clip into this folder"),),
     "eval": (
@@ -259,17 +346,17 @@ EXAMPLES: dict[str, tuple[tuple[str, str], ...]] = {
     ),
     "train": (
         ("b2v train --data photos --data videos --stage 1", "the middle frame"),
-        ("b2v train --data photos --stage 1 --resume", "goes on, bit for bit"),
+        ("b2v train --data photos --stage 1 --resume", "continues, bit for bit"),
         ("b2v train -m blend --data videos --run runs/blend", "for deblur --quality fast"),
     ),
     "study": (
         (
             "b2v study coded --data photos --eval windows -o studies/coded --steps 600",
-            "600 steps for each network, then a table",
+            "600 steps each, then a table",
         ),
     ),
     "bench": (
-        ("b2v bench", "photos at each quality, a frame of video, a step of training"),
+        ("b2v bench", "photos, a video frame, a training step"),
         ("b2v bench -m maxim-1 --size 4000x3000 --json", "one model on 12 MP, for a program"),
     ),
     "doctor": (
@@ -304,10 +391,10 @@ EXAMPLES: dict[str, tuple[tuple[str, str], ...]] = {
 }
 
 
-def examples(command: str) -> str | None:
-    """Write the examples of a command for the end of its help, one in a paragraph."""
-    lines = [f"{line}   # {about}" for line, about in EXAMPLES[command]]
-    return "\n\n".join(["Examples:", *lines]) if lines else None
+def examples(command: str) -> str:
+    """Write the examples of a command for the end of its help, as they are typed."""
+    lines = [f"  {line}   # {about}" for line, about in EXAMPLES[command]]
+    return "\n".join(["\b", "Examples:", *lines])
 
 
 @dataclass

@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 
 from b2v.cli.clip_outputs import Format, Job, Order
+from b2v.cli.options import OUTPUT
 from b2v.defaults import FPS, FRAMES
 from b2v.errors import UsageError
 
@@ -37,14 +38,16 @@ Still = Annotated[
     bool,
     typer.Option(
         "--still",
-        help="Write one sharp picture, the middle of the exposure, instead of a clip.",
+        help="Write one sharp picture, the middle of the exposure, not a clip.",
+        rich_help_panel=OUTPUT,
     ),
 ]
 Strength = Annotated[
     float,
     typer.Option(
         callback=_share,
-        help="How much of the restored frames is taken, the photo for the rest; 0 to 1.",
+        help="Blend restored frames with the photo: 0 is the photo, 1 restored.",
+        rich_help_panel=OUTPUT,
     ),
 ]
 

@@ -54,7 +54,9 @@ def command(
     precision: options.Precision = "auto",
     quiet: options.Quiet = False,
 ) -> None:
-    """Train the networks of a comparison with equal steps, score them, print the table.
+    """Train and score the models of a comparison.
+
+    Each takes equally many steps; the table is printed.
 
     dtb-variants: CNN, STRCNN, STRCNN + DTB; coded: standard and coded blur; jin-ablation: losses
     and order of restoration. Called again it goes on. Writes scores.json, and plot.png.

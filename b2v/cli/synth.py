@@ -169,7 +169,7 @@ def command(
     as_json: options.Json = False,
     quiet: options.Quiet = False,
 ) -> None:
-    """Write blurry pictures and the sharp frames behind them, with a manifest.
+    """Make blurry pictures with their sharp frames.
 
     A stopped run goes on when it is started again. Example:
     b2v synth-dataset GOPRO_Large_all -o windows --split train:0.8,test:0.2

@@ -109,7 +109,9 @@ def command(
     as_json: options.Json = False,
     quiet: options.Quiet = False,
 ) -> None:
-    """Train a model; stages 2 to 4 of a cascade stand on the networks before.
+    """Train a model.
+
+    Stages 2 to 4 of a cascade need the networks of the stages before.
 
     Of several processes each takes a part of every batch:
     torchrun --nproc-per-node 2 -m -- b2v train ... (without the -- it takes --run for its own).

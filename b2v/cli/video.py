@@ -2,25 +2,25 @@
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing, contextmanager
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, replace
 from enum import Enum
 from fractions import Fraction
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from b2v.cli import batch, clip_outputs, options
-from b2v.cli.batch import PARTLY_FAILED, Handling, Result
+from b2v.cli import batch, options
+from b2v.cli.batch import PARTLY_FAILED, Result
+from b2v.cli.clip_outputs import Showing
 from b2v.cli.options import Pace, display
-from b2v.defaults import QUALITY
 from b2v.errors import B2VError, UsageError
+from b2v.files import PHOTOS, PIPE
 
 if TYPE_CHECKING:
     from collections.abc import Generator, Iterator
 
-    from b2v.cli.clip_outputs import Showing
     from b2v.html_page import Scene, View
     from b2v.inference.model import Model
     from b2v.inference.video_files import Progress, Settings
@@ -33,14 +33,14 @@ MOMENTS, CELLS = 24, 6
 """Pairs of frames on a page, and columns of a filmstrip."""
 
 
-def check_readable(videos: list[str], output: str | None, showing: "Showing") -> None:
+def check_readable(videos: list[str], output: str | None, showing: Showing) -> None:
     """Refuse to show a video that cannot be read again; raises UsageError."""
     if PIPE in (*videos, output) and (showing.filmstrip or showing.html):
         raise UsageError("-: a pipe cannot be read again; --filmstrip and --html are for files")
 
 
 def write_video_extras(
-    result: "VideoResult", showing: "Showing", settings: "Settings", tags: "Tags"
+    result: "VideoResult", showing: Showing, settings: "Settings", tags: "Tags"
 ) -> None:
     """Write what is wanted beside a restored video, by reading it and its source again."""
     from b2v.cli.clip_outputs import notes_on
@@ -106,28 +106,7 @@ def _moments(result: "VideoResult", settings: "Settings", count: int) -> "Iterat
     )
 
 
-PIPE = "-"
 Work = Callable[["VideoResult"], None]
-
-Crf = Annotated[int | None, typer.Option(help="Quality; lower is better.", min=0, max=63)]
-PixFmt = Annotated[
-    str | None, typer.Option(help="How pixels are stored, as FFmpeg calls it: yuv420p10le.")
-]
-Start = Annotated[float | None, typer.Option(help="Begin at this second.", min=0)]
-End = Annotated[float | None, typer.Option(help="End before this second.", min=0)]
-Preview = Annotated[
-    float | None, typer.Option(help="Only so many seconds, from --start on.", min=0.001)
-]
-Resume = Annotated[
-    bool, typer.Option("--resume", help="Go on with a run that was stopped, with its options.")
-]
-Partial = Annotated[
-    bool,
-    typer.Option("--keep-partial", help="Of a video that breaks off, write what can be read."),
-]
-Overwrite = Annotated[
-    bool, typer.Option("--overwrite", help="Replace outputs and stopped runs that exist.")
-]
 
 
 class StoppedError(B2VError):
@@ -150,30 +129,121 @@ class VideoResult(Result):
     fps: float | None = None
 
 
-def settings_of(context: typer.Context) -> "Settings":
-    """Read from the options of a command what is asked for; raises UsageError."""
-    from b2v.inference.video_files import Settings
+def seconds(text: str) -> float:
+    """Read an exposure time, `1/60` or `0.02`."""
+    try:
+        time = float(Fraction(text.strip().removesuffix("s")))
+    except (ValueError, ZeroDivisionError):
+        time = 0.0
+    if not 0 < time < float("inf"):
+        raise typer.BadParameter(f"{text}: an exposure time in seconds, as 1/60 or 0.02")
+    return time
 
-    given = context.params
-    known = {f.name: given[f.name] for f in fields(Settings) if f.name in given}
-    known["end"] = _end(given["start"], given["end"], given["preview"])
-    return Settings(**{name: getattr(value, "value", value) for name, value in known.items()})
 
+@dataclass(frozen=True, kw_only=True)
+class VideoOptions:
+    """What commands on videos have in common: the part, its motion, how it is encoded."""
 
-def _end(start: float | None, end: float | None, preview: float | None) -> float | None:
-    """Say where to end, which --end and --preview both can."""
-    if preview is None:
-        return end
-    if end is not None:
-        raise UsageError("--preview and --end both say where to end; give one of them")
-    return (start or 0.0) + preview
+    codec: options.Coding = None
+    crf: Annotated[
+        int | None,
+        typer.Option(
+            help="Quality; lower is better.", min=0, max=63, rich_help_panel=options.OUTPUT
+        ),
+    ] = None
+    pix_fmt: Annotated[
+        str | None,
+        typer.Option(
+            help="Pixel format as FFmpeg calls it: yuv420p10le.", rich_help_panel=options.OUTPUT
+        ),
+    ] = None
+    start: Annotated[
+        float | None,
+        typer.Option(help="Begin at this second.", min=0, rich_help_panel=options.VIDEO),
+    ] = None
+    end: Annotated[
+        float | None,
+        typer.Option(help="End before this second.", min=0, rich_help_panel=options.VIDEO),
+    ] = None
+    preview: Annotated[
+        float | None,
+        typer.Option(
+            help="Process only so many seconds, from --start on.",
+            min=0.001,
+            rich_help_panel=options.VIDEO,
+        ),
+    ] = None
+    shutter: Annotated[
+        float | None,
+        typer.Option(
+            parser=seconds,
+            metavar="1/60",
+            help="Exposure time of a frame in seconds  [default: estimated from the blur]",
+            rich_help_panel=options.VIDEO,
+        ),
+    ] = None
+    only_blurry: Annotated[
+        bool,
+        typer.Option(
+            "--only-blurry",
+            help="Leave frames in which nothing moves over 3 pixels.",
+            rich_help_panel=options.VIDEO,
+        ),
+    ] = False
+    resume: Annotated[
+        bool,
+        typer.Option(
+            "--resume",
+            help="Continue a stopped run with its options.",
+            rich_help_panel=options.VIDEO,
+        ),
+    ] = False
+    keep_partial: Annotated[
+        bool,
+        typer.Option(
+            "--keep-partial",
+            help="Keep what can be read of a truncated video.",
+            rich_help_panel=options.VIDEO,
+        ),
+    ] = False
+
+    def settings(
+        self,
+        shown: Showing,
+        handling: options.BatchOptions,
+        **more: Any,  # noqa: ANN401
+    ) -> "Settings":
+        """Join all that is asked for of each video; `more` is for one command alone."""
+        from b2v.inference.video_files import Settings
+
+        end = self.end
+        if self.preview is not None:
+            if end is not None:
+                raise UsageError("--preview and --end both say where to end; give one of them")
+            end = (self.start or 0.0) + self.preview
+        return Settings(
+            codec=None if self.codec is None else self.codec.value,
+            crf=self.crf,
+            pix_fmt=self.pix_fmt,
+            start=self.start,
+            end=end,
+            compare=None if shown.compare is None else shown.compare.value,
+            shutter=self.shutter,
+            only_blurry=self.only_blurry,
+            resume=self.resume,
+            keep_partial=self.keep_partial,
+            keep_gps=shown.keep_gps,
+            strip_metadata=shown.strip_metadata,
+            overwrite=handling.overwrite,
+            **more,
+        )
 
 
 def plan(
     videos: Sequence[str],
     output: str | None,
     settings: "Settings",
-    handling: Handling,
+    handling: options.BatchOptions,
     what: str = "deblurred",
 ) -> list[VideoResult]:
     """Pair every video with its output, and note there which ones cannot be written.
@@ -188,7 +258,7 @@ def plan(
         return default_name(video, settings.codec, what)
 
     results, folder = batch.plan(videos, output, VIDEOS, namer, handling, VideoResult, inside=True)
-    for result in batch.to_do(results, Handling()):
+    for result in batch.to_do(results, options.BatchOptions()):
         suffix = Path(result.output).suffix
         if result.output != output and suffix != Path(result.input).suffix:
             result.notes.append(f"{result.input}: becomes {suffix}, which can be written")
@@ -202,7 +272,7 @@ def plan(
 
 def run(
     results: Sequence[VideoResult],
-    handling: Handling,
+    handling: options.BatchOptions,
     start_up: Callable[[], Work],
     *,
     as_json: bool,
@@ -221,7 +291,7 @@ def run(
 
 def _run(
     results: Sequence[VideoResult],
-    handling: Handling,
+    handling: options.BatchOptions,
     start_up: Callable[[], Work],
     *,
     as_json: bool,
@@ -317,7 +387,7 @@ class Stream(str, Enum):
 Videos = Annotated[
     list[str],
     typer.Argument(
-        help="Blurry videos, folders, or patterns; - for standard input.", metavar="VIDEO"
+        help="Blurry videos, folders or patterns; - is standard input.", metavar="VIDEO"
     ),
 ]
 Output = Annotated[
@@ -326,100 +396,53 @@ Output = Annotated[
         "--output",
         "-o",
         metavar="OUT",
-        help=".mp4, .mov, .mkv, .webm, - for standard output; of several videos, a folder.",
+        help=".mp4 .mov .mkv .webm, or - for standard output; for several videos, a folder.",
+        rich_help_panel=options.OUTPUT,
     ),
 ]
-To = Annotated[Stream | None, typer.Option(help="Kind of stream for -o -, matroska without.")]
-
-
-def seconds(text: str) -> float:
-    """Read an exposure time, `1/60` or `0.02`."""
-    try:
-        time = float(Fraction(text.strip().removesuffix("s")))
-    except (ValueError, ZeroDivisionError):
-        time = 0.0
-    if not 0 < time < float("inf"):
-        raise typer.BadParameter(f"{text}: an exposure time in seconds, as 1/60 or 0.02")
-    return time
-
-
-Shutter = Annotated[
-    float | None,
+To = Annotated[
+    Stream | None,
     typer.Option(
-        parser=seconds,
-        metavar="1/60",
-        help="Exposure time of a frame in seconds; found from the blur without.",
+        help="Kind of stream for -o -  [default: matroska]", rich_help_panel=options.OUTPUT
     ),
 ]
-OnlyBlurry = Annotated[
-    bool,
-    typer.Option("--only-blurry", help="Leave frames in which nothing moves over 3 pixels."),
-]
 
 
+@options.grouped
 def deblur(
-    context: typer.Context,
     inputs: Videos,
+    *,
     output: Output = None,
-    quality: options.Preset = options.Quality(QUALITY),  # noqa: B008 - a member of an Enum
-    model: options.OwnModel = None,
-    weights: options.Weights = None,
-    codec: options.Coding = None,
-    crf: Crf = None,
-    pix_fmt: PixFmt = None,
-    start: Start = None,
-    end: End = None,
-    preview: Preview = None,
-    compare: clip_outputs.Side = None,
-    filmstrip: clip_outputs.Filmstrip = None,
-    html: clip_outputs.Html = None,
     to: To = None,
-    shutter: Shutter = None,
-    only_blurry: OnlyBlurry = False,
-    resume: Resume = False,
-    keep_partial: Partial = False,
-    keep_gps: clip_outputs.Gps = False,
-    strip_metadata: clip_outputs.Strip = False,
-    overwrite: Overwrite = False,
-    recursive: options.Recursive = False,
-    skip_existing: options.SkipExisting = False,
-    dry_run: options.DryRun = False,
-    fail_fast: options.FailFast = False,
-    shard: options.Shard = None,
-    device: options.Device = "auto",
-    precision: options.Precision = "auto",
+    shown: Showing,
+    video: VideoOptions,
+    chosen: options.ModelOptions,
+    handling: options.BatchOptions,
     as_json: options.Json = False,
     quiet: options.Quiet = False,
 ) -> None:
-    """Restore blurry videos; sound, subtitles, times and size stay as they are.
+    """Sharpen blurry videos; sound and subtitles stay.
 
-    Without -o, walk.mp4 becomes walk_deblurred.mp4 beside it. Of a folder, its videos are
-    taken, and below -o the new ones lie as they do below the folder.
+    Without -o, walk.mp4 becomes walk_deblurred.mp4 beside it. The structure of a folder is kept
+    below -o.
 
-    A run that was stopped leaves what it closed in a hidden folder beside the
-    output: the same command with --resume goes on, with --overwrite it begins
-    anew. Of a video that breaks off nothing is written, exit code 1; with
-    --keep-partial its readable part is, exit code 4.
+    A stopped run leaves what it finished in a hidden folder beside the output: the same command
+    with --resume continues, with --overwrite starts again. Of a truncated video nothing is written
+    (exit code 1), or with --keep-partial what can be read (exit code 4).
     """
-    settings, handling = settings_of(context), Handling.of(context)
-    shown = clip_outputs.Showing(
-        compare=compare,
-        filmstrip=filmstrip,
-        html=html,
-        strip_metadata=strip_metadata,
-        keep_gps=keep_gps,
-    )
-    chosen = options.Chosen("video", model, quality.value, weights, device, precision)
-    restore(inputs, output, settings, handling, shown, chosen, as_json=as_json, quiet=quiet)
+    if not as_json:
+        batch.refuse_missing(inputs)
+    settings = video.settings(shown, handling, to=None if to is None else to.value)
+    restore(inputs, output, settings, shown, chosen, handling, as_json=as_json, quiet=quiet)
 
 
 def restore(
     inputs: list[str],
     output: str | None,
     settings: "Settings",
-    handling: Handling,
-    shown: clip_outputs.Showing,
-    chosen: options.Chosen,
+    shown: Showing,
+    chosen: options.ModelOptions,
+    handling: options.BatchOptions,
     *,
     as_json: bool,
     quiet: bool,
@@ -434,7 +457,7 @@ def restore(
     shown.check(results, overwrite=settings.overwrite)
 
     def start_up() -> Work:
-        model = chosen.load()
+        model = chosen.load("video")
         return partial(deblur_one, model, model.stream(), settings, shown, quiet=quiet)
 
     run(results, handling, start_up, as_json=as_json, quiet=quiet)
@@ -444,7 +467,7 @@ def deblur_one(
     model: "Model",
     deblurrer: "Deblurrer",
     settings: "Settings",
-    shown: clip_outputs.Showing,
+    shown: Showing,
     result: VideoResult,
     *,
     quiet: bool,
@@ -456,7 +479,8 @@ def deblur_one(
     result.slower = settings.slower or 1
     reports = deblur_video(result.input, result.output, deblurrer, model.loaded, settings)
     try:
-        broken = follow(reports, model, result, quiet=quiet)
+        with batch.hinting(result.input, PHOTOS, "extract"):
+            broken = follow(reports, model, result, quiet=quiet)
     except PipeClosedError:
         raise BrokenPipeError from None
     tags = shown.tags_for(None, model)
@@ -465,68 +489,34 @@ def deblur_one(
     finish(result, broken)
 
 
-Slower = Annotated[
-    float, typer.Option(help="Play it so many times slower than life.", min=1, max=1000)
-]
-Fps = Annotated[
-    float | None,
-    typer.Option(help="Frames a second; those of the video without.", min=0.1, max=1000),
-]
-Sound = Annotated[bool, typer.Option("--sound", help="Keep the sound, stretched at its pitch.")]
-
-
+@options.grouped
 def slowmo(
-    context: typer.Context,
     inputs: Videos,
+    *,
     output: Output = None,
-    slower: Slower = 4,
-    fps: Fps = None,
-    sound: Sound = False,
-    quality: options.Preset = options.Quality(QUALITY),  # noqa: B008 - a member of an Enum
-    model: options.OwnModel = None,
-    weights: options.Weights = None,
-    codec: options.Coding = None,
-    crf: Crf = None,
-    pix_fmt: PixFmt = None,
-    start: Start = None,
-    end: End = None,
-    preview: Preview = None,
-    compare: clip_outputs.Side = None,
-    filmstrip: clip_outputs.Filmstrip = None,
-    html: clip_outputs.Html = None,
-    shutter: Shutter = None,
-    only_blurry: OnlyBlurry = False,
-    resume: Resume = False,
-    keep_partial: Partial = False,
-    keep_gps: clip_outputs.Gps = False,
-    strip_metadata: clip_outputs.Strip = False,
-    overwrite: Overwrite = False,
-    recursive: options.Recursive = False,
-    skip_existing: options.SkipExisting = False,
-    dry_run: options.DryRun = False,
-    fail_fast: options.FailFast = False,
-    shard: options.Shard = None,
-    device: options.Device = "auto",
-    precision: options.Precision = "auto",
+    slower: Annotated[float, typer.Option(help="How many times slower.", min=1, max=1000)] = 4,
+    fps: Annotated[
+        float | None,
+        typer.Option(help="Frames per second  [default: those of the video]", min=0.1, max=1000),
+    ] = None,
+    sound: Annotated[
+        bool, typer.Option("--sound", help="Keep the sound, stretched at its pitch.")
+    ] = False,
+    shown: Showing,
+    video: VideoOptions,
+    chosen: options.ModelOptions,
+    handling: options.BatchOptions,
     as_json: options.Json = False,
     quiet: options.Quiet = False,
 ) -> None:
-    """Turn blurry videos into sharp slow motion that flows.
+    """Turn blurry videos into sharp slow motion.
 
-    Each frame is restored as by b2v deblur, and frames are put between them at even
-    steps of time. Without -o, walk.mp4 becomes walk_slow.mp4 beside it.
-
-    A run that was stopped goes on with --resume, as that of b2v deblur does.
+    Frames are restored as by b2v deblur, and new ones put between them at even steps of time.
+    Without -o, walk.mp4 becomes walk_slow.mp4 beside it. --resume continues a stopped run.
     """
     if PIPE in (*inputs, output):
         raise UsageError("-: slow motion is made from file to file; give names")
-    settings, handling = settings_of(context), Handling.of(context)
-    shown = clip_outputs.Showing(
-        compare=compare,
-        filmstrip=filmstrip,
-        html=html,
-        strip_metadata=strip_metadata,
-        keep_gps=keep_gps,
-    )
-    chosen = options.Chosen("video", model, quality.value, weights, device, precision)
-    restore(inputs, output, settings, handling, shown, chosen, as_json=as_json, quiet=quiet)
+    if not as_json:
+        batch.refuse_missing(inputs)
+    settings = video.settings(shown, handling, slower=slower, fps=fps, sound=sound)
+    restore(inputs, output, settings, shown, chosen, handling, as_json=as_json, quiet=quiet)

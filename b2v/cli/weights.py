@@ -28,7 +28,7 @@ app = typer.Typer(
 
 @app.command("list", epilog=examples("weights list"))
 def list_command(as_json: options.Json = False) -> None:
-    """List the models that can be named with -m, in the order in which they are looked for."""
+    """List the models that -m can name."""
     from b2v.weights import list_models
 
     models = list_models()
@@ -60,7 +60,7 @@ def path_command(
         typer.Argument(help="One network, such as middle, pair35 or stage1.", metavar="ROLE"),
     ] = None,
 ) -> None:
-    """Print the folder of a model, or the file of one of its networks."""
+    """Print where a model is."""
     from b2v.weights import path_of
 
     path = path_of(name, role)
@@ -75,7 +75,7 @@ def verify_command(
         str | None, typer.Argument(help="Name of a model; all without.", metavar="NAME")
     ] = None,
 ) -> None:
-    """Check that every file of a model is here, has its sha256, and loads."""
+    """Check the files of a model."""
     from b2v.weights import list_models, verify
 
     cards = [name] if name else [str(m.folder / f"{m.name}.json") for m in list_models()]
@@ -110,7 +110,7 @@ def download_command(
     ] = PHOTO_MODEL,
     quiet: options.Quiet = False,
 ) -> None:
-    """Bring a model here, unless it is here already, and print its files.
+    """Download a model.
 
     The address of a card (.json) brings its networks along. What a broken transfer had
     brought is kept, and the next call goes on from there.
@@ -140,7 +140,7 @@ def import_command(
     overwrite: options.Overwrite = False,
     quiet: options.Quiet = False,
 ) -> None:
-    """Convert the released weights of others, and print what was written.
+    """Convert the released weights of others.
 
     The 2018 cascade is one to four .pth files, MAXIM-3S for deblurring a single .safetensors
     file with the weights of all its stages under their names in the authors' code.
@@ -172,7 +172,7 @@ def average_command(
     ] = None,
     overwrite: options.Overwrite = False,
 ) -> None:
-    """Write the mean of networks along one training run, which is often better than any of them."""
+    """Average networks of one training run."""
     from b2v.weights import average
 
     if output.suffix != ".safetensors":
@@ -193,7 +193,7 @@ def rm_command(
     ] = False,
     quiet: options.Quiet = False,
 ) -> None:
-    """Delete what was downloaded of a model, and print the files that are gone.
+    """Delete a downloaded model.
 
     The shipped weights, those you imported and those of B2V_WEIGHTS_DIR stay.
     """
@@ -218,7 +218,7 @@ def publish_command(
     private: Annotated[bool, typer.Option("--private", help="Make a private repository.")] = False,
     quiet: options.Quiet = False,
 ) -> None:
-    """Upload a model to the Hugging Face Hub, and print its address.
+    """Upload a model to the Hugging Face Hub.
 
     Networks, card, licence and a page made of the card go up in one commit. HF_TOKEN must be a
     token that may write; HF_ENDPOINT, HTTPS_PROXY and NO_PROXY are respected.
