@@ -7,7 +7,6 @@ from fractions import Fraction
 from functools import partial
 from math import ceil
 from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import Literal
 
 from torch import Tensor
@@ -345,17 +344,16 @@ def _put_together(
     if settings.slower is None:
         return how(None if source == PIPE else source, metadata=said)
     tags = {} if settings.strip_metadata else kept_tags(info, keep_gps=settings.keep_gps)
-    with TemporaryDirectory(prefix=".b2v-", dir=Path(writer.target).parent) as folder:
-        sound, lost = Path(folder) / f"sound{SUFFIX}", _left_out(info, settings)
-        found: tuple[StreamInfo, ...] = ()
-        if settings.sound and info.of_kind("audio"):
-            slower = Fraction(settings.slower).limit_denominator(1000)
-            try:
-                found = stretch_sound(Path(source), info, slower, sound, writer.target.suffix)
-            except MediaError as error:
-                lost.append(f"{error}; it was left out")
-        writer.info = replace(writer.info, streams=(*writer.info.streams, *found))
-        return [*lost, *how(sound if found else None, metadata=tags | said)]
+    sound, lost = writer.folder / f"sound{SUFFIX}", _left_out(info, settings)
+    found: tuple[StreamInfo, ...] = ()
+    if settings.sound and info.of_kind("audio"):
+        slower = Fraction(settings.slower).limit_denominator(1000)
+        try:
+            found = stretch_sound(Path(source), info, slower, sound, writer.target.suffix)
+        except MediaError as error:
+            lost.append(f"{error}; it was left out")
+    writer.info = replace(writer.info, streams=(*writer.info.streams, *found))
+    return [*lost, *how(sound if found else None, metadata=tags | said)]
 
 
 def _tempo(settings: Settings, info: VideoInfo) -> Tempo | None:
