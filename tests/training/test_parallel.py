@@ -75,7 +75,7 @@ def torchrun(*args: object) -> subprocess.CompletedProcess[str]:
     """Start `b2v train ARGS` in two processes."""
     python = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node", "2"]
     place = ["--master-addr", "127.0.0.1", "--master-port", str(free_port()), "-m", "--", "b2v"]
-    root = str(Path(__file__).parents[1])
+    root = str(Path(__file__).parents[2])
     environment = {**os.environ, "PYTHONPATH": root, "GLOO_SOCKET_IFNAME": "lo"}
     return subprocess.run(
         [*python, *place, "train", *map(str, args)],  # -- lets b2v have its --run

@@ -22,7 +22,7 @@ from b2v.models import PRIOR, ROLES, Blueprint
 from b2v.models.unet import UNet, UNetConfig
 from b2v.weights import Card, card_entry, file_name, save_network, write_card
 
-REPOSITORY = Path(__file__).parents[1]
+REPOSITORY = Path(__file__).parents[2]
 TINY = {
     role: Blueprint(
         "unet",

@@ -13,7 +13,7 @@ from b2v.models import MAXIM_STAGES, MODELS, Maxim, assemble
 from b2v.models.maxim import MaximConfig, MaximStage
 from b2v.weights import file_name, load_model, shipped_dir
 
-ASSETS = Path(__file__).parents[1] / "b2v" / "assets"
+ASSETS = Path(__file__).parents[2] / "b2v" / "assets"
 
 needs_maxim = pytest.mark.skipif(
     not all((shipped_dir() / file_name("maxim", role)).is_file() for role in MAXIM_STAGES),
