@@ -377,13 +377,6 @@ EXAMPLES: dict[str, tuple[tuple[str, str], ...]] = {
         ("b2v weights import center_v3.pth F35_N8.pth", "two of the authors' four files"),
         ("b2v weights import maxim.safetensors", "all stages of MAXIM-3S"),
     ),
-    "weights average": (
-        (
-            "b2v weights average early.safetensors late.safetensors -o mean.safetensors",
-            "of two times",
-        ),
-    ),
-    "weights rm": (("b2v weights rm name --dry-run", "what would be deleted"),),
     "weights publish": (
         ("b2v weights publish runs/b2v/weights/b2v.json me/b2v -o look", "look before"),
         ("HF_TOKEN=hf_... b2v weights publish unet me/unet --private", "for yourself alone"),

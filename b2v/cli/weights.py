@@ -1,8 +1,6 @@
 """`b2v weights`: what there is, where it lies, whether it is intact, how to get more."""
 
 import json
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -18,12 +16,10 @@ from b2v.defaults import MB, PHOTO_MODEL
 from b2v.errors import UsageError, WeightsError
 
 if TYPE_CHECKING:
-    from b2v.weights import ModelInfo, Progress
+    from b2v.weights import ModelInfo
 
 
-app = typer.Typer(
-    help="List, check, download, import, publish and remove weights.", no_args_is_help=True
-)
+app = typer.Typer(help="List, check, download, import and publish weights.", no_args_is_help=True)
 
 
 @app.command("list", epilog=examples("weights list"))
@@ -112,13 +108,11 @@ def download_command(
 ) -> None:
     """Download a model.
 
-    The address of a card (.json) brings its networks along. What a broken transfer had
-    brought is kept, and the next call goes on from there.
+    The address of a card (.json) brings its networks along.
     """
     from b2v.weights import download
 
-    with _transfers(quiet=quiet) as progress:
-        paths = download(name, progress=progress)
+    paths = download(name)
     for path in paths:
         typer.echo(path)
     if paths[0].suffix == ".json":
@@ -161,50 +155,6 @@ def import_command(
     options.note(_next_step(written[-1], "" if found else f" --weights {folder}"), quiet=quiet)
 
 
-@app.command("average", epilog=examples("weights average"))
-def average_command(
-    files: Annotated[
-        list[Path], typer.Argument(help="Files of networks of one shape.", metavar="FILE")
-    ],
-    output: Annotated[Path, typer.Option("--output", "-o", help="File to write.", metavar="OUT")],
-    share: Annotated[
-        list[float] | None, typer.Option(help="Share of each file, in their order; equal without.")
-    ] = None,
-    overwrite: options.Overwrite = False,
-) -> None:
-    """Average networks of one training run."""
-    from b2v.weights import average
-
-    if output.suffix != ".safetensors":
-        raise UsageError(f"{output}: networks go to files ending in .safetensors")
-    if output.exists() and not overwrite:
-        raise UsageError(f"{output}: exists already; give another name, or --overwrite")
-    average(files, output, share)
-    typer.echo(output)
-
-
-@app.command("rm", epilog=examples("weights rm"))
-def rm_command(
-    name: Annotated[
-        str, typer.Argument(help="Name of a model, or its hf:// address.", metavar="NAME")
-    ],
-    dry_run: Annotated[
-        bool, typer.Option("--dry-run", "-n", help="Print the files; delete nothing.")
-    ] = False,
-    quiet: options.Quiet = False,
-) -> None:
-    """Delete a downloaded model.
-
-    The shipped weights, those you imported and those of B2V_WEIGHTS_DIR stay.
-    """
-    from b2v.weights import downloaded, remove
-
-    freed = sum(path.stat().st_size for path in downloaded(name))
-    for path in downloaded(name) if dry_run else remove(name):
-        typer.echo(path)
-    options.note(f"{freed / MB:.1f} MB {'would be ' if dry_run else ''}freed", quiet=quiet)
-
-
 @app.command("publish", epilog=examples("weights publish"))
 def publish_command(
     name: Annotated[
@@ -245,38 +195,3 @@ def _next_step(card: Path, where: str) -> str:
     if missing := missing_roles(read_card(card).networks):
         return f"{card.stem} still lacks {', '.join(missing)}: import those files as well"
     return f"use it by: b2v extract PHOTO -m {card.stem}{where}"
-
-
-@contextmanager
-def _transfers(*, quiet: bool) -> Iterator["Progress"]:
-    """Show how downloads get on: bars on a terminal, a line every ten seconds elsewhere."""
-    console, ticker = Console(stderr=True), options.Ticker()
-    if quiet or not console.is_terminal:
-
-        def tell(name: str, done: int, total: int | None) -> None:
-            if done == total or ticker.due():
-                of = f" of {total / MB:.1f}" if total else ""
-                options.note(f"{name}: {done / MB:.1f}{of} MB", quiet=quiet)
-
-        yield tell
-        return
-
-    from rich.markup import escape
-    from rich.progress import (
-        DownloadColumn,
-        Progress,
-        TaskID,
-        TimeRemainingColumn,
-        TransferSpeedColumn,
-    )
-
-    columns = (DownloadColumn(), TransferSpeedColumn(), TimeRemainingColumn())
-    tasks: dict[str, TaskID] = {}
-    with Progress(*Progress.get_default_columns()[:2], *columns, console=console) as bars:
-
-        def draw(name: str, done: int, total: int | None) -> None:
-            if name not in tasks:
-                tasks[name] = bars.add_task(escape(name), total=total)
-            bars.update(tasks[name], completed=done)
-
-        yield draw

@@ -8,17 +8,15 @@ must be downloaded.
 from b2v.files import cache_dir, shipped_dir
 from b2v.weights.cards import Card, CardNetwork, card_entry, file_name, read_card, write_card
 from b2v.weights.checkpoints import Header, Network, inspect, load_network, save_network, sha256_of
-from b2v.weights.hub import Progress
 from b2v.weights.jin2018 import import_released
 from b2v.weights.maxim import import_maxim
-from b2v.weights.publish import downloaded, publish, remove, stage
+from b2v.weights.publish import publish, stage
 from b2v.weights.store import (
     FileCheck,
     Loaded,
     LoadedModel,
     LoadedVideoModel,
     ModelInfo,
-    average,
     download,
     list_models,
     load_model,
@@ -37,12 +35,9 @@ __all__ = [
     "LoadedVideoModel",
     "ModelInfo",
     "Network",
-    "Progress",
-    "average",
     "cache_dir",
     "card_entry",
     "download",
-    "downloaded",
     "file_name",
     "import_maxim",
     "import_released",
@@ -54,7 +49,6 @@ __all__ = [
     "path_of",
     "publish",
     "read_card",
-    "remove",
     "save_network",
     "sha256_of",
     "shipped_dir",

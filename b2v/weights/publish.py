@@ -7,19 +7,17 @@ All files go up in one commit, so that a repository never holds half of a model.
 import os
 import re
 import shutil
-import sys
-from collections.abc import Iterable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import suppress
 from dataclasses import replace
 from importlib.metadata import PackageNotFoundError, distribution
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
 from b2v.errors import UsageError, WeightsError
-from b2v.files import cache_dir, card_folders, hub_dir, shipped_dir
+from b2v.files import shipped_dir
 from b2v.models import VIDEO
 from b2v.weights.cards import NOT_STATED, Card, read_card, write_card
-from b2v.weights.hub import Address, explain, parse_address
+from b2v.weights.hub import Address, explain, quiet_bars
 from b2v.weights.store import find_model, place_of, verify
 
 _REPO = re.compile(r"[\w][\w.-]*/[\w][\w.-]*")
@@ -51,7 +49,7 @@ def publish(model: str, repo: str, *, private: bool = False) -> Address:
         transport_error: type[Exception] = HfHubHTTPError.__bases__[0]
         api = HfApi(endpoint=os.environ.get("HF_ENDPOINT") or None, library_name="b2v")
         try:
-            with _bars_on_a_terminal():
+            with quiet_bars():
                 api.create_repo(repo, private=private or None, exist_ok=True)
                 message = f"Publish {card.name} by b2v"
                 done = api.upload_folder(repo_id=repo, folder_path=folder, commit_message=message)
@@ -59,27 +57,8 @@ def publish(model: str, repo: str, *, private: bool = False) -> Address:
             # What went wrong with one file comes wrapped in a RuntimeError.
             cause = error.__cause__ if type(error) is RuntimeError else None
             first = cause if isinstance(cause, Exception) else error
-            raise WeightsError(f"cannot publish to {repo}: {explain(first, kept=False)}") from error
+            raise WeightsError(f"cannot publish to {repo}: {explain(first)}") from error
     return Address(repo, done.oid, f"{card.name}.json")
-
-
-@contextmanager
-def _bars_on_a_terminal() -> Iterator[None]:
-    """Keep the hub's progress bars out of logs: it draws them wherever stderr goes."""
-    from huggingface_hub.utils.tqdm import (
-        are_progress_bars_disabled,
-        disable_progress_bars,
-        enable_progress_bars,
-    )
-
-    if sys.stderr.isatty() or are_progress_bars_disabled():
-        yield
-        return
-    disable_progress_bars()
-    try:
-        yield
-    finally:
-        enable_progress_bars()
 
 
 def stage(model: str, repo: str, folder: Path) -> Card:
@@ -150,83 +129,3 @@ def licence_text(card: Card, folder: Path) -> str | None:
             distribution("b2v").read_text(f"licenses/{LICENCE}") if card.licence == "MIT" else None
         )
     return None
-
-
-def remove(model: str) -> list[Path]:
-    """Delete what was downloaded of a model; return the files that are gone.
-
-    Args:
-        model: name of a model, or the hub address of a file.
-
-    Raises:
-        UsageError: a hub address is malformed or names no revision.
-        WeightsError: nothing of it was downloaded, or a file cannot be deleted.
-
-    """
-    gone = []
-    for path in downloaded(model):
-        try:
-            path.unlink(missing_ok=True)
-        except OSError as error:
-            raise WeightsError(f"cannot delete {path}: {error.strerror}") from error
-        gone.append(path)
-        for leftover in [*path.parent.glob(f"{path.name}.*.part"), Path(f"{path}.lock")]:
-            with suppress(OSError):
-                leftover.unlink()
-    for folder in {parent for path in gone for parent in path.parents}:
-        if folder.is_relative_to(hub_dir()):
-            _remove_empty(folder)
-    return gone
-
-
-def downloaded(model: str) -> list[Path]:
-    """List the files of a model that are in the cache of downloads, less those of another as well.
-
-    Raises:
-        UsageError: a hub address is malformed or names no revision.
-        WeightsError: there are none.
-
-    """
-    if model.startswith("hf://") and not model.endswith(".json"):
-        found = [parse_address(model).path]
-    else:
-        is_address = model.startswith("hf://")
-        name = parse_address(model).path.stem if is_address else model
-        cards = [folder / f"{name}.json" for _, folder in card_folders()]
-        cards = [parse_address(model).path] if is_address else cards
-        cards = [card for card in cards if card.is_file()]
-        shared = {file for card in cards for file in _files_of_others(card)}
-        found = [file for card in cards for file in _files_of(card) if file not in shared]
-    inside = [path for path in found if path.is_file() and path.is_relative_to(hub_dir())]
-    if not inside:
-        raise WeightsError(f"nothing of {model} was downloaded{_where_else(found)}")
-    return list(dict.fromkeys(inside))
-
-
-def _files_of(card: Path) -> list[Path]:
-    try:
-        found = find_model(str(card))
-    except WeightsError:
-        return [card]
-    return [card, *(place_of(found, entry) for entry in found.card.networks.values())]
-
-
-def _files_of_others(card: Path) -> set[Path]:
-    """List what the other cards of a folder are made of: models may share files."""
-    others = (other for other in card.parent.glob("*.json") if other != card)
-    return {file for other in others for file in _files_of(other)}
-
-
-def _where_else(found: Iterable[Path]) -> str:
-    folders = sorted({str(path.parent) for path in found if path.is_file()})
-    kept = "; b2v only deletes what a download can bring again"
-    return f", it lies in {', '.join(folders)}{kept}" if folders else "; see `b2v weights list`"
-
-
-def _remove_empty(folder: Path) -> None:
-    while folder != cache_dir() and folder.is_relative_to(hub_dir()):
-        try:
-            folder.rmdir()
-        except OSError:
-            return
-        folder = folder.parent

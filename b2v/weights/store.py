@@ -7,20 +7,18 @@ it has been touched.
 """
 
 import hashlib
-from collections.abc import Collection, Sequence
+from collections.abc import Collection
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import cast
-
-import torch
 
 from b2v.defaults import PHOTO_MODEL, VIDEO_MODEL
 from b2v.errors import UsageError, WeightsError
 from b2v.files import card_folders, hub_dir
 from b2v.models import VIDEO, Extractor, VideoNet, assemble, missing_roles, needed_roles
 from b2v.weights.cards import NOT_STATED, Card, CardNetwork, card_entry, read_card
-from b2v.weights.checkpoints import SUFFIX, Network, load_network, save_network, sha256_of
-from b2v.weights.hub import Progress, fetch, parse_address
+from b2v.weights.checkpoints import SUFFIX, Network, load_network, sha256_of
+from b2v.weights.hub import fetch, parse_address
 from b2v.weights.jin2018 import FAMILY
 from b2v.weights.jin2018 import MODEL as IMPORTED
 
@@ -57,9 +55,7 @@ class Model:
     folder: Path
 
 
-def load_model(
-    model: str = PHOTO_MODEL, *, weights: Path | None = None, progress: Progress | None = None
-) -> LoadedModel:
+def load_model(model: str = PHOTO_MODEL, *, weights: Path | None = None) -> LoadedModel:
     """Load the networks of a model that makes seven frames of a photo.
 
     Args:
@@ -67,7 +63,6 @@ def load_model(
             (`hf://owner/repo@revision/name.json`).
         weights: folder with the model's card or files, or a card, or one `.safetensors` file:
             a model of its own, or in the place of the network of its role.
-        progress: called while something is downloaded.
 
     Raises:
         UsageError: A hub address is malformed or names no revision.
@@ -75,14 +70,12 @@ def load_model(
             damaged, or does not hold what the card says.
 
     """
-    loaded = _gather(model, weights, progress, video=False)
+    loaded = _gather(model, weights, video=False)
     net = assemble({role: network.module for role, network in loaded.networks.items()})
     return LoadedModel(**vars(loaded), net=net.eval())
 
 
-def load_video_model(
-    model: str = VIDEO_MODEL, *, weights: Path | None = None, progress: Progress | None = None
-) -> LoadedVideoModel:
+def load_video_model(model: str = VIDEO_MODEL, *, weights: Path | None = None) -> LoadedVideoModel:
     """Load the network of a model that restores video. Arguments as of `load_model`.
 
     Raises:
@@ -91,13 +84,11 @@ def load_video_model(
             damaged, or does not hold what the card says.
 
     """
-    loaded = _gather(model, weights, progress, video=True)
+    loaded = _gather(model, weights, video=True)
     return LoadedVideoModel(**vars(loaded), net=cast("VideoNet", loaded.networks[VIDEO].module))
 
 
-def find_model(
-    model: str, *, weights: Path | None = None, progress: Progress | None = None
-) -> Model:
+def find_model(model: str, *, weights: Path | None = None) -> Model:
     """Find the card of a model; its files need not be there. Arguments as of `load_model`.
 
     Raises:
@@ -111,7 +102,7 @@ def find_model(
         address = parse_address(model)
         if not address.file.endswith(".json"):
             raise UsageError(f"{model} is not a card; expected hf://owner/repo@revision/name.json")
-        return _open(fetch(address, progress=progress))
+        return _open(fetch(address))
     if model.endswith(".json"):
         return _open(Path(model))
     for where, folder in card_folders():
@@ -123,7 +114,7 @@ def find_model(
     raise _unknown(model)
 
 
-def file_of(found: Model, role: str, *, progress: Progress | None = None) -> Path:
+def file_of(found: Model, role: str) -> Path:
     """Path of the network `role` of a model, downloaded if it is nowhere; its hash is checked.
 
     Raises:
@@ -140,7 +131,7 @@ def file_of(found: Model, role: str, *, progress: Progress | None = None) -> Pat
     entry = card.networks[role]
     path = place_of(found, entry)
     if card.source and path == (address := parse_address(f"{card.source}/{entry.file}")).path:
-        return fetch(address, sha256=entry.sha256, progress=progress)
+        return fetch(address, sha256=entry.sha256)
     if not path.is_file():
         raise WeightsError(
             f"{path}, the {role} network of {card.name}, is missing;"
@@ -162,24 +153,24 @@ def place_of(found: Model, entry: CardNetwork) -> Path:
     return parse_address(f"{found.card.source}/{entry.file}").path
 
 
-def _gather(model: str, weights: Path | None, progress: Progress | None, *, video: bool) -> Loaded:
+def _gather(model: str, weights: Path | None, *, video: bool) -> Loaded:
     """Load the files of a model for photos or for video; a single one may replace one of them."""
     if weights is None or not weights.is_file() or weights.suffix == ".json":
-        found = find_model(model, weights=weights, progress=progress)
+        found = find_model(model, weights=weights)
         name, licence = found.card.name, found.card.licence
         _check_use(name, found.card.networks, video=video)
         roles = needed_roles(found.card.networks)
-        return _join(name, licence, {role: _load(found, role, progress) for role in roles})
+        return _join(name, licence, {role: _load(found, role) for role in roles})
     own = load_network(weights)
     own_licence = str(own.note.get("licence", NOT_STATED))
     _check_use(str(weights), (own.role,), video=video)
     if not missing_roles((own.role,)):
         return _join(weights.stem, own_licence, {own.role: own})
-    found = find_model(model, progress=progress)
+    found = find_model(model)
     name, licence, roles = found.card.name, found.card.licence, needed_roles(found.card.networks)
     if own.role not in roles:
         raise WeightsError(f"{name} has no {own.role} network that {weights} could replace")
-    others = {role: _load(found, role, progress) for role in roles if role != own.role}
+    others = {role: _load(found, role) for role in roles if role != own.role}
     name += f" with {own.role} from {weights.name}"
     licence += f"; {own.role}: {own_licence}" if own_licence != licence else ""
     return _join(name, licence, {role: others.get(role, own) for role in roles})
@@ -200,8 +191,8 @@ def _join(name: str, licence: str, networks: dict[str, Network]) -> Loaded:
     return Loaded(name, hashlib.sha256(joined.encode()).hexdigest(), licence, networks)
 
 
-def _load(found: Model, role: str, progress: Progress | None) -> Network:
-    network = load_network(file_of(found, role, progress=progress))
+def _load(found: Model, role: str) -> Network:
+    network = load_network(file_of(found, role))
     entry = found.card.networks[role]
     if network.role != role or network.blueprint != entry.blueprint:
         raise WeightsError(
@@ -356,13 +347,12 @@ def path_of(model: str, role: str | None = None) -> Path:
     return place_of(found, found.card.networks[role])
 
 
-def download(target: str, *, progress: Progress | None = None) -> list[Path]:
+def download(target: str) -> list[Path]:
     """Bring a model or a file here, verified, unless it is here already.
 
     Args:
         target: name of a model, or `hf://owner/repo@revision/file`; with a card (`.json`) the
             files of its networks come along.
-        progress: called after every piece.
 
     Returns:
         Paths of the files, the card first when there is one.
@@ -373,9 +363,9 @@ def download(target: str, *, progress: Progress | None = None) -> list[Path]:
 
     """
     if target.startswith("hf://") and not target.endswith(".json"):
-        return [fetch(parse_address(target), progress=progress)]
-    found = find_model(target, progress=progress)
-    files = [file_of(found, role, progress=progress) for role in found.card.networks]
+        return [fetch(parse_address(target))]
+    found = find_model(target)
+    files = [file_of(found, role) for role in found.card.networks]
     return [found.folder / f"{found.card.name}.json", *files]
 
 
@@ -411,36 +401,3 @@ def _describe(path: Path, where: str, shadowed: bool) -> ModelInfo:
         shadowed,
         problem,
     )
-
-
-def average(paths: Sequence[Path], out: Path, shares: Sequence[float] | None = None) -> None:
-    """Write the mean of networks to the file `out`, with a note of what it is the mean of.
-
-    Args:
-        paths: files of two networks or more.
-        out: file to write.
-        shares: weight of each network, not negative, whatever they sum up to; equal without.
-
-    Raises:
-        UsageError: there are too few networks, or the shares do not suit.
-        WeightsError: a file cannot be read, the networks are not of one shape, or `out` cannot be
-            written.
-
-    """
-    parts = [1.0] * len(paths) if shares is None else list(shares)
-    if len(paths) < 2:
-        raise UsageError("a mean takes two networks at least; name more files")
-    if len(parts) != len(paths) or min(parts) < 0 or not sum(parts) > 0:
-        raise UsageError(f"{len(paths)} networks take as many shares, none below 0, not all 0")
-    first, *others = networks = [load_network(path) for path in paths]
-    for other in others:
-        if (other.role, other.blueprint) != (first.role, first.blueprint):
-            raise WeightsError(f"{other.path}: is of another shape than {first.path}; take its own")
-    states = [network.module.state_dict() for network in networks]
-    total = sum(parts)
-    mean = {
-        name: torch.stack([p / total * s[name] for p, s in zip(parts, states, strict=True)]).sum(0)
-        for name in states[0]
-    }
-    made = {sha256_of(path)[:12]: part / total for path, part in zip(paths, parts, strict=True)}
-    save_network(mean, first.blueprint, first.role, out, note={"mean_of": made})

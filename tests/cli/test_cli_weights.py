@@ -15,7 +15,6 @@ from test_cli_extract import (
     write_tiny_cascade,
 )
 
-from b2v.errors import WeightsError
 from b2v.media import write_photo
 from b2v.models import MODELS, ROLES
 from b2v.weights import jin2018 as importer
@@ -205,56 +204,6 @@ def test_download_without_a_connection_is_one_line(b2v, own):
     write_card(replace(card, source=f"hf://owner/repo@{REVISION}"), own)
     (own / "mine-middle.safetensors").unlink()
     assert_one_line(b2v("download", "mine"), 3, "cannot download", "check the connection")
-
-
-def transfer(paths):
-    """Stands for a download of 2 MB in five pieces that gives `paths`."""
-
-    def download(target, *, progress):
-        for piece in range(1, 6):
-            progress("net[1].safetensors", piece * 400_000, 2_000_000)
-        return paths
-
-    return download
-
-
-def test_download_into_a_log_has_few_plain_lines(b2v, monkeypatch, own):
-    path = own / "net.safetensors"
-    monkeypatch.setattr("b2v.weights.download", transfer([path]))
-    ran = b2v("download", "x")
-    assert (ran.code, ran.out) == (0, f"{path}\n")
-    assert ran.err.splitlines() == [
-        "net[1].safetensors: 0.4 of 2.0 MB",
-        "net[1].safetensors: 2.0 of 2.0 MB",
-        f"use it by: b2v extract PHOTO --weights {path}",
-    ]
-    assert b2v("download", "x", "--quiet").err == ""
-
-
-def test_download_on_a_terminal_has_a_bar(b2v, monkeypatch, own):
-    monkeypatch.setenv("FORCE_COLOR", "1")
-    monkeypatch.setenv("COLUMNS", "120")
-    monkeypatch.setattr("b2v.weights.download", transfer([own / "net.safetensors"]))
-    ran = b2v("download", "x")
-    assert (ran.code, ran.out) == (0, f"{own / 'net.safetensors'}\n")
-    assert "net[1].safetensors" in ran.err
-    assert "━" in ran.err
-    assert "2.0/2.0 MB" in ran.err
-
-
-def test_bar_gives_way_to_the_line_of_an_error(b2v, monkeypatch):
-    def fail(target, *, progress):
-        progress("x", 1, 2)
-        raise WeightsError("cut off")
-
-    monkeypatch.setenv("FORCE_COLOR", "1")
-    monkeypatch.setattr("b2v.weights.download", fail)
-    ran = b2v("download", "x")
-    assert (ran.code, ran.out) == (3, "")
-    assert ran.err.endswith("b2v: cut off\n")
-
-
-# import
 
 
 def test_import_goes_to_the_cache_and_says_what_is_still_missing(b2v, cache):

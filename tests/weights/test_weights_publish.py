@@ -204,67 +204,6 @@ def test_offline_nothing_is_uploaded(uploads, mine, b2v, monkeypatch):
 # rm
 
 
-@pytest.fixture
-def fetched(uploads, mine, monkeypatch):
-    """The model `tiny` as it comes from the hub, nowhere else; gives its folder."""
-    publish("tiny", REPO)
-    monkeypatch.delenv("B2V_WEIGHTS_DIR")
-    return download(f"{SOURCE}/tiny.json")[0].parent
-
-
-@pytest.mark.parametrize("name", ["tiny", f"{SOURCE}/tiny.json"])
-def test_rm_deletes_what_was_downloaded_and_leaves_no_folders(fetched, b2v, tmp_path, name):
-    (fetched / "tiny-middle.safetensors.abc.part").write_text("half")
-    size = sum(path.stat().st_size for path in fetched.iterdir() if path.suffix != ".part")
-    would = b2v("rm", name, "--dry-run")
-    assert len(would.out.splitlines()) == 5
-    assert fetched.is_dir()
-    ran = b2v("rm", name)
-    assert (ran.code, ran.out, ran.err) == (0, would.out, f"{size / 1e6:.1f} MB freed\n")
-    assert list((tmp_path / "cache").rglob("*")) == []
-    assert_one_line(b2v("rm", name), 3, "nothing of", "was downloaded")
-
-
-def test_rm_deletes_one_file_by_its_address(fetched, b2v):
-    ran = b2v("rm", f"{SOURCE}/tiny-middle.safetensors", "-q")
-    assert (ran.code, ran.out) == (0, f"{fetched / 'tiny-middle.safetensors'}\n")
-    assert (fetched / "tiny.json").is_file()
-
-
-def test_rm_leaves_the_files_that_another_model_has_as_well(fetched, b2v):
-    card = read_card(fetched / "tiny.json")
-    shared = {"middle": card.networks["middle"]}
-    twin = write_card(replace(card, name="twin", networks=shared, source=None), fetched)
-    gone = {fetched / "tiny.json", *(fetched / e.file for e in card.networks.values())}
-    gone -= {fetched / "tiny-middle.safetensors"}
-    assert {Path(line) for line in b2v("rm", "tiny", "-q").out.splitlines()} == gone
-    assert b2v("verify", twin).out == f"ok     {fetched / 'tiny-middle.safetensors'}\n"
-    assert len(b2v("rm", "twin", "-q").out.splitlines()) == 2
-
-
-@pytest.mark.parametrize("where", ["shipped", "cache", "own"])
-def test_rm_never_touches_what_no_download_brings_again(tmp_path, server, b2v, monkeypatch, where):  # noqa: F811
-    write_tiny_cascade(tmp_path / where, "tiny")
-    if where == "own":
-        monkeypatch.setenv("B2V_WEIGHTS_DIR", str(tmp_path / "own"))
-    before = sorted((tmp_path / where).iterdir())
-    assert_one_line(b2v("rm", "tiny"), 3, str(tmp_path / where), "only deletes what a download")
-    assert sorted((tmp_path / where).iterdir()) == before
-
-
-def test_rm_takes_the_download_and_leaves_the_shipped_card(
-    uploads, mine, b2v, tmp_path, monkeypatch
-):
-    publish("tiny", REPO)
-    monkeypatch.delenv("B2V_WEIGHTS_DIR")
-    (tmp_path / "shipped").mkdir()
-    card = replace(read_card(mine / "tiny.json"), source=SOURCE)
-    shipped = write_card(card, tmp_path / "shipped")
-    assert len(load_model("tiny").networks) == 4
-    assert len(b2v("rm", "tiny").out.splitlines()) == 4
-    assert shipped.is_file()
-
-
 class Proxy(BaseHTTPRequestHandler):
     """A proxy that answers for a hub somewhere, and tunnels to nowhere."""
 
