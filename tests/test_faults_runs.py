@@ -173,20 +173,26 @@ BANK = """
 import sys, time
 from dataclasses import dataclass
 from pathlib import Path
+from typing import ClassVar
 import numpy as np
-from b2v.data.clip_cache import Part, fill
+import torch
+from b2v.data import clip_cache
+
+clip_cache.SECURED_EVERY = 8
 
 @dataclass(frozen=True)
 class Config:
+    FILE: ClassVar = "clips.npy"
     clips: int = 60
+    shape: ClassVar = (50, 50)
 
 def draw(index):
     time.sleep(0.01)
-    return (np.random.default_rng(index).integers(0, 255, (50, 50)).astype(np.uint8),)
+    values = np.random.default_rng(index).integers(0, 255, (50, 50)).astype(np.uint8)
+    return torch.from_numpy(values)
 
-parts = (Part("clips.npy", np.uint8, (50, 50)),)
 for folder in sys.argv[1:]:
-    for done in fill(Path(folder), Config(), parts, draw, every=8):
+    for done in clip_cache.fill(Path(folder), Config(), draw):
         print(folder, done, flush=True)
 """
 
@@ -248,7 +254,7 @@ def test_training_killed_while_its_bank_is_drawn_goes_on_to_the_same_weights(wor
             shutil.rmtree(folder / name, ignore_errors=True)
         driver.kill(chance.uniform(0.05, 1) * seconds, *command)
         begun = [(folder / "run" / "stage1" / n).exists() for n in ("last.pt", "previous.pt")]
-        drawing += not (folder / "bank" / "validation" / "done").exists()
+        drawing += not list((folder / "bank").glob("*/validation/done"))
         driver.run(*command, *(["--resume"] if any(begun) else []))
         assert seen(folder / "bank") == whole[0]
         assert_equal(learned(folder / "run")[0], whole[1][0])

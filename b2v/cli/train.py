@@ -1,6 +1,7 @@
 """`b2v train`: one stage of a model, or all of them."""
 
 import json
+import time
 from collections.abc import Iterable
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -73,12 +74,12 @@ class Voice:
         options.note(text, quiet=self.quiet)
 
     def tell(self, events: "Iterable[Notice | Report]") -> None:
-        """Train, and tell how it goes; of banks that are drawn, not each number."""
+        """Train, and tell how it goes; of what is drawn, not each number."""
         from b2v.training.logs import Notice
 
         for event in events:
             if isinstance(event, Notice):
-                if not event.text.endswith(" drawn") or self.ticker.due():
+                if not event.passing or self.ticker.due():
                     self.note(event.text)
                 continue
             if self.as_json:
@@ -150,27 +151,35 @@ def _plain(value: Any) -> Any:  # noqa: ANN401
 def _train(settings: "Settings", voice: Voice) -> Path:
     """Train as the settings say; return the folder of the weights."""
     from b2v.inference.runtime import choose, keep_large_blocks
+    from b2v.training.caches import draw_bank, plan_bank
     from b2v.training.config import ALL
     from b2v.training.logs import joined, own_device, place_in_team
-    from b2v.training.loop import bank_folders, draw_banks, plan_banks, train, train_stages
+    from b2v.training.loop import check_run, train, train_stages
 
+    end = time.monotonic() + 60 * settings.minutes
     keep_large_blocks()
-    first = settings.configs[0]
+    first, team, every = settings.configs[0], place_in_team(), settings.stage == ALL
     run = Path(settings.run or Path("runs", first.model))
     runtime = choose(own_device(settings.device), settings.precision)
     for config in settings.configs:
-        place_in_team().part(config.batch)
-    held_out = HELD_OUT_SEQUENCES if settings.video else HELD_OUT_CLIPS
-    plans, build = plan_banks(settings.configs, settings.clips, held_out, settings.aperture)
-    bank = Path(settings.bank or BANKS[settings.video])
-    voice.tell(draw_banks(plans, build, list(map(Path, settings.data)), bank, place_in_team()))
+        team.part(config.batch)
+    bank = plan_bank(
+        settings.configs,
+        list(map(Path, settings.data)),
+        Path(settings.bank or BANKS[settings.video]),
+        clips=settings.clips,
+        held_out=HELD_OUT_SEQUENCES if settings.video else HELD_OUT_CLIPS,
+        aperture=settings.aperture,
+    )
+    check_run(first, run, resume=settings.resume or every, compiled=settings.compile)
+    voice.tell(draw_bank(bank, team, end))
     with joined(runtime.device) as team:
-        places = run, *bank_folders(bank), runtime
+        places = run, *bank.folders, runtime
         how: dict[str, Any] = {
-            **{"minutes": settings.minutes, "workers": settings.workers, "team": team},
-            "compiled": settings.compile,
+            **{"minutes": max(0.0, end - time.monotonic()) / 60, "workers": settings.workers},
+            **{"team": team, "compiled": settings.compile},
         }
-        if settings.stage == ALL:
+        if every:
             voice.tell(train_stages(settings.configs, *places, **how))
         else:
             voice.tell(train(first, *places, resume=settings.resume, **how))

@@ -1,8 +1,8 @@
-"""Banks: samples drawn once, by index, into memory-mapped arrays that all runs share.
+"""Caches of clips ("banks"): samples drawn once, by index, into arrays that all runs share.
 
-A bank is a folder with an array for each part of a sample, `bank.json`, the config that it was
-drawn with, and `done`, the number of samples drawn so far. Drawing goes on where it stopped:
-sample `index` is a pure function of the config and the index.
+A cache is a folder with a memory-mapped array, `bank.json`, the config that it was drawn with, and
+`done`, the number of samples drawn so far. Drawing goes on where it stopped: sample `index` is a
+pure function of the config, the sources and the index.
 """
 
 import json
@@ -13,7 +13,7 @@ from concurrent.futures import ProcessPoolExecutor
 from dataclasses import MISSING, Field, asdict, fields
 from multiprocessing import get_context
 from pathlib import Path
-from typing import Any, ClassVar, Literal, NamedTuple, Protocol
+from typing import Any, ClassVar, Protocol
 
 import numpy as np
 import torch
@@ -28,91 +28,76 @@ from b2v.errors import DatasetError
 from b2v.files import end_with_parent
 from b2v.media.images import through_jpeg
 
-FLUSH_EVERY = 100
-"""Samples between two times that what is done is secured."""
+SECURED_EVERY = 20
+"""Samples between two times that what is done is secured on disk, and reported."""
 
-Draw = Callable[[int], tuple[NDArray[Any], ...]]
+Draw = Callable[[int], Tensor]
 
 
-class BankConfig(Protocol):
-    """Config of a bank: a frozen dataclass that says how many samples are drawn."""
+class CacheConfig(Protocol):
+    """Config of a cache: a frozen dataclass that says how many samples of which shape it has."""
 
     __dataclass_fields__: ClassVar[dict[str, Field[Any]]]
+    FILE: ClassVar[str]
 
     @property
     def clips(self) -> int:
-        """Samples in the bank."""
+        """Samples in the cache."""
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """Shape of a sample, of uint8."""
 
 
-class Part(NamedTuple):
-    """One array of a bank: `name` of its file, `kind` of its values, `shape` in one sample."""
-
-    name: str
-    kind: type[np.generic]
-    shape: tuple[int, ...]
-
-
-def is_complete(folder: Path, config: BankConfig) -> bool:
-    """Tell whether `folder` holds all samples of a bank of this config."""
+def is_complete(folder: Path, config: CacheConfig) -> bool:
+    """Tell whether `folder` holds all samples of a cache of this config."""
     return _is_of(folder / "bank.json", config) and _done(folder) == config.clips
 
 
-def fill(
-    folder: Path, config: BankConfig, parts: tuple[Part, ...], draw: Draw, every: int = FLUSH_EVERY
-) -> Iterator[int]:
-    """Draw all samples of a bank into `folder`, going on where an earlier run stopped.
+def fill(folder: Path, config: CacheConfig, draw: Draw) -> Iterator[int]:
+    """Draw all samples of a cache into `folder`, going on where an earlier run stopped.
 
     Args:
-        folder: of the bank; made where it is missing.
-        config: written beside the arrays.
-        parts: the arrays of a sample.
-        draw: gives the arrays of sample `index`; it is called in forked processes, which see
-            what it refers to without its being sent.
-        every: samples between two reports, after which what is done is secured.
+        folder: of the cache; made where it is missing.
+        config: written beside the array.
+        draw: gives sample `index`; it is called in forked processes, which see what it refers to
+            without its being sent.
 
     Yields:
-        The number of samples done.
+        The number of samples done, each time that they are secured.
 
     Raises:
-        DatasetError: `folder` holds a bank of another config.
+        DatasetError: `folder` holds a cache of another config, or is damaged.
 
     """
     folder.mkdir(parents=True, exist_ok=True)
     card, done_file = folder / "bank.json", folder / "done"
-    text = _text(config)
     if card.exists() and not _is_of(card, config):
         raise DatasetError(f"{folder}: holds a bank of another config; name another folder")
-    done = _done(folder)
-    mode: Literal["r+", "w+"] = "r+" if done else "w+"
-    arrays = []
-    for part in parts:
-        shape = (config.clips, *part.shape)
-        try:
-            array = open_memmap(folder / part.name, mode, part.kind, None if done else shape)
-        except (OSError, ValueError, EOFError) as error:
-            raise _damaged(folder / part.name) from error
-        if array.shape != shape or array.dtype != part.kind:
-            raise _damaged(folder / part.name)
-        arrays.append(array)
-    _replace(card, text)
+    done, shape = _done(folder), (config.clips, *config.shape)
+    try:
+        how = (folder / config.FILE, "r+" if done else "w+", np.uint8, None if done else shape)
+        array = open_memmap(*how)
+    except (OSError, ValueError, EOFError) as error:
+        raise _damaged(folder / config.FILE) from error
+    if array.shape != shape or array.dtype != np.uint8:
+        raise _damaged(folder / config.FILE)
+    _replace(card, _text(config))
     _worker["draw"] = draw
-    fork = get_context("fork")
-    with ProcessPoolExecutor(os.cpu_count(), fork, _begin) as pool:
+    with ProcessPoolExecutor(os.cpu_count(), get_context("fork"), _begin) as pool:
         for sample in pool.map(_draw, range(done, config.clips), chunksize=4):
-            for array, values in zip(arrays, sample, strict=True):
-                array[done] = values
+            array[done] = sample
             done += 1
-            if done % every == 0 or done == config.clips:
-                for array in arrays:
-                    array.flush()
+            if done % SECURED_EVERY == 0 or done == config.clips:
+                array.flush()
                 _replace(done_file, str(done))
                 yield done
 
 
 def open_array(folder: Path, name: str) -> NDArray[Any]:
-    """Map an array of a bank into memory, samples first.
+    """Map the array of a cache into memory, samples first.
 
-    Raises DatasetError when there is no such bank.
+    Raises DatasetError when there is none.
     """
     if not (folder / name).exists():
         raise DatasetError(f"{folder}: no bank of {Path(name).stem} there; draw one first")
@@ -123,7 +108,7 @@ def open_array(folder: Path, name: str) -> NDArray[Any]:
 
 
 def setting(folder: Path, name: str, usual: str) -> str:
-    """Look up a setting of the config that a bank was drawn with; `usual` where it has none."""
+    """Look up a setting of the config that a cache was drawn with; `usual` where it has none."""
     card = folder / "bank.json"
     return str(_read_card(card).get(name, usual)) if card.exists() else usual
 
@@ -135,14 +120,14 @@ def _replace(path: Path, text: str) -> None:
     part.replace(path)
 
 
-def _text(config: BankConfig) -> str:
+def _text(config: CacheConfig) -> str:
     return json.dumps(asdict(config), indent=1)
 
 
-def _is_of(card: Path, config: BankConfig) -> bool:
-    """Tell whether a bank was drawn with this config.
+def _is_of(card: Path, config: CacheConfig) -> bool:
+    """Tell whether a cache was drawn with this config.
 
-    A setting that is younger than the bank had its default value then.
+    A setting that is younger than the cache had its default value then.
     """
     saved = _read_card(card) if card.exists() else {}
     usual = {f.name: f.default for f in fields(config) if f.default is not MISSING}
@@ -177,8 +162,8 @@ def _begin() -> None:
     torch.set_num_threads(1)
 
 
-def _draw(index: int) -> tuple[NDArray[Any], ...]:
-    return _worker["draw"](index)
+def _draw(index: int) -> NDArray[np.uint8]:
+    return _worker["draw"](index).numpy()
 
 
 JPEG_QUALITY = (60, 96)

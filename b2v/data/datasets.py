@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
 from functools import lru_cache, partial
 from pathlib import Path
-from typing import Literal
+from typing import ClassVar, Literal
 
 import numpy as np
 import torch
@@ -22,7 +22,7 @@ from torch.nn import functional as F
 from torch.utils.data import Dataset
 
 from b2v.color import Curve, to_encoded, to_linear
-from b2v.data.clip_cache import Part, fill, open_array, setting, soften, wear
+from b2v.data.clip_cache import fill, open_array, setting, soften, wear
 from b2v.data.exposure import (
     FRAME_STEPS,
     Optics,
@@ -49,8 +49,9 @@ TRIES = 6
 
 @dataclass(frozen=True, kw_only=True)
 class BankConfig:
-    """How a bank is drawn."""
+    """How a bank of clips is drawn."""
 
+    FILE: ClassVar = "clips.npy"
     clips: int = 8000
     size: int = 192
     seed: int = 0
@@ -64,6 +65,11 @@ class BankConfig:
     motion: MotionConfig = field(default_factory=MotionConfig)
     aperture: Aperture = "standard"
     """What the blur is seen through; the same index has the same frames either way."""
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """Shape of a clip: the blurry picture, then its frames."""
+        return 1 + FRAMES, 3, self.size, self.size
 
 
 def draw_clip(sources: Sources, config: BankConfig, index: int) -> Tensor:
@@ -136,23 +142,24 @@ def real_window(sources: Sources, rng: Generator, config: BankConfig) -> tuple[T
     return blurry, torch.stack(sharp_frames)
 
 
-def build_bank(sources: Sources, config: BankConfig, folder: Path) -> Iterator[int]:
-    """Draw all clips of a bank into `folder`, going on where an earlier run stopped.
+def build_bank(
+    sources: Sources, config: "BankConfig | SequenceConfig", folder: Path
+) -> Iterator[int]:
+    """Draw all samples of a bank into `folder`, going on where an earlier run stopped.
 
-    The clips lie in `clips.npy`, [clips, 8, 3, S, S] uint8, blurry picture first. Yields the number
-    of clips done.
+    They lie in one array of uint8, samples first: of photos `clips.npy`, [clips, 8, 3, S, S], the
+    blurry picture first; of video `sequences.npy`, [clips, 2, N, 3, S, S], the blurry frames first.
+    Yields the number done.
 
     Raises:
         DatasetError: `folder` holds a bank of another config, or there is nothing to draw from.
 
     """
     sources.check(folder)
-    part = Part("clips.npy", np.uint8, (1 + FRAMES, 3, config.size, config.size))
-    yield from fill(folder, config, (part,), partial(_clip_codes, sources, config))
-
-
-def _clip_codes(sources: Sources, config: BankConfig, index: int) -> tuple[NDArray[np.uint8]]:
-    return (draw_clip(sources, config, index).numpy(),)
+    if isinstance(config, BankConfig):
+        yield from fill(folder, config, partial(draw_clip, sources, config))
+    else:
+        yield from fill(folder, config, partial(draw_sequence, sources, config))
 
 
 def open_clips(folder: Path) -> NDArray[np.uint8]:
@@ -237,8 +244,6 @@ SEQUENCE_TRIES = 4
 """Draws of a sequence before one outside `SequenceConfig.blur_psnr` is taken all the same."""
 STILL_BLUR = (0.02, 0.6)
 """Blur in pixels of nearly still sequences."""
-SECURED_EVERY = 50
-"""Sequences drawn between two times that they are secured on disk."""
 LOOKS = 24
 """Pairs of neighbouring frames by which the motion in a part of a video is judged."""
 FLAT = 9.0
@@ -263,6 +268,7 @@ class RealConfig:
 class SequenceConfig:
     """How a bank of sequences is drawn."""
 
+    FILE: ClassVar = "sequences.npy"
     clips: int = 2000
     frames: int = 13
     size: int = 144
@@ -278,6 +284,11 @@ class SequenceConfig:
     curve: Curve = "gamma2.2"
     real_windows: RealConfig = field(default_factory=RealConfig)
     footage: FootageConfig = field(default_factory=FootageConfig)
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """Shape of a sequence: its blurry frames, then the sharp ones."""
+        return 2, self.frames, 3, self.size, self.size
 
 
 def draw_sequence(sources: Sources, config: SequenceConfig, index: int) -> Tensor:
@@ -409,28 +420,6 @@ def speed_of(first: Tensor, second: Tensor) -> Tensor:
     # Where all is flat, noise would be taken for motion.
     speeds = 4 * (2 * changes / slopes.clamp(min=FLAT)).sqrt()
     return speeds.flatten(1).quantile(0.9, dim=1)
-
-
-def build_sequences(sources: Sources, config: SequenceConfig, folder: Path) -> Iterator[int]:
-    """Draw all sequences of a bank into `folder`, going on where an earlier run stopped.
-
-    They lie in `sequences.npy`, [clips, 2, N, 3, S, S] uint8, blurry first. Yields the number
-    done.
-
-    Raises:
-        DatasetError: `folder` holds a bank of another config, or there is nothing to draw from.
-
-    """
-    sources.check(folder)
-    shape = (2, config.frames, 3, config.size, config.size)
-    parts = (Part("sequences.npy", np.uint8, shape),)
-    yield from fill(folder, config, parts, partial(_sequence_codes, sources, config), SECURED_EVERY)
-
-
-def _sequence_codes(
-    sources: Sources, config: SequenceConfig, index: int
-) -> tuple[NDArray[np.uint8]]:
-    return (draw_sequence(sources, config, index).numpy(),)
 
 
 def open_sequences(folder: Path) -> NDArray[np.uint8]:

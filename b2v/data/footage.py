@@ -15,6 +15,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from b2v.data.pairs import Window, by_sequence, find_windows, holds_windows
+from b2v.data.synthesize import MANIFEST
 from b2v.errors import DatasetError
 from b2v.frames import FRAMES
 from b2v.media import read_photo
@@ -24,6 +25,7 @@ T = TypeVar("T")
 
 PHOTOS = {".jpg", ".jpeg", ".png", ".webp", ".tif", ".tiff", ".bmp"}
 VIDEOS = {".mp4", ".mov", ".mkv", ".webm", ".avi"}
+MEDIA = PHOTOS | VIDEOS | {Path(MANIFEST).suffix}
 
 
 @dataclass(frozen=True)
@@ -87,17 +89,16 @@ class Sources:
             )
 
 
-def find_files(folders: list[Path]) -> list[Path]:
-    """List the pictures and videos in `folders` and below, sorted.
+def list_media(folder: Path) -> list[Path]:
+    """List the pictures, videos and manifests in a folder and below, sorted.
 
-    Raises DatasetError when a folder is missing or none of them holds any.
+    Raises DatasetError when it is missing or holds none.
     """
-    for folder in folders:
-        if not folder.is_dir():
-            raise DatasetError(f"{folder}: no such folder; --data takes folders of training media")
-    files = sorted(p for f in folders for p in f.rglob("*") if p.suffix.lower() in PHOTOS | VIDEOS)
+    if not folder.is_dir():
+        raise DatasetError(f"{folder}: no such folder; --data takes folders of training media")
+    files = sorted(p for p in folder.rglob("*") if p.suffix.lower() in MEDIA)
     if not files:
-        raise DatasetError(f"{folders[0]}: holds no photographs or videos to train on")
+        raise DatasetError(f"{folder}: holds no photographs or videos to train on")
     return files
 
 
@@ -110,11 +111,13 @@ def load_sources(folders: list[Path]) -> Sources:
 
     """
     sources = Sources([], [], [])
-    sets = [folder for folder in folders if holds_windows(folder)]
-    for folder in sets:
-        sources.sequences.extend(by_sequence(find_windows(folder)))
-    others = [folder for folder in folders if folder not in sets]
-    for path in find_files(others) if others else ():
+    files: list[Path] = []
+    for folder in folders:
+        if holds_windows(folder):
+            sources.sequences.extend(by_sequence(find_windows(folder)))
+        else:
+            files += [p for p in list_media(folder) if p.suffix.lower() in PHOTOS | VIDEOS]
+    for path in files:
         if path.suffix.lower() in VIDEOS:
             frames = list(read_video(path))
             if len(frames) < FRAMES:

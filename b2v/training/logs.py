@@ -37,9 +37,10 @@ class Report:
 
 @dataclass(frozen=True)
 class Notice:
-    """Something that whoever watches should know."""
+    """Something that whoever watches should know; `passing` if the next of its kind will do."""
 
     text: str
+    passing: bool = False
 
 
 class Journal:

@@ -6,7 +6,7 @@ import math
 import os
 import shutil
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -16,17 +16,7 @@ import torch
 from torch import Tensor, nn
 from torch.utils.data import DataLoader, Dataset
 
-from b2v.data.clip_cache import is_complete
-from b2v.data.datasets import (
-    Aperture,
-    BankConfig,
-    Crops,
-    SequenceConfig,
-    SequenceCrops,
-    build_bank,
-    build_sequences,
-)
-from b2v.data.footage import Sources, load_sources
+from b2v.data.datasets import Crops, SequenceCrops
 from b2v.errors import TrainingError, UsageError
 from b2v.inference.runtime import Runtime
 from b2v.media import write_photo
@@ -34,7 +24,7 @@ from b2v.training import checkpoints
 from b2v.training.checkpoints import State, has_begun, steps_done
 from b2v.training.config import DECAY, DECAY_STEPS, TrainConfig, check, is_for_video
 from b2v.training.logs import ALONE, Journal, Notice, Report, Team, stop
-from b2v.training.losses import Frames, load_features, new_critic
+from b2v.training.losses import Critic, Features, Frames, load_features, new_critic
 from b2v.training.stages import (
     Judges,
     Nets,
@@ -107,15 +97,49 @@ def open_crops(config: TrainConfig, bank: Path) -> Crops | SequenceCrops:
     return crops
 
 
+def check_run(config: TrainConfig, run: Path, *, resume: bool, compiled: bool) -> None:
+    """Refuse here, before anything is drawn, what a stage would be refused for when it begins.
+
+    Raises:
+        UsageError: its `start` does not suit, or there is no compiler.
+        WeightsError: VGG16 is wanted and cannot be had.
+        TrainingError: as of `train`.
+
+    """
+    folder = stage_folder(run, config)
+    if checkpoints.has_begun(folder):
+        _refuse_begun(folder, resume=resume)
+        checkpoints.load(folder, config)
+    _networks(config, run)
+    if compiled:
+        _find_compiler()
+
+
+Networks = tuple[Nets, nn.Module, Critic | None, Features | None]
+
+
+def _networks(config: TrainConfig, run: Path) -> Networks:
+    """Make the networks of a stage: earlier ones, that which is trained, and what judges it."""
+    earlier = {}
+    for role in config.roles[:-1]:
+        path = exported_to(config, run, role)
+        if not path.exists():
+            raise TrainingError(f"{path}: missing; train the stages before stage {config.stage}")
+        earlier[role] = load_network(path).module
+    start = load_network(Path(config.start)).module if config.start else None
+    net = new_network(config, earlier, start)
+    critic = new_critic(config.seed) if wants_critic(config) else None
+    return earlier, net, critic, load_features() if wants_features(config) else None
+
+
 def prepare(
     config: TrainConfig, run: Path, runtime: Runtime, team: Team, *, resume: bool, compiled: bool
 ) -> tuple[Work, str]:
     """Make all that the steps of a stage run through, and say if anything is to be noticed."""
-    earlier = _earlier(config, run, runtime)
-    start = load_network(Path(config.start)).module if config.start else None
-    net = runtime.place(new_network(config, earlier, start))
-    critic = runtime.place(new_critic(config.seed)) if wants_critic(config) else None
-    features = runtime.place(load_features()) if wants_features(config) else None
+    earlier, net, critic, features = _networks(config, run)
+    net, earlier = runtime.place(net), {role: runtime.place(n) for role, n in earlier.items()}
+    critic = None if critic is None else runtime.place(critic)
+    features = None if features is None else runtime.place(features)
     state = checkpoints.new_state(config, net, critic)
     notice = _begin(state, config, stage_folder(run, config), resume=resume, leads=team.leads)
     fast = _compiled if compiled else dict
@@ -125,6 +149,11 @@ def prepare(
     # The state of a recurrent net is handed on, and so looked at, from the second frame on.
     shared = team.share(objective, partly=is_for_video(config.model) and config.frames == 1)
     return Work(config, run, runtime, team, earlier, state, shared, rivalry), notice
+
+
+def _refuse_begun(folder: Path, *, resume: bool) -> None:
+    if not resume:
+        raise TrainingError(f"{folder}: holds a run already; --resume it or name another folder")
 
 
 def _begin(state: State, config: TrainConfig, folder: Path, *, resume: bool, leads: bool) -> str:
@@ -141,7 +170,7 @@ def _begin(state: State, config: TrainConfig, folder: Path, *, resume: bool, lea
             what = f"its checkpoint is not of such a run ({type(error).__name__}: {why})"
             raise TrainingError(f"{folder}: {what}; move the folder away") from error
     elif checkpoints.has_begun(folder):
-        raise TrainingError(f"{folder}: holds a run already; --resume it or name another folder")
+        _refuse_begun(folder, resume=resume)
     if leads:
         folder.mkdir(parents=True, exist_ok=True)
         (folder / "config.json").write_text(json.dumps(checkpoints.plain(config), indent=1))
@@ -152,24 +181,17 @@ def _begin(state: State, config: TrainConfig, folder: Path, *, resume: bool, lea
 
 def _compiled(nets: Nets) -> Nets:
     """Have networks compiled for training; the ones given, and their names, stay as they are."""
-    compilers = (os.environ.get("CXX", ""), "g++", "clang++", "c++", "cl")
-    if not any(map(shutil.which, filter(None, compilers))):
-        raise UsageError("compile = true needs a C++ compiler, and none is here; install g++")
+    _find_compiler()
     quick = {role: copy.copy(net) for role, net in nets.items()}  # of the same weights
     for net in quick.values():
         net.compile()
     return quick
 
 
-def _earlier(config: TrainConfig, run: Path, runtime: Runtime) -> Nets:
-    """Load the networks that the stages before this one have exported."""
-    nets = {}
-    for role in config.roles[:-1]:
-        path = exported_to(config, run, role)
-        if not path.exists():
-            raise TrainingError(f"{path}: missing; train the stages before stage {config.stage}")
-        nets[role] = runtime.place(load_network(path).module)
-    return nets
+def _find_compiler() -> None:
+    compilers = (os.environ.get("CXX", ""), "g++", "clang++", "c++", "cl")
+    if not any(map(shutil.which, filter(None, compilers))):
+        raise UsageError("compile = true needs a C++ compiler, and none is here; install g++")
 
 
 def open_loader(
@@ -215,7 +237,7 @@ def train(
     Args:
         config: what to do.
         run: folder of the run, shared by its stages.
-        bank: what to train on, by `b2v.data.build_bank` or, of video, `build_sequences`.
+        bank: what to train on, by `b2v.data.datasets.build_bank`.
         validation: clips of other scenes.
         runtime: device and precision.
         resume: go on from the last checkpoint; else a run that has begun is refused.
@@ -364,79 +386,6 @@ def _journal(work: Work) -> Iterator[Journal | None]:
         yield journal
     finally:
         journal.close()
-
-
-Build = Callable[[Sources, Any, Path], Iterator[int]]
-"""Draws a bank of a config from sources into a folder, and tells how many samples are done."""
-
-
-def plan_banks(
-    configs: Sequence[TrainConfig],
-    clips: int | None,
-    held_out: int,
-    aperture: Aperture = "standard",
-) -> tuple[tuple[Any, Any], Build]:
-    """Plan the banks for training and validation, once it is clear that they will do.
-
-    Args:
-        configs: all that are trained on them, for photos or for video.
-        clips: samples to train on, or None for the usual number.
-        held_out: most samples to validate on.
-        aperture: what photos are seen through.
-
-    Returns:
-        The config of each, and what draws them. Raises as `b2v.training.config.check`.
-
-    """
-    if not is_for_video(configs[0].model):
-        photos = BankConfig(aperture=aperture)
-        for config in configs:
-            check(config, photos.size)
-        return _sized(photos, clips, held_out), build_bank
-    usual = SequenceConfig()
-    frames = max(usual.frames, *(config.frames for config in configs))
-    size = max(usual.size, *(config.crop for config in configs))
-    for config in configs:
-        check(config, size, frames)
-    return _sized(replace(usual, frames=frames, size=size), clips, held_out), build_sequences
-
-
-def _sized(bank: Any, clips: int | None, held_out: int) -> tuple[Any, Any]:  # noqa: ANN401
-    """Give the configs for training and validation, each of a seed of its own."""
-    wanted = clips or bank.clips
-    return replace(bank, clips=wanted, seed=0), replace(bank, clips=min(held_out, wanted), seed=1)
-
-
-def bank_folders(folder: Path) -> tuple[Path, Path]:
-    """Name the folders of a bank for training and for validation."""
-    return folder / "train", folder / "validation"
-
-
-def draw_banks(
-    plans: tuple[Any, Any], build: Build, data: Sequence[Path], folder: Path, team: Team = ALONE
-) -> Iterator[Notice]:
-    """Draw what `plan_banks` planned, unless it is there; one of a team draws, the others wait.
-
-    Raises UsageError where there is no data to draw from, and as `build`.
-    """
-    folders = bank_folders(folder)
-
-    def complete() -> bool:
-        return all(is_complete(f, plan) for f, plan in zip(folders, plans, strict=True))
-
-    if complete():
-        return
-    if not data:
-        raise UsageError(f"{folder}: no bank of these settings there; name folders with --data")
-    while not (team.leads or complete()):
-        time.sleep(1)
-    if not team.leads:
-        return
-    yield Notice("reading the training media ...")
-    sources = load_sources(list(data)).split()
-    for place, plan, source in zip(folders, plans, sources, strict=True):
-        for done in build(source, plan, place):
-            yield Notice(f"{place}: {done} of {plan.clips} drawn")
 
 
 def train_stages(

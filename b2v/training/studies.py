@@ -37,9 +37,10 @@ from b2v.inference.videos import Deblurrer
 from b2v.metrics import reblur
 from b2v.models import MODELS, VideoNet
 from b2v.report import write_text
+from b2v.training.caches import Bank, draw_bank, plan_bank
 from b2v.training.config import ABLATION, TrainConfig, recipe
 from b2v.training.logs import Notice, Report
-from b2v.training.loop import bank_folders, draw_banks, plan_banks, train_stages
+from b2v.training.loop import train_stages
 
 SHORT: dict[str, Any] = {"schedule": "cosine", "lr": 5e-4, "warmup": 100, "ema": 0.995}
 """What all short trainings have in common."""
@@ -156,25 +157,25 @@ def run_study(
 
     """
     _check_set(study, job.scored_on)
+    banks: dict[Aperture, Bank] = {}
+    configs = [config for row in study.rows for config in row.stages]
     for aperture in dict.fromkeys(row.trained_on for row in study.rows if row.stages):
-        configs = [config for row in study.rows for config in row.stages]
-        plans, build = plan_banks(configs, job.clips, HELD_OUT, aperture)
-        yield from draw_banks(plans, build, job.data, _bank(job, aperture))
+        parent = job.folder / ("bank" if aperture == "standard" else f"bank-{aperture}")
+        how: dict[str, Any] = {"clips": job.clips, "held_out": HELD_OUT, "aperture": aperture}
+        banks[aperture] = plan_bank(configs, job.data, parent, **how)
+    for bank in banks.values():
+        yield from draw_bank(bank)
     scored: list[dict[str, Any]] = []
     for row in study.rows:
         if row.stages:
             yield Notice(f"{row.name} ...")
             stages = [replace(config, steps=job.steps) for config in row.stages]
-            places = job.folder / "runs" / row.run, *bank_folders(_bank(job, row.trained_on))
+            places = job.folder / "runs" / row.run, *banks[row.trained_on].folders
             yield from train_stages(stages, *places, runtime, workers=job.workers)
         summaries = score_row(study, row, job, runtime)
         scored += summaries
         yield summaries
     write_text(job.folder / "scores.json", json.dumps(scored, indent=1), overwrite=True)
-
-
-def _bank(job: Job, aperture: Aperture) -> Path:
-    return job.folder / ("bank" if aperture == "standard" else f"bank-{aperture}")
 
 
 def _check_set(study: Study, on: Path) -> None:

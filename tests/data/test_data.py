@@ -14,7 +14,7 @@ from torch import Tensor
 
 from b2v.data.clip_cache import is_complete
 from b2v.data.datasets import BankConfig, Crops, build_bank, draw_clip, real_window
-from b2v.data.footage import Sources, find_files, load_sources
+from b2v.data.footage import Sources, list_media, load_sources
 from b2v.data.scenes import MotionConfig
 from b2v.errors import B2VError, DatasetError
 from b2v.metrics import psnr, reblur
@@ -80,16 +80,16 @@ def exact_bank(tmp_path: Path) -> Path:
 
 
 def test_media_are_found_in_deeper_folders_whatever_their_case(media):
-    names = [path.name for path in find_files([media])]
+    names = [path.name for path in list_media(media)]
     assert names == ["b.jpg", "clip.mp4", "cutout.png", "a.JPG"]
 
 
 def test_a_missing_or_empty_folder_is_refused_by_name(tmp_path):
     with pytest.raises(DatasetError, match="nowhere: no such folder"):
-        find_files([tmp_path / "nowhere"])
+        list_media(tmp_path / "nowhere")
     (tmp_path / "readme.txt").write_text("no pictures here")
     with pytest.raises(DatasetError, match="holds no photographs or videos"):
-        find_files([tmp_path])
+        list_media(tmp_path)
 
 
 def test_sources_are_sorted_into_photos_cutouts_and_videos(media):
@@ -225,17 +225,17 @@ def test_a_bank_holds_the_clips_that_are_drawn_one_by_one(media, tmp_path):
 
 
 def test_an_interrupted_bank_goes_on_to_equal_one_built_at_once(sources, tmp_path):
-    config = replace(CONFIG, clips=103)
+    config = replace(CONFIG, clips=53)
     whole, parts = tmp_path / "whole", tmp_path / "parts"
-    assert list(build_bank(sources, config, whole)) == [100, 103]
+    assert list(build_bank(sources, config, whole)) == [20, 40, 53]
     interrupted = build_bank(sources, config, parts)
-    assert next(interrupted) == 100
+    assert next(interrupted) == 20
     interrupted.close()
     assert not is_complete(parts, config)
     begun = np.load(parts / "clips.npy", mmap_mode="r+")
     begun[0] = 77  # a mark to see that what was done is not done again
     begun.flush()
-    assert list(build_bank(sources, config, parts)) == [103]
+    assert list(build_bank(sources, config, parts)) == [40, 53]
     expected, clips = np.load(whole / "clips.npy"), np.load(parts / "clips.npy")
     assert (clips[0] == 77).all()
     assert np.array_equal(clips[1:], expected[1:])

@@ -14,7 +14,7 @@ from b2v.data.datasets import (
     RealConfig,
     SequenceConfig,
     SequenceCrops,
-    build_sequences,
+    build_bank,
     draw_sequence,
     random_shutter,
     real_sequence,
@@ -200,20 +200,20 @@ def test_a_video_shorter_than_every_tau_is_left_out():
 
 def test_a_bank_holds_the_sequences_that_are_drawn_one_by_one(sources, tmp_path):
     folder = tmp_path / "bank"
-    assert list(build_sequences(sources, CONFIG, folder)) == [3]
+    assert list(build_bank(sources, CONFIG, folder)) == [3]
     stored = np.load(folder / "sequences.npy")
     assert stored.shape == (3, 2, 4, 3, 16, 16)
     for index in range(3):
         assert np.array_equal(stored[index], draw_sequence(sources, CONFIG, index).numpy())
-    assert list(build_sequences(sources, CONFIG, folder)) == []
+    assert list(build_bank(sources, CONFIG, folder)) == []
     assert is_complete(folder, CONFIG)
     with pytest.raises(DatasetError, match="bank: holds a bank of another config"):
-        list(build_sequences(sources, replace(CONFIG, seed=1), folder))
+        list(build_bank(sources, replace(CONFIG, seed=1), folder))
 
 
 def test_a_bank_of_nothing_is_refused(tmp_path):
     with pytest.raises(DatasetError, match="two scenes at least"):
-        list(build_sequences(Sources([], [], []), CONFIG, tmp_path / "bank"))
+        list(build_bank(Sources([], [], []), CONFIG, tmp_path / "bank"))
 
 
 def test_a_bank_of_photos_is_not_one_of_sequences(tiny_bank):

@@ -291,7 +291,8 @@ def test_the_command_draws_a_bank_and_trains_a_video_network(b2v_train, tmp_path
     assert (ran.code, ran.out) == (0, "runs/dtb-cnn/weights\n")
     assert "step      1  loss" in ran.err
     assert "validation" in ran.err
-    stored = np.load(tmp_path / "runs" / "bank-video" / "train" / "sequences.npy", mmap_mode="r")
+    (file,) = (tmp_path / "runs" / "bank-video").glob("*/train/sequences.npy")
+    stored = np.load(file, mmap_mode="r")
     assert stored.shape == (2, 2, 13, 3, 144, 144)
     net = load_video_model("dtb-cnn", weights=tmp_path / "runs" / "dtb-cnn" / "weights").net
     assert (net.config.variant, net.config.inputs) == ("cnn", 5)

@@ -1,0 +1,160 @@
+"""What a run trains on is what was asked for: named, refused, drawn and found again."""
+
+import os
+import shutil
+import time
+from collections import namedtuple
+from functools import partial
+
+import pytest
+from conftest import make_picture
+from test_cli_extract import assert_one_line, run_main
+
+from b2v.data.datasets import BankConfig
+from b2v.errors import DatasetError, TrainingError, UsageError, WeightsError
+from b2v.media import write_photo
+from b2v.training.caches import draw_bank, plan_bank, roughly
+from b2v.training.config import TrainConfig
+
+CONFIG = TrainConfig(steps=3, batch=2, crop=16)
+
+
+@pytest.fixture(autouse=True)
+def places(tmp_path, monkeypatch):
+    """Folders `data` and `other` of two photographs each, and small clips of them."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr("b2v.training.caches.BankConfig", partial(BankConfig, size=32))
+    for name, seeds in (("data", (0, 1)), ("other", (2, 3))):
+        (tmp_path / name).mkdir()
+        for seed in seeds:
+            write_photo(make_picture(80, 90, seed), tmp_path / name / f"{seed % 2}.png")
+    return tmp_path
+
+
+def plan(places, *data, config=CONFIG, **changes):
+    how = {"clips": 4, "held_out": 1, **changes}
+    return plan_bank([config], [places / name for name in data], places / "bank", **how)
+
+
+def test_other_data_or_settings_of_the_draw_are_another_bank(places):
+    first = plan(places, "data")
+    others = [
+        plan(places, "other"),
+        plan(places, "data", "other"),
+        plan(places, "data", clips=5),
+        plan(places, "data", aperture="coded"),
+    ]
+    assert len({bank.folder for bank in [first, *others]}) == 5
+    assert {bank.folder.parent for bank in [first, *others]} == {places / "bank"}
+    assert plan(places, "data") == first
+    config = TrainConfig(steps=900, lr=1.0, crop=16)
+    assert plan(places, "data", config=config) == first  # how it is learned plays no part
+
+
+def test_a_bank_goes_with_its_files_not_with_their_place(places):
+    before = plan(places, "data").folder
+    (places / "data").rename(places / "moved")
+    assert plan(places, "moved").folder == before
+    photo = places / "moved" / "0.png"
+    os.utime(photo, (1, 1))
+    changed = plan(places, "moved").folder
+    assert changed != before
+    photo.rename(photo.with_name("2.png"))
+    assert plan(places, "moved").folder not in (before, changed)
+
+
+def test_no_more_clips_are_drawn_than_are_looked_at(places):
+    assert plan(places, "data", clips=None).plans[0].clips == 6
+    long = TrainConfig(steps=10_000, crop=16)
+    assert plan(places, "data", clips=None, config=long).plans[0].clips == BankConfig().clips
+
+
+def test_a_bank_is_drawn_once_and_found_again(places):
+    bank = plan(places, "data")
+    said = [notice.text for notice in draw_bank(bank)]
+    assert bank.is_drawn
+    assert "drawing 5 clips" in said[1]
+    assert said[-1].endswith("100 % drawn")
+    assert list(draw_bank(plan(places, "data"))) == []
+    named = plan_bank([CONFIG], [], bank.folder, clips=4, held_out=1)
+    assert named.folders == bank.folders
+
+
+def test_how_long_it_takes_is_said_while_it_is_drawn(places, monkeypatch):
+    monkeypatch.setattr("b2v.data.clip_cache.SECURED_EVERY", 1)
+    *_, early, _, _, last = draw_bank(plan(places, "data"))
+    assert "40 % drawn, about" in early.text
+    assert early.passing
+    assert not last.passing
+    assert [roughly(s) for s in (3, 80, 600, 9000)] == ["3 s", "80 s", "10 min", "2.5 h"]
+
+
+def test_drawing_stops_when_time_is_up_and_goes_on(places, monkeypatch):
+    monkeypatch.setattr("b2v.data.clip_cache.SECURED_EVERY", 2)
+    bank = plan(places, "data")
+    with pytest.raises(TrainingError, match="minutes are over with 2 of 5 clips drawn; the same"):
+        list(draw_bank(bank, end=time.monotonic()))
+    said = [notice.text for notice in draw_bank(bank) if notice.text.endswith("drawn")]
+    assert "80 % drawn" in said[0]
+    assert bank.is_drawn
+
+
+def test_a_disk_that_is_too_small_is_refused_before_it_is_full(places, monkeypatch):
+    usage = namedtuple("usage", "free")(1000)
+    monkeypatch.setattr(shutil, "disk_usage", lambda _: usage)
+    with pytest.raises(DatasetError, match=r"takes 0.0 GB, and 0.0 are free; take fewer --clips"):
+        next(draw_bank(plan(places, "data")))
+
+
+def test_data_that_are_not_there_are_refused_though_a_bank_is_complete(places):
+    bank = plan(places, "data")
+    list(draw_bank(bank))
+    (places / "empty").mkdir()
+    for name, words in (("nowhere", "no such folder"), ("empty", "holds no photographs")):
+        with pytest.raises(DatasetError, match=f"{name}: {words}"):
+            plan(places, name)
+    with pytest.raises(UsageError, match="bank: no bank of these settings there"):
+        plan(places)
+
+
+@pytest.fixture
+def b2v(capsys):
+    """`b2v train ARGS` of one short step."""
+    small = ("--steps", 1, "--batch", 1, "--crop", 16, "--set", "workers=0", "--device", "cpu")
+    return lambda *args: run_main(capsys, "train", *small, *args)
+
+
+def test_a_second_experiment_runs_on_its_own_data(b2v, places):
+    for name in ("data", "other", "data"):
+        ran = b2v("--data", name, "--run", f"{len(list(places.iterdir()))}")
+        assert ran.code == 0, ran.err
+    assert "drawing" not in ran.err
+    assert len(list((places / "runs" / "bank").iterdir())) == 2
+    assert_one_line(b2v("--data", "nowhere", "--run", "new", "-q"), 1, "nowhere: no such folder")
+
+
+@pytest.mark.parametrize(
+    ("args", "code", "words"),
+    [
+        (("--stage", 2), 1, "middle.safetensors: missing; train the stages before stage 2"),
+        (("--start", "gone.safetensors"), 3, "gone.safetensors"),
+        (("--run", "begun"), 1, "holds a run already"),
+        (("--set", "perceptual=1"), 3, "VGG16"),
+    ],
+)
+def test_what_cannot_be_trained_is_refused_before_anything_is_drawn(
+    b2v, places, monkeypatch, args, code, words
+):
+    def missing():
+        raise WeightsError("VGG16 is not here")
+
+    monkeypatch.setattr("b2v.training.loop.load_features", missing)
+    (places / "begun" / "stage1").mkdir(parents=True)
+    (places / "begun" / "stage1" / "last.pt").touch()
+    assert_one_line(b2v("--data", "data", *args, "-q"), code, words)
+    assert not (places / "runs").exists()
+
+
+def test_minutes_count_what_is_drawn(b2v, places):
+    ran = b2v("--data", "data", "--clips", 90, "--minutes", 0, "-q")
+    assert_one_line(ran, 1, "the minutes are over with 20 of 180 clips drawn")
