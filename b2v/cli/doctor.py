@@ -105,7 +105,8 @@ def _devices() -> Iterator[Finding]:
 
 def _ffmpeg() -> Iterator[Finding]:
     from b2v.errors import MediaError
-    from b2v.media.ffmpeg import ffmpeg_program, missing_encoders
+    from b2v.media.clips import missing_encoders
+    from b2v.media.ffmpeg import ffmpeg_program
 
     try:
         path, number = ffmpeg_program()

@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from b2v.cli import batch, options, still
+from b2v.cli import batch, options
+from b2v.cli import clip_outputs as still
 from b2v.cli.clip_outputs import (
     FILES,
     MAX_VIDEO_LOOPS,

@@ -173,7 +173,7 @@ def publish_command(
     Networks, card, licence and a page made of the card go up in one commit. HF_TOKEN must be a
     token that may write; HF_ENDPOINT, HTTPS_PROXY and NO_PROXY are respected.
     """
-    from b2v.weights import publish, stage
+    from b2v.weights.publish import publish, stage
 
     if output is None:
         address = publish(name, repo, private=private)

@@ -1,7 +1,7 @@
 """Slow motion that flows: frames at even steps of time, across exposures and the gaps between them.
 
 Restored frames stand in the middle of their exposures; what lies between two of them is made of
-both (`b2v.models.interpolation`). So a step from one frame to the next is like any other, wherever
+both (`b2v.models.neighbors`). So a step from one frame to the next is like any other, wherever
 the shutter was open.
 """
 
@@ -15,7 +15,7 @@ from torch import Tensor
 
 from b2v.errors import UsageError
 from b2v.media import TimedFrame
-from b2v.models.interpolation import gap
+from b2v.models.neighbors import gap
 
 TICK = Fraction(1, 120_000)
 """Seconds; a whole number of them are in a frame at 24, 25, 30, 50, 60 and the rates of NTSC."""

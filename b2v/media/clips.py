@@ -34,7 +34,7 @@ from b2v.frames import to_codes, to_pixels
 from b2v.media.images import as_still, picture_limits, read_photo
 from b2v.media.metadata import Tags, stamp_file
 from b2v.media.video_format import BT709, Colours, Turn, VideoInfo
-from b2v.media.video_writer import Encoding, VideoWriter, choose_codec
+from b2v.media.video_writer import CODECS, Encoding, VideoWriter, choose_codec
 
 
 @dataclass(frozen=True)
@@ -405,3 +405,14 @@ def _verify(clip: Clip, part: Path, kind: str, target: Path) -> None:
     if found != expected:
         wrong = f"{len(found)} frames of {sorted(set(found))} instead of {len(clip)}"
         raise MediaError(f"{target}: reading it back gave {wrong}; write another kind of file")
+
+
+def missing_encoders() -> tuple[list[str], list[str]]:
+    """List the encoders that are not here: those of clips, and those of videos alone."""
+    clips = {coding.codec for coding in CODINGS.values()} | {CODECS["h264"].encoder}
+    videos = {codec.encoder for codec in CODECS.values()} - clips
+    return _absent(clips), _absent(videos)
+
+
+def _absent(names: set[str]) -> list[str]:
+    return sorted(names - av.codecs_available)

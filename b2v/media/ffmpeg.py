@@ -12,9 +12,7 @@ from imageio_ffmpeg import get_ffmpeg_exe
 
 from b2v.errors import MediaError
 from b2v.files import one_line
-from b2v.media.clips import CODINGS
 from b2v.media.video_format import StreamInfo, VideoInfo, stream_infos
-from b2v.media.video_writer import CODECS
 
 
 def ffmpeg_program() -> tuple[str, str]:
@@ -43,17 +41,6 @@ def _version_of(path: str) -> str:
     ran = subprocess.run(command, capture_output=True, timeout=60, check=True)
     version = re.search(r"ffmpeg version (\S+)", ran.stdout.decode(errors="replace"))
     return version[1] if version else "unknown"
-
-
-def missing_encoders() -> tuple[list[str], list[str]]:
-    """List the encoders that are not here: those of clips, and those of videos alone."""
-    clips = {coding.codec for coding in CODINGS.values()} | {CODECS["h264"].encoder}
-    videos = {codec.encoder for codec in CODECS.values()} - clips
-    return _absent(clips), _absent(videos)
-
-
-def _absent(names: set[str]) -> list[str]:
-    return sorted(names - av.codecs_available)
 
 
 SUFFIX, CONTAINER = ".mka", "matroska"

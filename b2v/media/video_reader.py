@@ -8,7 +8,7 @@ from dataclasses import replace
 from fractions import Fraction
 from itertools import chain
 from pathlib import Path
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 
 import av
 from av.container import InputContainer
@@ -17,7 +17,6 @@ from torch import Tensor
 
 from b2v.errors import MediaError, UsageError
 from b2v.files import PIPE, Stdin, may_never_end, one_line
-from b2v.media.drawing import Way
 from b2v.media.video_format import ToPixels, describe, missing_bytes, stated_end, stated_whole
 
 FORMATS = (
@@ -394,7 +393,7 @@ def moments(
     count: int,
     start: float | None = None,
     end: float | None = None,
-    compare: Way | None = None,
+    compare: Literal["side", "stack"] | None = None,
     slower: float = 1,
 ) -> Iterator[Moment]:
     """Read evenly spread frames of a restored video beside those that they came from.

@@ -8,9 +8,7 @@ must be downloaded.
 from b2v.files import cache_dir, shipped_dir
 from b2v.weights.cards import Card, CardNetwork, card_entry, file_name, read_card, write_card
 from b2v.weights.checkpoints import Header, Network, inspect, load_network, save_network, sha256_of
-from b2v.weights.jin2018 import import_released
-from b2v.weights.maxim import import_maxim
-from b2v.weights.publish import publish, stage
+from b2v.weights.imports import import_maxim, import_released
 from b2v.weights.store import (
     FileCheck,
     Loaded,
@@ -47,12 +45,10 @@ __all__ = [
     "load_network",
     "load_video_model",
     "path_of",
-    "publish",
     "read_card",
     "save_network",
     "sha256_of",
     "shipped_dir",
-    "stage",
     "verify",
     "write_card",
 ]

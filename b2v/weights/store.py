@@ -19,8 +19,6 @@ from b2v.models import VIDEO, Extractor, VideoNet, assemble, missing_roles, need
 from b2v.weights.cards import NOT_STATED, Card, CardNetwork, card_entry, read_card
 from b2v.weights.checkpoints import SUFFIX, Network, load_network, sha256_of
 from b2v.weights.hub import fetch, parse_address
-from b2v.weights.jin2018 import FAMILY
-from b2v.weights.jin2018 import MODEL as IMPORTED
 
 
 @dataclass(frozen=True)
@@ -253,8 +251,8 @@ def _bare(folder: Path, name: str, pattern: str) -> Model | None:
 def _unknown(model: str) -> WeightsError:
     known = sorted({card.stem for _, folder in card_folders() for card in folder.glob("*.json")})
     hint = ""
-    if model in (FAMILY, IMPORTED):
-        hint = f"; {IMPORTED} is made of its authors' files by `b2v weights import`"
+    if model in ("jin2018", "jin2018-released"):
+        hint = "; jin2018-released is made of its authors' files by `b2v weights import`"
     return WeightsError(f"there is no model {model!r}; known: {', '.join(known) or 'none'}{hint}")
 
 

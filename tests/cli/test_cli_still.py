@@ -19,7 +19,7 @@ from test_cli_extract import (
 )
 from test_media_photo import swapped_profile
 
-from b2v.cli import still
+from b2v.cli import clip_outputs as still
 from b2v.frames import to_codes
 from b2v.media import image_writer, read_photo, write_photo
 

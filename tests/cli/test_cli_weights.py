@@ -17,7 +17,7 @@ from test_cli_extract import (
 
 from b2v.media import write_photo
 from b2v.models import MODELS, ROLES
-from b2v.weights import jin2018 as importer
+from b2v.weights import imports as importer
 from b2v.weights import read_card, write_card
 
 REVISION = "a" * 40

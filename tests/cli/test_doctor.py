@@ -146,7 +146,7 @@ def test_missing_media_tools_are_told(monkeypatch):
         raise MediaError("FFmpeg's program does not run")
 
     monkeypatch.setattr("b2v.media.ffmpeg.ffmpeg_program", refuse)
-    monkeypatch.setattr("b2v.media.ffmpeg.missing_encoders", lambda: (["gif"], ["libx265"]))
+    monkeypatch.setattr("b2v.media.clips.missing_encoders", lambda: (["gif"], ["libx265"]))
     assert [(f.name, f.state) for f in found("ffmpeg")] == [
         ("ffmpeg", "fail"),
         ("codecs", "fail"),
@@ -155,13 +155,14 @@ def test_missing_media_tools_are_told(monkeypatch):
 
 
 def test_ffmpeg_is_where_it_says_and_nothing_is_missing():
+    from b2v.media import clips
     from b2v.media import ffmpeg as tools
 
     path, number = tools.ffmpeg_program()
     assert Path(path).is_file()
     assert number != "unknown"
-    assert tools.missing_encoders() == ([], [])
-    assert tools._absent({"libx264", "nonsense"}) == ["nonsense"]
+    assert clips.missing_encoders() == ([], [])
+    assert clips._absent({"libx264", "nonsense"}) == ["nonsense"]
 
 
 def test_packages_that_are_not_installed_are_told(monkeypatch):

@@ -6,7 +6,7 @@ from test_motion import texture
 from torch.nn import functional as F
 
 from b2v.metrics import psnr
-from b2v.models.interpolation import gap
+from b2v.models.neighbors import gap
 
 HEIGHT, WIDTH = 160, 224
 INSIDE = (..., slice(24, -24), slice(32, -32))

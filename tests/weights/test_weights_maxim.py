@@ -20,7 +20,7 @@ from b2v.weights import (
     read_card,
     verify,
 )
-from b2v.weights.maxim import parameters
+from b2v.weights.imports import parameters
 
 EVERY = [p for role in MAXIM_STAGES for p in parameters(role)]
 FILES = [*(f"maxim-{role}.safetensors" for role in MAXIM_STAGES), "maxim-1.json", "maxim-3.json"]
@@ -189,7 +189,7 @@ def test_import_by_the_command_line(b2v, exported, tmp_path, monkeypatch):
     (tmp_path / "shipped").mkdir()
     (tmp_path / "shipped" / "maxim-3.json").write_bytes((cache / "maxim-3.json").read_bytes())
     written = [cache / name for name in FILES]
-    monkeypatch.setattr("b2v.weights.maxim", lambda *_args, **_options: written)
+    monkeypatch.setattr("b2v.weights.imports", lambda *_args, **_options: written)
     ran = b2v("import", exported, "--overwrite")
     assert ran.err == f"use it by: b2v extract PHOTO -m maxim-3 --weights {cache}\n"
     assert b2v("verify", cache / "maxim-1.json").out == f"ok     {cache / FILES[0]}\n"
