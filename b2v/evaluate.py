@@ -22,7 +22,7 @@ from b2v.inference.pyramid import sharpen
 from b2v.inference.runtime import Runtime, memory_for
 from b2v.inference.videos import Deblurrer, load_line
 from b2v.media import open_video
-from b2v.metrics import MAX_DB, Perceptual, psnr, reblur
+from b2v.metrics import MAX_DB, Perceptual, psnr, reblur, shifted_psnr
 from b2v.models import MAXIM_STAGES, PRIOR, ROLES, VIDEO, Extractor, Prior, needed_roles
 from b2v.report import Extremes, in_a_grid
 from b2v.weights import inspect, load_model, load_network
@@ -142,6 +142,9 @@ class Score:
     nothing: Tensor  # [n] of the blurry picture itself
     ssim_middle: float
     nothing_ssim: float
+    shifted_middle: float
+    """Of the middle frame, each tile where it fits best within two pixels."""
+    nothing_shifted: float
     reblur: float | None = None
     """The seven frames' average in light against the blurry picture."""
     motion: float | None = None
@@ -228,6 +231,8 @@ def score(
         nothing=_psnr(blurry, sharp),
         ssim_middle=ssim(restored[middle], sharp[middle]),
         nothing_ssim=ssim(blurry, sharp[middle]),
+        shifted_middle=shifted_psnr(restored[middle], sharp[middle]),
+        nothing_shifted=shifted_psnr(blurry, sharp[middle]),
         reblur=float(_psnr(reblur(restored), blurry)) if seven else None,
         motion=_motion(restored) / max(_motion(sharp), 1e-9) if seven else None,
         lpips_middle=lpips(restored[middle], sharp[middle]) if lpips else None,
@@ -266,8 +271,15 @@ def summarize(scores: list[Score], name: str, model: str) -> dict[str, Any]:
     )
     seven, centre = len(plain) == FRAMES, len(plain) // 2
     about = {"set": name, "samples": len(scores), "model": model}
-    middle = {"middle": plain[centre], "ssim_middle": mean("ssim_middle")}
-    undone: dict[str, Any] = {"middle": nothing[centre]}
+    middle = {
+        "middle": plain[centre],
+        "shifted_middle": mean("shifted_middle"),
+        "ssim_middle": mean("ssim_middle"),
+    }
+    undone: dict[str, Any] = {
+        "middle": nothing[centre],
+        "shifted_middle": mean("nothing_shifted"),
+    }
     if seven:
         about |= {"psnr": plain, "psnr_p": better, "mean_p": sum(better) / FRAMES}
         middle |= {"reblur": mean("reblur"), "motion": mean("motion")}
@@ -292,6 +304,8 @@ def records(scores: list[Score], name: str, model: str) -> list[dict[str, Any]]:
             **_by_frame("nothing", s.nothing),
             "ssim_middle": s.ssim_middle,
             "nothing_ssim": s.nothing_ssim,
+            "shifted_middle": s.shifted_middle,
+            "nothing_shifted": s.nothing_shifted,
             "reblur": s.reblur,
             "motion": s.motion,
             "lpips_middle": s.lpips_middle,

@@ -5,8 +5,9 @@ import math
 import pytest
 import torch
 from conftest import make_picture
+from torch.nn import functional as F
 
-from b2v.metrics import mse, psnr, reblur
+from b2v.metrics import mse, psnr, reblur, shifted_psnr
 
 
 @pytest.mark.parametrize(("offset", "decibels"), [(0.1, 20), (0.01, 40), (0.5, 6.0206), (1.0, 0)])
@@ -54,3 +55,18 @@ def test_a_batch_of_clips_is_blurred_clip_by_clip_whatever_the_order():
     blurred = reblur(clips)
     assert blurred.shape == (2, 3, 8, 8)
     assert (blurred[1] - reblur(clips[1].flip(0))).abs().max() < 1e-6
+
+
+def test_a_picture_a_pixel_off_is_as_good_as_one_in_place_where_tiles_may_move():
+    sharp = make_picture(96, 128)
+    moved = sharp.roll((1, -2), (1, 2))
+    blurry = F.avg_pool2d(sharp[None], 5, 1, 2, count_include_pad=False)[0]
+    assert float(psnr(moved, sharp)) < float(psnr(blurry, sharp))  # what is to be mended
+    assert shifted_psnr(moved, sharp) > shifted_psnr(blurry, sharp) + 5
+    assert shifted_psnr(sharp, sharp) == 100
+    assert shifted_psnr(blurry, sharp) >= float(psnr(blurry, sharp))
+
+
+def test_without_reach_it_is_the_psnr():
+    sharp, other = make_picture(64, 96), make_picture(64, 96, 1)
+    assert shifted_psnr(other, sharp, reach=0) == pytest.approx(float(psnr(other, sharp)), abs=1e-4)

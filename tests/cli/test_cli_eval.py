@@ -41,8 +41,9 @@ def test_json_has_the_scores_and_those_of_doing_nothing(b2v):
     said = json.loads(ran.out)
     assert (ran.code, ran.err, ran.out.count("\n")) == (0, "", 1)
     keys = {"set", "samples", "model", "psnr", "psnr_p", "mean_p", "middle", "ssim_middle"}
-    assert set(said) == keys | {"reblur", "motion", "nothing"}
-    assert set(said["nothing"]) == {"psnr", "mean", "middle"}
+    assert set(said) == keys | {"shifted_middle", "reblur", "motion", "nothing"}
+    assert set(said["nothing"]) == {"psnr", "mean", "middle", "shifted_middle"}
+    assert said["shifted_middle"] >= said["middle"]
     assert (said["set"], said["samples"], said["model"]) == ("set[1]", 2, PHOTO_MODEL)
     assert [len(said[key]) for key in ("psnr", "psnr_p")] == [7, 7]
     assert len(said["nothing"]["psnr"]) == 7
@@ -126,7 +127,8 @@ def test_several_weights_are_rows_named_by_their_paths(b2v, tmp_path):
 def test_the_middle_frame_alone_is_scored_as_within_the_seven(b2v):
     seven = json.loads(b2v("eval", "set[1]", "--no-align", "--json", "-q").out)
     said = json.loads(b2v("eval", "set[1]", "--protocol", "middle", "--json", "-q").out)
-    assert set(said) == {"set", "samples", "model", "middle", "ssim_middle", "nothing"}
+    about = {"set", "samples", "model"}
+    assert set(said) == about | {"middle", "shifted_middle", "ssim_middle", "nothing"}
     assert said["middle"] == pytest.approx(seven["middle"], abs=1e-4)
     assert said["ssim_middle"] == pytest.approx(seven["ssim_middle"], abs=1e-4)
     assert said["nothing"]["middle"] == seven["nothing"]["middle"]
@@ -145,7 +147,7 @@ def test_a_folder_with_a_middle_net_alone_needs_no_option(b2v, tmp_path):
     source = tmp_path / "cascade" / "cascade-middle.safetensors"
     (tmp_path / "own" / source.name).write_bytes(source.read_bytes())
     said = json.loads(b2v("eval", "set[1]", "--weights", "own", "--json", "-q").out)
-    assert said["nothing"].keys() == {"middle", "ssim_middle"}
+    assert said["nothing"].keys() == {"middle", "shifted_middle", "ssim_middle"}
 
 
 def test_at_a_smaller_scale_the_pictures_are_made_smaller_first(b2v, tmp_path):
