@@ -24,7 +24,7 @@ from b2v.cli.clip_outputs import (
     show,
     write,
 )
-from b2v.defaults import FPS, FRAMES, GB
+from b2v.defaults import FAST_MODEL, FPS, FRAMES, GB
 from b2v.errors import UsageError
 from b2v.files import VIDEOS
 
@@ -63,7 +63,8 @@ def extract_one(model: "Model", job: Job, result: PhotoResult) -> tuple["Tensor"
         frames = blend(restored.frames, blurry, job.strength)
         again = reblur(inner(frames))
         result.reblur_db = round(float(psnr(again, blurry, max_db=MAX_DB)), 2)
-        result.notes += [f"{result.input}: {said}" for said in remarks(restored, again, blurry)]
+        said = remarks(restored, again, blurry, fast=model.name == FAST_MODEL)
+        result.notes += [f"{result.input}: {remark}" for remark in said]
         result.provenance = tags.provenance.as_dict() if tags.provenance else None
         write(frames, photo, blurry, tags, job, result)
     result.ok, result.seconds = True, round(time.monotonic() - started, 3)

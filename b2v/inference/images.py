@@ -42,6 +42,7 @@ PART, APART, PARTS = 32, 0.06, 0.1
 """Pixels a side of the parts in which frames and photo are compared, the difference (rms) from
 which a part is not explained, and the share of such parts that is worth a word."""
 SHARP = "already sharp: no motion blur was found"
+UNSEEN = "no motion blur was found; --quality good sees more"
 DEFOCUS = "this looks like missed focus, not motion; it was left as it is"
 TOO_LONG = "the motion is longer than b2v can follow in places"
 UNEXPLAINED = "parts of the photo are not explained by the frames; --reblur map.png shows where"
@@ -63,20 +64,21 @@ class Restored:
     out_of_focus: bool = False
 
 
-def remarks(restored: Restored, again: Tensor, photo: Tensor) -> list[str]:
+def remarks(restored: Restored, again: Tensor, photo: Tensor, *, fast: bool = False) -> list[str]:
     """List what is off with a photo, or with what came of it, a line each.
 
     Args:
         restored: what came of it.
         again: the photo that its seven frames explain, [3, H, W] (`b2v.metrics.reblur`).
         photo: [3, H, W] in [0, 1].
+        fast: a small network sharpened it, with which motion explains less of real blur.
 
     """
     if restored.out_of_focus:
         return [DEFOCUS]
     motion, found = restored.motion, []
     if motion is not None and is_still(motion) and has_detail(photo):
-        found.append(SHARP)
+        found.append(UNSEEN if fast else SHARP)
     if motion is not None and is_too_long(motion, motion_level(photo)):
         found.append(TOO_LONG)
     if is_unexplained(again, photo):
