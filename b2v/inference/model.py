@@ -1,6 +1,7 @@
 """Models as programs use them: loaded once, run on pictures, batches and videos."""
 
 from collections.abc import Callable, Iterable, Iterator
+from functools import cached_property
 from pathlib import Path
 from typing import Any, Literal, cast
 
@@ -40,7 +41,6 @@ class Model:
         license: of its weights.
         sha256: one hash over the files of its networks.
         net: the network of photos, an `nn.Module` on the device; None of one for videos alone.
-        video_net: likewise for videos, with what goes with it; None of one for photos alone.
         runtime: device and precision.
 
     """
@@ -52,13 +52,9 @@ class Model:
         self.loaded = loaded
         self.name, self.license, self.sha256 = loaded.name, loaded.licence, loaded.sha256
         self.net: Extractor | None = None
-        self.video_net: VideoNet | None = None
-        if isinstance(loaded, LoadedVideoModel):
-            self.video_net = runtime.place(loaded.net)
-        else:
+        if isinstance(loaded, LoadedModel):
             runtime = settle(runtime, loaded)
             self.net = runtime.place(loaded.net)
-            self.video_net = line_of(self.net) if isinstance(self.net, Prior) else None
         self.runtime = runtime
 
     @property
@@ -75,6 +71,13 @@ class Model:
     def size_multiple(self) -> int:
         """What networks need sides to be multiples of; pictures are padded to that and cropped."""
         return int(self._any.multiple)
+
+    @cached_property
+    def video_net(self) -> VideoNet | None:
+        """The network of videos with what goes with it; None of a model for photos alone."""
+        if isinstance(self.loaded, LoadedVideoModel):
+            return self.runtime.place(self.loaded.net)
+        return line_of(self.net) if isinstance(self.net, Prior) else None
 
     @property
     def photo_net(self) -> Extractor:
