@@ -12,8 +12,8 @@ from skimage.metrics import structural_similarity
 from torch import Tensor, nn
 
 from b2v.data.exposure import Shutter, expose_video
-from b2v.data.footage import VIDEOS
 from b2v.data.pairs import Sample
+from b2v.data.sources import VIDEOS
 from b2v.defaults import PHOTO_MODEL
 from b2v.errors import DatasetError, UsageError, WeightsError
 from b2v.frames import FRAMES, MIDDLE, check_frame, crop_back, pad_to_multiple

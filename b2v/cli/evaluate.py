@@ -136,6 +136,15 @@ TAU = 11
 """Frames averaged to one, unless another number is asked for."""
 
 
+class Part(str, Enum):
+    """Scenes of a set."""
+
+    TRAIN = "train"
+    VAL = "val"
+    TEST = "test"
+    ALL = "all"
+
+
 class Protocol(str, Enum):
     """What is scored of a photo."""
 
@@ -146,7 +155,7 @@ class Protocol(str, Enum):
 Source = Annotated[
     Path,
     typer.Argument(
-        help="Folder in GOPRO_7 layout, or manifest.jsonl; of video, sharp ones.", metavar="PATH"
+        help="Set as published or by synth-dataset; of video, sharp ones.", metavar="PATH"
     ),
 ]
 WeightsOf = Annotated[
@@ -162,6 +171,10 @@ Frames = Annotated[
 ]
 Scale = Annotated[
     float, typer.Option(help="Photos: size as a part of the files'; 0.45 in Jin et al.")
+]
+Split = Annotated[
+    Part | None,
+    typer.Option(help="Photos: scenes that are scored; test where there are any."),
 ]
 Taus = Annotated[
     list[int],
@@ -204,6 +217,7 @@ def command(
     model: options.OwnModel = None,
     weights: WeightsOf = [],  # noqa: B006 - typer reads it and leaves it alone
     protocol: Frames = None,
+    split: Split = None,
     scale: Scale = 1.0,
     tau: Taus = [],  # noqa: B006
     period: Period = None,
@@ -237,12 +251,13 @@ def command(
     kept = [Extremes() if strips else None for _ in entries]
     runtime = choose(device, precision)
     if entries[0].protocol == "video":
-        _refuse_photo_options(scale, entries[0].name)
+        _refuse_photo_options(scale, split, entries[0].name)
         results = _score_videos(path, entries, (tau, period), runtime, kept, quiet)
     else:
         _refuse_shutter(entries[0].name, tau, period)
         whole = protocol is Protocol.SEVEN
-        results = _score_photos(path, entries, (align, scale, whole), runtime, kept, quiet)
+        how = align, scale, whole, None if split is None else split.value
+        results = _score_photos(path, entries, how, runtime, kept, quiet)
     _write(results, outputs, entries, kept, quiet)
     summaries = [result.summary for result in results]
     if as_json:
@@ -280,11 +295,12 @@ def _refuse_shutter(model: str, taus: list[int], period: int | None) -> None:
         raise UsageError(f"--tau and --period are for video, and {model} is for photos")
 
 
-def _refuse_photo_options(scale: float, model: str) -> None:
+def _refuse_photo_options(scale: float, split: Part | None, model: str) -> None:
     from b2v.errors import UsageError
 
-    if scale != 1:
-        raise UsageError(f"--scale is for photos, and {model} is for video")
+    if scale != 1 or split is not None:
+        name = "--split" if scale == 1 else "--scale"
+        raise UsageError(f"{name} is for photos, and {model} is for video")
 
 
 def _perceptual(quiet: bool) -> "Perceptual | None":
@@ -302,13 +318,13 @@ def _perceptual(quiet: bool) -> "Perceptual | None":
 def _score_photos(
     path: Path,
     entries: "list[Entry]",
-    how: tuple[bool, float, bool],
+    how: tuple[bool, float, bool, str | None],
     runtime: "Runtime",
     kept: "list[Extremes | None]",
     quiet: bool,
 ) -> list[Result]:
     """Score models for photos on a set of windows."""
-    from b2v.data.pairs import find_windows, read_samples, set_name
+    from b2v.data.pairs import find_windows, of_split, read_samples, set_name
     from b2v.errors import UsageError
     from b2v.evaluate import evaluate, has_videos, records, summarize
 
@@ -316,7 +332,11 @@ def _score_photos(
         raise UsageError(
             f"{path}: video, and {entries[0].name} is for photos; take -m {VIDEO_MODEL}"
         )
-    windows, (align, scale, whole) = find_windows(path), how
+    (align, scale, whole, split), found = how, find_windows(path)
+    windows = of_split(found, split)
+    if len(windows) < len(found):
+        scored = f"the {len(windows)} windows of its {windows[0].split} split"
+        options.note(f"{path}: {scored} are scored; others by --split", quiet=quiet)
     if whole and len(windows[0].sharp) == 1:
         raise UsageError(f"{path}: has the middle frames alone; take --protocol middle")
     lpips = _perceptual(quiet)

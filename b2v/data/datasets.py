@@ -33,7 +33,15 @@ from b2v.data.exposure import (
     optical_psfs,
     through_psfs,
 )
-from b2v.data.footage import Sources, at_size, cut_square, pick, read_codes, to_codes
+from b2v.data.footage import (
+    Sources,
+    at_size,
+    cut_square,
+    frames_of,
+    pick,
+    read_codes,
+    to_codes,
+)
 from b2v.data.pairs import Window
 from b2v.data.scenes import FootageConfig, MotionConfig, film, render
 from b2v.errors import DatasetError, UsageError
@@ -123,23 +131,32 @@ def real_window(sources: Sources, rng: Generator, config: BankConfig) -> tuple[T
 
     """
     taken = pick(sources.taken, rng)
-    if isinstance(taken, Tensor):
+    if not isinstance(taken, list):
         if len(taken) < FRAMES:
             raise DatasetError(f"a video has {len(taken)} frames; at least {FRAMES} are needed")
         shrink = int(rng.choice((1, 2)))
         start = int(rng.integers(len(taken) - FRAMES + 1))
-        frames = taken[start : start + FRAMES]
+        frames = frames_of(taken, range(start, start + FRAMES))
         sharp = at_size(cut_square(frames, rng, config.size * shrink), config.size)
         return expose(to_linear(sharp, config.curve), config.curve), sharp
     window = pick(taken, rng)
-    if len(window.sharp) != FRAMES:
-        raise DatasetError(
-            f"{window.blurry}: only its middle frame is kept; training on photos needs {FRAMES}"
-        )
     pictures = read_codes([window.blurry, *window.sharp])
     cut = cut_square(pictures, rng, config.size * int(rng.choice((1, 2))))
     blurry, *sharp_frames = at_size(cut, config.size)
     return blurry, torch.stack(sharp_frames)
+
+
+def check_sources(sources: Sources, config: "BankConfig | SequenceConfig", folder: Path) -> None:
+    """Check that a bank in `folder` can be drawn from sources; raises DatasetError."""
+    if not sources.pictures and not sources.sequences:
+        raise DatasetError(
+            f"{folder}: no photographs, videos or windows to draw from; training and validation"
+            " need two scenes at least"
+        )
+    for windows in sources.sequences if isinstance(config, BankConfig) else ():
+        if few := [w for w in windows if len(w.sharp) != FRAMES]:
+            why = f"only its middle frame is kept; training on photos needs {FRAMES}"
+            raise DatasetError(f"{few[0].blurry}: {why}")
 
 
 def build_bank(
@@ -155,7 +172,7 @@ def build_bank(
         DatasetError: `folder` holds a bank of another config, or there is nothing to draw from.
 
     """
-    sources.check(folder)
+    check_sources(sources, config, folder)
     if isinstance(config, BankConfig):
         yield from fill(folder, config, partial(draw_clip, sources, config))
     else:
@@ -345,16 +362,18 @@ def real_sequence(
         wanted = shutter.length(config.frames)
         start = int(rng.integers(max(1, len(video) - wanted + 1)))
         shrink = 2 if rng.random() < real.half else 1
-        side = min(config.size * shrink, *(s - s % shrink for s in video.shape[2:]))
-        y, x = (int(rng.integers(s - side + 1)) for s in video.shape[2:])
-        part = video[..., y : y + side, x : x + side]
+        shape = frames_of(video, [0]).shape[2:]
+        side = min(config.size * shrink, *(s - s % shrink for s in shape))
+        y, x = (int(rng.integers(s - side + 1)) for s in shape)
+        cut = (..., slice(y, y + side), slice(x, x + side))
         numbers = to_and_fro(start + np.arange(wanted), len(video))
         looks = np.linspace(0, wanted - 1, LOOKS).astype(int)
         before = numbers[looks].clip(max=len(video) - 2)
-        speeds = speed_of(part[before], part[before + 1]) / shrink
+        pairs = (frames_of(video, (before + after).tolist())[cut] for after in (0, 1))
+        speeds = speed_of(*pairs) / shrink
         if speeds.quantile(0.9) > real.calm or speeds.max() > 2 * real.calm:
             continue
-        frames = (at_size(part[number, None], config.size)[0] for number in numbers)
+        frames = (at_size(frames_of(video, [n])[cut], config.size)[0] for n in numbers.tolist())
         exposed = list(expose_video(frames, shutter, config.curve))
         blurry, sharp = (torch.stack(kind) for kind in zip(*exposed, strict=True))
         return blurry, sharp

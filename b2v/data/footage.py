@@ -7,7 +7,7 @@ disk, for they are large.
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TypeVar
+from typing import Literal, TypeVar
 
 import torch
 from numpy.random import Generator
@@ -15,17 +15,47 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from b2v.data.pairs import Window, by_sequence, find_windows, holds_windows
-from b2v.data.synthesize import MANIFEST
+from b2v.data.sources import (
+    MANIFEST,
+    PICTURES,
+    VIDEOS,
+    are_frames,
+    frame_files,
+    part_of,
+    split_below,
+)
 from b2v.errors import DatasetError
 from b2v.frames import FRAMES
 from b2v.media import read_photo
 from b2v.media.video_reader import read_video
+from b2v.metrics import psnr
 
 T = TypeVar("T")
 
-PHOTOS = {".jpg", ".jpeg", ".png", ".webp", ".tif", ".tiff", ".bmp"}
-VIDEOS = {".mp4", ".mov", ".mkv", ".webm", ".avi"}
-MEDIA = PHOTOS | VIDEOS | {Path(MANIFEST).suffix}
+MEDIA = PICTURES | VIDEOS | {Path(MANIFEST).suffix}
+ALIKE = 15.0
+"""Least PSNR in dB of the first two pictures of a folder for all to be frames of a video."""
+
+
+@dataclass(frozen=True)
+class FrameFolder:
+    """A video that stays on disk, a file for each of its frames."""
+
+    paths: tuple[Path, ...]
+
+    def __len__(self) -> int:
+        return len(self.paths)
+
+
+Video = Tensor | FrameFolder
+"""Frames [N, 3, H, W] of code values in memory, or on disk."""
+
+
+def frames_of(video: Video, numbers: Sequence[int]) -> Tensor:
+    """Take frames of a video by their numbers from 0: [n, 3, H, W] code values."""
+    if isinstance(video, Tensor):
+        return video[list(numbers)]
+    return read_codes([video.paths[number] for number in numbers])
 
 
 @dataclass(frozen=True)
@@ -34,14 +64,19 @@ class Sources:
 
     photos: list[Tensor]  # [3, H, W] each
     cutouts: list[Tensor]  # [4, h, w] each, RGBA
-    videos: list[Tensor]  # [N, 3, H, W] each
+    videos: list[Video]
     sequences: list[list[Window]] = field(default_factory=list)
     """Windows of sets, in order of time."""
 
     @property
-    def taken(self) -> list[Tensor | list[Window]]:
+    def taken(self) -> list[Video | list[Window]]:
         """Whatever was taken by a moving camera: videos, and sequences of sets."""
         return [*self.videos, *self.sequences]
+
+    @property
+    def count(self) -> int:
+        """Scenes and objects in all."""
+        return len(self.photos) + len(self.cutouts) + len(self.taken)
 
     @property
     def pictures(self) -> bool:
@@ -78,15 +113,7 @@ class Sources:
     def random_still(self, rng: Generator) -> Tensor:
         """Pick a single frame of a video, [3, H, W] code values."""
         video = pick(self.videos, rng)
-        return video[rng.integers(len(video))]
-
-    def check(self, folder: Path) -> None:
-        """Check that there is something to draw a bank in `folder` from; else a DatasetError."""
-        if not self.pictures and not self.sequences:
-            raise DatasetError(
-                f"{folder}: no photographs, videos or windows to draw from; training and"
-                " validation need two scenes at least"
-            )
+        return frames_of(video, [int(rng.integers(len(video)))])[0]
 
 
 def list_media(folder: Path) -> list[Path]:
@@ -102,36 +129,59 @@ def list_media(folder: Path) -> list[Path]:
     return files
 
 
-def load_sources(folders: list[Path]) -> Sources:
-    """Read every photograph, cut-out and video below `folders` into memory; list those of sets.
+def load_sources(folders: Sequence[Path], part: Literal["train", "val"] = "train") -> Sources:
+    """Read the scenes below `folders` that are for a part of training; never those for testing.
+
+    Photographs, cut-outs and videos come into memory; sets, and folders of frames, stay on disk.
+    A scene that is in no split is for training.
 
     Raises:
-        DatasetError: a folder is missing or holds nothing of that kind, or a set is not whole.
+        DatasetError: a folder is missing or holds nothing to train on, or a set is not whole.
         B2VError: a file cannot be read.
 
     """
     sources = Sources([], [], [])
-    files: list[Path] = []
     for folder in folders:
+        media, before = list_media(folder), sources.count
         if holds_windows(folder):
-            sources.sequences.extend(by_sequence(find_windows(folder)))
-        else:
-            files += [p for p in list_media(folder) if p.suffix.lower() in PHOTOS | VIDEOS]
-    for path in files:
-        if path.suffix.lower() in VIDEOS:
-            frames = list(read_video(path))
-            if len(frames) < FRAMES:
-                raise DatasetError(
-                    f"{path}: has {len(frames)} frames; at least {FRAMES} are needed"
-                )
-            sources.videos.append(torch.stack(frames))
-            continue
+            windows = [w for w in find_windows(folder) if part_of(w.split) == part]
+            sources.sequences.extend(by_sequence(windows))
+            media = []
+        for place in dict.fromkeys(path.parent for path in media):
+            if part_of(split_below(place, folder)) == part:
+                _load_folder(sources, [path for path in media if path.parent == place])
+        if part == "train" and sources.count == before:
+            raise DatasetError(
+                f"{folder}: holds no scenes to train on; those of test and val are not"
+            )
+    return sources
+
+
+def _load_folder(sources: Sources, files: list[Path]) -> None:
+    """Read the media of one folder."""
+    pictures = [path for path in files if path.suffix.lower() in PICTURES]
+    if len(pictures) >= FRAMES and are_frames(pictures) and _follow(pictures):
+        sources.videos.append(FrameFolder(tuple(p for _, p in frame_files(pictures[0].parent))))
+        pictures = []
+    for path in pictures:
         photo = read_photo(path)
         if photo.alpha is None:
             sources.photos.append(to_codes(photo.pixels))
         else:
             sources.cutouts.append(to_codes(torch.cat([photo.pixels, photo.alpha])))
-    return sources
+    for path in (path for path in files if path.suffix.lower() in VIDEOS):
+        frames = list(read_video(path))
+        if len(frames) < FRAMES:
+            raise DatasetError(f"{path}: has {len(frames)} frames; at least {FRAMES} are needed")
+        sources.videos.append(torch.stack(frames))
+
+
+def _follow(pictures: list[Path]) -> bool:
+    """Tell whether pictures are frames of a video: the first two are nearly the same."""
+    first, second = (read_photo(path) for path in pictures[:2])
+    if first.alpha is not None or first.pixels.shape != second.pixels.shape:
+        return False
+    return bool(psnr(first.pixels, second.pixels) > ALIKE)
 
 
 def to_codes(values: Tensor) -> Tensor:

@@ -1,9 +1,10 @@
 """Sets to measure on: blurry pictures with the sharp frames that are behind them.
 
-A set is a folder in GOPRO_7 layout, or one that `b2v synth-dataset` has written in any layout,
-with a `manifest.jsonl`; the manifest itself will do as well. A window has its seven sharp frames
-in order of time, or the middle one alone where no more are kept or other numbers were averaged;
-of one set, all windows have as many.
+A set is a folder as the field publishes it (`b2v.data.sources.find_halves`), a folder in GOPRO_7
+layout, or one that `b2v synth-dataset` has written in any layout, with a `manifest.jsonl`; the
+manifest itself will do as well. A window has its seven sharp frames in order of time, or the middle
+one alone where no more are kept or other numbers were averaged; of one set, all windows have as
+many.
 """
 
 import json
@@ -17,12 +18,11 @@ from torch import Tensor
 
 from b2v.data.recipes import Recipe
 from b2v.data.rendering import resize
-from b2v.data.synthesize import MANIFEST
+from b2v.data.sources import MANIFEST, Halves, find_halves, part_of, pictures_in
 from b2v.errors import DatasetError
 from b2v.frames import FRAMES, MIDDLE
 from b2v.media import read_photo
 
-PICTURES = (".png", ".jpg", ".jpeg")
 LINE = ("blurry", "sharp", "frames", "tau", "period", "window")
 """What is read of a line of a manifest."""
 
@@ -36,6 +36,8 @@ class Window:
     sharp: tuple[Path, ...]
     sequence: str = field(default="", compare=False)
     """Folder of the set, and sequence in it, that the window is of."""
+    split: str | None = field(default=None, compare=False)
+    """Part of the set that it is in, where the set has any."""
 
     @property
     def middle(self) -> Path:
@@ -61,10 +63,10 @@ def find_windows(path: Path) -> list[Window]:
     """List the windows of a set, by name.
 
     In GOPRO_7 layout, `blur/<sequence>/<centre>.png` is the blurry picture of the seven frames
-    around `sharp/<sequence>/<centre>.png`, in `path` itself or in its split folders; JPEG will do.
+    around `sharp/<sequence>/<centre>.png`; elsewhere blurry and sharp pictures have one name.
 
     Args:
-        path: folder in that layout, or folder with a manifest, or a manifest.
+        path: folder of a set, or a manifest.
 
     Raises:
         DatasetError: nothing of that kind is there, or frames are missing.
@@ -74,21 +76,41 @@ def find_windows(path: Path) -> list[Window]:
         return _listed(path)
     if (path / MANIFEST).is_file():
         return _listed(path / MANIFEST)
-    found = sorted(p for p in path.glob("**/blur/*/*") if p.suffix.lower() in PICTURES)
-    blurred = [p for p in found if not p.name.startswith(".")]
-    if not blurred:
+    halves = find_halves(path) if path.is_dir() else ()
+    windows = [window for half in halves for window in _windows(path, half)]
+    if not windows:
         raise DatasetError(
-            f"{path}: no windows found; expected blur/<sequence>/<centre>.png beside "
-            f"sharp/<sequence>/NNNNNN.png (GOPRO_7 layout), or {MANIFEST}"
+            f"{path}: no windows found; expected blurry pictures beside sharp ones (blur and sharp,"
+            f" input and target, ...), or {MANIFEST}"
         )
-    return [_window(path, picture) for picture in blurred]
+    return _alike(_by_lists(path, windows))
 
 
 def holds_windows(path: Path) -> bool:
-    """Tell whether a path is a set, by its manifest or the folders of GOPRO_7 layout."""
+    """Tell whether a path is a set, by its manifest or its folders."""
     if path.suffix == ".jsonl" or (path / MANIFEST).is_file():
         return True
-    return any((blur.parent / "sharp").is_dir() for blur in [path / "blur", *path.glob("*/blur")])
+    return path.is_dir() and any(find_halves(path))
+
+
+def of_split(windows: list[Window], wanted: str | None) -> list[Window]:
+    """Choose the windows of a split.
+
+    Args:
+        windows: of one set.
+        wanted: train, val, test or all; None is test, or val where there is none, or all.
+
+    Raises:
+        DatasetError: there are none in that split.
+
+    """
+    parts = {part_of(window.split) for window in windows}
+    wanted = wanted or next((part for part in ("test", "val") if part in parts), "all")
+    found = [w for w in windows if wanted in ("all", part_of(w.split))]
+    if not found:
+        where = windows[0].sequence
+        raise DatasetError(f"{where}: no {wanted} split; it has {', '.join(sorted(parts))}")
+    return found
 
 
 def by_sequence(windows: Iterable[Window]) -> list[list[Window]]:
@@ -129,13 +151,42 @@ def read_samples(windows: Iterable[Window], *, scale: float = 1.0) -> Iterator[S
         yield Sample(window.name, blurry.clamp(0, 1), torch.stack(sharp).clamp(0, 1))
 
 
-def _window(folder: Path, blurry: Path) -> Window:
-    sequence, root = blurry.parent.name, blurry.parents[2]
-    if not blurry.stem.isdecimal():
-        raise DatasetError(f"{blurry}: not named by the number of its middle frame, as 000004.png")
-    centre = int(blurry.stem)
-    sharp = _frames(root / "sharp" / sequence, len(blurry.stem), centre - MIDDLE, blurry)
-    return Window(_name(blurry, folder), blurry, sharp, str(blurry.parent))
+def _windows(root: Path, half: Halves) -> Iterator[Window]:
+    """List the windows below a folder of blurry pictures."""
+    for folder in sorted({half.blurry, *(p for p in half.blurry.glob("**/") if p != half.blurry)}):
+        blurred, place = pictures_in(folder), half.sharp / folder.relative_to(half.blurry)
+        sharp = pictures_in(place) if blurred else {}
+        seven = half.blurry.name == "blur" and folder.parent == half.blurry
+        for stem, blurry in blurred.items():
+            if seven and len(sharp) > len(blurred):
+                if not stem.isdecimal():
+                    what = "not named by the number of its middle frame, as 000004.png"
+                    raise DatasetError(f"{blurry}: {what}")
+                frames = _frames(place, len(stem), int(stem) - MIDDLE, blurry)
+            else:
+                other = f"{half.sharp.name}{stem.removeprefix(half.blurry.name)}"  # blur_1, gt_1
+                if (one := sharp.get(stem) or sharp.get(other)) is None:
+                    what = f"missing; {blurry} needs the sharp picture behind it"
+                    raise DatasetError(f"{place / blurry.name}: {what}")
+                frames = (one,)
+            yield Window(_name(blurry, root), blurry, frames, str(folder), half.split)
+
+
+def _by_lists(root: Path, windows: list[Window]) -> list[Window]:
+    """Take the splits of windows from lists beside the set, as RealBlur has them."""
+    splits: dict[str, str] = {}
+    for split in ("train", "test"):
+        for path in root.glob(f"*_{split}_list.txt"):
+            splits |= dict.fromkeys(path.read_text(errors="replace").split(), split)
+    places = [window.blurry.relative_to(root).as_posix() for window in windows]
+    return [replace(w, split=splits.get(p, w.split)) for w, p in zip(windows, places, strict=True)]
+
+
+def _alike(windows: list[Window]) -> list[Window]:
+    """Sort windows by name, and leave each the middle frame where one has no more."""
+    if any(len(window.sharp) != FRAMES for window in windows):
+        windows = [replace(w, sharp=(w.middle,)) for w in windows]
+    return sorted(windows, key=lambda window: window.name)
 
 
 def _listed(manifest: Path) -> list[Window]:
@@ -149,9 +200,7 @@ def _listed(manifest: Path) -> list[Window]:
     windows = [_from_line(manifest, number, line) for number, line in enumerate(lines, 1)]
     if not windows:
         raise DatasetError(f"{manifest}: no windows found; let b2v synth-dataset finish first")
-    if any(len(window.sharp) != FRAMES for window in windows):
-        windows = [replace(w, sharp=(w.middle,)) for w in windows]
-    return sorted(windows, key=lambda window: window.name)
+    return _alike(windows)
 
 
 def _from_line(manifest: Path, number: int, line: str) -> Window:
@@ -174,8 +223,9 @@ def _from_line(manifest: Path, number: int, line: str) -> Window:
         sharp = _frames(place, digits, record["frames"][0], blurry)
     elif record["tau"] == FRAMES and every.is_dir():  # REDS counts frames from the first
         sharp = _frames(every, digits, record["window"] * record["period"], blurry)
+    split, place = known.get("split"), f"{folder}: {known.get('sequence', blurry.parent)}"
     return Window(
-        _name(blurry, folder), blurry, sharp, f"{folder}: {known.get('sequence', blurry.parent)}"
+        _name(blurry, folder), blurry, sharp, place, None if split is None else str(split)
     )
 
 
@@ -185,7 +235,7 @@ def _frames(folder: Path, digits: int, first: int, blurry: Path) -> tuple[Path, 
 
 
 def _frame(stem: Path, blurry: Path) -> Path:
-    for suffix in PICTURES:
+    for suffix in (blurry.suffix, ".png", ".jpg", ".jpeg"):
         if (path := stem.with_suffix(suffix)).exists():
             return path
     raise DatasetError(f"{stem}.png: missing; {blurry} needs the {FRAMES} frames around it")

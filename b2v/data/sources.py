@@ -1,8 +1,10 @@
-"""Where sharp pictures come from: sequences found in known layouts, or by looking.
+"""What lies in folders: scenes to make blur from, and sets of blurry pictures with sharp ones.
 
-Known are GOPRO_Large_all (`{train,test}/<seq>/NNNNNN.png`), REDS (`<split>_orig/000/`, else
-`<split>_sharp/000/`) and BSD (`{train,valid,test}/<n>/Sharp/RGB/`); anything else is folders of
-numbered frames, videos, or photographs.
+A published set is known by a folder of blurry pictures beside one of sharp ones (`find_halves`):
+GOPRO_Large (`<split>/<seq>/{blur,blur_gamma,sharp}`), REDS (`<split>_blur`, `<split>_sharp`), BSD
+(`<split>/<seq>/{Blur,Sharp}/RGB`), DVD (`<seq>/{input,GT}`), RealBlur (`<scene>/{blur,gt}`), plain
+`input` and `target`, and what `b2v synth-dataset` writes. Sharp frames alone are GOPRO_Large_all
+(`<split>/<seq>/NNNNNN.png`), REDS' `<split>_orig`, folders of frames, videos and photographs.
 """
 
 import os
@@ -10,15 +12,20 @@ import re
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Literal
+from typing import Literal, NamedTuple
 
+from b2v import files
 from b2v.errors import DatasetError, UsageError
 
-PICTURES = {".jpg", ".jpeg", ".png", ".webp", ".tif", ".tiff", ".bmp", ".heic"}
-VIDEOS = {".mp4", ".mov", ".mkv", ".webm", ".avi", ".m4v", ".mts", ".ts", ".mpg"}
-SPLITS = ("train", "test", "val", "valid", "validation")
-BLURRED = {"blur", "blur_gamma", "blurry", "input"}
-"""Names of folders, in lower case, that hold blurry pictures: their parent is a finished set."""
+PICTURES = files.PHOTOS
+VIDEOS = files.VIDEOS - {".gif", ".apng"}
+VALIDATION = ("val", "valid", "validation")
+SPLITS = ("train", "test", *VALIDATION)
+BLURRY = ("blur", "blur_gamma", "blurry", "blurred", "input")
+"""Names of folders of blurry pictures, in lower case, the one that is taken first; or `x_blur`."""
+SHARP = ("sharp", "gt", "target", "groundtruth")
+"""Names of those with the sharp ones beside them; or `x_sharp`."""
+MANIFEST = "manifest.jsonl"
 LAYOUTS = ("auto", "gopro", "reds", "bsd", "frames", "videos", "photos")
 NUMBERED = re.compile(r"(.*?)(\d+)")
 CAMERAS = re.compile(r"(img|dsc|dscn|dscf|dji|gopr|gp|pxl|p|pict?|mg|_mg|_dsc)[-_]?\d*[-_]?", re.I)
@@ -73,12 +80,79 @@ def find_sequences(
     return found
 
 
+class Halves(NamedTuple):
+    """Folder of blurry pictures, that of the sharp ones of the same names, and their split."""
+
+    blurry: Path
+    sharp: Path
+    split: str | None
+
+
+def find_halves(folder: Path) -> Iterator[Halves]:
+    """Look for folders of blurry pictures beside sharp ones, in a folder and below."""
+    return _halves(folder, own_split(folder), set())
+
+
+def _halves(folder: Path, split: str | None, seen: set[str]) -> Iterator[Halves]:
+    if (place := os.path.realpath(folder)) in seen:
+        return
+    seen.add(place)
+    inner = {p.name.lower(): p for p in _folders(folder)}
+    found = []
+    for name, path in inner.items():
+        what = name.removesuffix("_blur")
+        if what != name and f"{what}_sharp" in inner:
+            part = what if what in SPLITS else None
+            found.append(Halves(path, inner[f"{what}_sharp"], split or part))
+    blurry = next((inner[name] for name in BLURRY if name in inner), None)
+    sharp = next((inner[name] for name in SHARP if name in inner), None)
+    if blurry is not None and sharp is not None:
+        found.append(Halves(blurry, sharp, split))
+    yield from found
+    for name, path in inner.items():
+        if name in SPLITS or not found:
+            yield from _halves(path, split or (name if name in SPLITS else None), seen)
+
+
+def _folders(folder: Path) -> list[Path]:
+    with os.scandir(folder) as entries:
+        return sorted(Path(e.path) for e in entries if e.is_dir() and not e.name.startswith("."))
+
+
+def own_split(folder: Path) -> str | None:
+    """Tell the split that a folder is by its name; another one is beside it."""
+    place = folder.resolve()
+    name = place.name.lower()
+    others = (place.parent / other for other in SPLITS if other != name)
+    return name if name in SPLITS and any(other.is_dir() for other in others) else None
+
+
+def split_below(folder: Path, source: Path) -> str | None:
+    """Tell the split of a folder by the folders that lead to it from a source."""
+    parts = (part.lower() for part in folder.relative_to(source).parts)
+    return own_split(source) or next((part for part in parts if part in SPLITS), None)
+
+
+def part_of(split: str | None) -> str:
+    """Name what scenes of a split are for: train, where none is named, val, test or another."""
+    return "val" if split in VALIDATION else split or "train"
+
+
+def pictures_in(folder: Path) -> dict[str, Path]:
+    """List the pictures of a folder by their names without suffix, in order."""
+    if not folder.is_dir():
+        return {}
+    found = sorted(p for p in folder.iterdir() if p.suffix.lower() in PICTURES)
+    return {p.stem: p for p in found if not p.name.startswith(".")}
+
+
 def _in_source(source: Path, layout: str, hidden: set[str]) -> Iterator[Sequence]:
     if source.is_file():
         yield from _of_files([source], source.parent, "", None, layout)
         return
     known = list(_reds(source)) if layout in ("auto", "reds") else []
-    known += list(_bsd(source)) if layout in ("auto", "bsd") and not known else []
+    if layout in ("auto", "reds", "bsd") and not known:
+        known = list(_sharp_halves(source))
     yield from known
     if not known and layout not in ("reds", "bsd"):
         split = source.name if source.name in SPLITS else None
@@ -98,12 +172,14 @@ def _reds(source: Path) -> Iterator[Sequence]:
             return
 
 
-def _bsd(source: Path) -> Iterator[Sequence]:
-    """BSD: the sharp half of the two cameras."""
-    for path in sorted(source.glob("**/Sharp/RGB")):
-        scene = path.parents[1]
-        split = scene.parent.name if scene.parent.name in SPLITS else None
-        yield Sequence(scene.name, "frames", path, split)
+def _sharp_halves(source: Path) -> Iterator[Sequence]:
+    """Take the sharp halves of a set: the folders of frames in them."""
+    for half in find_halves(source):
+        scene = half.blurry.parent
+        for folder in (half.sharp, *_folders(half.sharp)):
+            if pictures_in(folder):
+                inside = folder != half.sharp and folder.name != "RGB"
+                yield Sequence((folder if inside else scene).name, "frames", folder, half.split)
 
 
 def _walk(
@@ -115,7 +191,7 @@ def _walk(
     seen.add(place)
     entries = sorted(p for p in folder.iterdir() if not p.name.startswith("."))
     folders = [p for p in entries if p.is_dir()]
-    if any(p.name.lower() in BLURRED for p in folders):
+    if any(p.name.lower() in BLURRY for p in folders):
         return
     name = "-".join(way) or folder.resolve().name
     yield from _of_files([p for p in entries if p.is_file()], folder, name, split, layout)

@@ -33,7 +33,7 @@ from torch import Tensor
 from b2v import __version__
 from b2v.data.recipes import Layout, Light, Settings
 from b2v.data.rendering import Faults, Window, load_objects, windows_of, with_noise
-from b2v.data.sources import Sequence, with_own_names
+from b2v.data.sources import MANIFEST, Sequence, with_own_names
 from b2v.errors import B2VError, DatasetError, UsageError
 from b2v.files import end_with_parent
 from b2v.media import write_photo
@@ -76,7 +76,7 @@ def names_of(layout: Layout, sequence: Sequence, window: Window) -> Names:
     return Names(blurry(f"{split}/input/{pair}"), [(middle, f"{split}/target/{pair}")])
 
 
-CARD, MANIFEST = "dataset.json", "manifest.jsonl"
+CARD = "dataset.json"
 
 Done = dict[tuple[str, str], set[int]]
 """Windows that are done of each sequence, by split and name."""

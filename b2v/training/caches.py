@@ -15,7 +15,7 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 from b2v.data.clip_cache import is_complete
-from b2v.data.datasets import Aperture, BankConfig, SequenceConfig, build_bank
+from b2v.data.datasets import Aperture, BankConfig, SequenceConfig, build_bank, check_sources
 from b2v.data.footage import list_media, load_sources
 from b2v.errors import DatasetError, TrainingError, UsageError
 from b2v.training.config import TrainConfig, check, is_for_video
@@ -117,10 +117,11 @@ def draw_bank(bank: Bank, team: Team = ALONE, end: float = math.inf) -> Iterator
         size = f"takes {bank.bytes / GB:.1f} GB, and {free / GB:.1f} are free"
         raise DatasetError(f"{bank.folder}: {size}; take fewer --clips, or another --bank")
     yield Notice("reading the training media ...")
-    sources = load_sources(list(bank.data)).split()
+    training, validation = load_sources(bank.data), load_sources(bank.data, "val")
+    sources = (training, validation) if validation.count else training.split()
     total = sum(plan.clips for plan in bank.plans)
     for source in sources:
-        source.check(bank.folder)
+        check_sources(source, bank.plans[0], bank.folder)
     yield Notice(f"{bank.folder}: drawing {total} clips, {bank.bytes / GB:.2g} GB, once")
     before, started, first = 0, time.monotonic(), None
     for place, plan, source in zip(bank.folders, bank.plans, sources, strict=True):

@@ -263,3 +263,21 @@ def test_a_manifest_is_a_set_in_whatever_layout(b2v, tmp_path):
     assert_one_line(refused, 2, "pairs: has the middle frames alone", "--protocol middle")
     assert "psnr" not in scores["pairs"]  # one sharp frame is all that this layout keeps
     assert scores["pairs"]["nothing"]["middle"] == scores["gopro7"]["nothing"]["middle"]
+
+
+def test_the_test_split_is_scored_unless_told_otherwise(b2v, tmp_path):
+    for split, darker in (("train", 0.5), ("test", 0.25), ("val", 0.125)):
+        sharp = make_picture(24, 32)
+        for half, picture in (("blur", darker * sharp), ("sharp", sharp)):
+            folder = tmp_path / "set" / split / "scene" / half
+            folder.mkdir(parents=True)
+            write_photo(picture, folder / "000001.png")
+    usual, other, every = (
+        b2v("eval", "set", "-m", "maxim-1", "--protocol", "middle", "--json", *more)
+        for more in ((), ("--split", "val"), ("--split", "all"))
+    )
+    assert "the 1 windows of its test split are scored; others by --split" in usual.err
+    found = [json.loads(ran.out) for ran in (usual, other, every)]
+    assert [scores["samples"] for scores in found] == [1, 1, 3]
+    assert found[0]["nothing"]["middle"] > found[1]["nothing"]["middle"]
+    assert_one_line(b2v("eval", "set[1]", "--split", "val", "-q"), 1, "no val split; it has train")

@@ -10,7 +10,13 @@ from conftest import make_picture
 from test_cli_extract import run_main
 from test_evaluate import write_window
 
-from b2v.data.datasets import BankConfig, SequenceConfig, draw_clip, draw_sequence
+from b2v.data.datasets import (
+    BankConfig,
+    SequenceConfig,
+    check_sources,
+    draw_clip,
+    draw_sequence,
+)
 from b2v.data.footage import Sources, load_sources
 from b2v.errors import DatasetError
 from b2v.media import write_photo
@@ -106,7 +112,7 @@ def test_windows_with_the_middle_frame_alone_are_for_video(windows):
     sources = load_sources([windows])
     assert draw_sequence(sources, SEQUENCES, 1).shape == (2, 3, 3, 24, 24)
     with pytest.raises(DatasetError, match="only its middle frame is kept"):
-        draw_clip(sources, CLIPS, 0)
+        check_sources(sources, CLIPS, windows)
 
 
 def test_a_window_whose_pictures_differ_in_size_is_named(windows):
