@@ -90,13 +90,16 @@ Sources = Annotated[
     typer.Argument(help="Datasets, folders of frames, videos, photographs.", metavar="SRC..."),
 ]
 Output = Annotated[
-    Path | None, typer.Option("--output", "-o", help="Folder of the dataset.", metavar="DIR")
+    Path | None,
+    typer.Option(
+        "--output", "-o", help="Folder of the dataset; SRC_b2v beside SRC.", metavar="DIR"
+    ),
 ]
 LayoutIn = Annotated[Layout, typer.Option(help="How SRC lies; auto looks at it.")]
 Write = Annotated[Written, typer.Option(help="Layout to write.")]
 Kind = Annotated[Format, typer.Option("--format", help="Kind of picture.")]
 Split = Annotated[
-    str | None, typer.Option(help="Shares of whole sequences, as train:0.8,test:0.2.")
+    str | None, typer.Option(help="Shares of sequences in no split yet: train:0.8,test:0.2.")
 ]
 Preset = Annotated[
     Name,
@@ -172,15 +175,19 @@ def command(
     """Make blurry pictures with their sharp frames.
 
     A stopped run goes on when it is started again. Example:
-    b2v synth-dataset GOPRO_Large_all -o windows --split train:0.8,test:0.2
+    b2v synth-dataset GOPRO_Large_all -o windows
     """
     from b2v.data import Settings, find_sequences, plan
 
     lens = _aperture(aperture, psf, his_gains, sweep, drawn=show_psf is not None)
     if show_psf is not None and lens is not None:
         return _draw(lens, show_psf)
-    if not sources or output is None:
-        raise UsageError("give sources and the folder to write: b2v synth-dataset SRC -o DIR")
+    if not sources or (output is None and len(sources) > 1):
+        raise UsageError("give sources, and the folder to write: b2v synth-dataset SRC -o DIR")
+    if output is None:
+        place = sources[0].resolve()
+        output = place.with_name(f"{place.stem if place.is_file() else place.name}_b2v")
+        options.note(f"writes to {output}; -o names another folder", quiet=quiet)
     settings = Settings(
         recipe=_recipe(recipe.value, frames, stride, scale),
         layout=write.value, suffix=kind.value, light=light.value, curve=curve.value,
@@ -189,6 +196,9 @@ def command(
     )  # fmt: skip
     found = find_sequences(sources, layout.value, leave_out=output)
     planned = plan(found, settings, output, _splits(split))
+    if scale is None and (size_of := settings.recipe.scale) < 1:
+        made = f"recipe {recipe.value} makes pictures of {size_of:.0%} of their size"
+        options.note(f"{made}; --scale 1 keeps it", quiet=quiet)
     _run(planned, jobs or os.cpu_count() or 1, as_json=as_json, quiet=quiet)
 
 

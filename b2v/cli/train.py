@@ -75,6 +75,7 @@ class Voice:
 
     def tell(self, events: "Iterable[Notice | Report]") -> None:
         """Train, and tell how it goes; of what is drawn, not each number."""
+        from b2v.training.caches import roughly
         from b2v.training.logs import Notice
 
         for event in events:
@@ -86,7 +87,9 @@ class Voice:
                 typer.echo(json.dumps(asdict(event)))
             gain = "" if event.gain is None else f"  validation {event.gain:+.3f} dB"
             speed = f"{event.seconds:7.0f} s, waiting {event.waiting:4.1%}"
-            self.note(f"step {event.step:6d}  loss {event.loss:.4g}  {speed}{gain}")
+            left = f", about {roughly(event.left)} left" if event.left else ""
+            share = f"{event.step / max(1, event.steps):4.0%}{left}"
+            self.note(f"step {event.step:6d}  loss {event.loss:.4g}  {speed}{gain}  {share}")
 
 
 def command(
@@ -118,7 +121,7 @@ def command(
     torchrun --nproc-per-node 2 -m -- b2v train ... (without the -- it takes --run for its own).
     """
     from b2v.errors import B2VError
-    from b2v.training.config import read_assignment, read_settings, resolve
+    from b2v.training.config import read_assignment, read_settings, resolve, write_settings
     from b2v.training.logs import place_in_team
 
     team = place_in_team()
@@ -132,7 +135,7 @@ def command(
         values |= {name: _plain(value) for name, value in given.items() if value is not None}
         values |= dict(map(read_assignment, assignments or []))
         voice = Voice(as_json=as_json and team.leads, quiet=quiet or not team.leads)
-        weights = _train(resolve(values), voice)
+        weights = _train(resolve(values), voice, write_settings(values))
     except B2VError as error:
         if team.leads:
             raise
@@ -148,9 +151,10 @@ def _plain(value: Any) -> Any:  # noqa: ANN401
     return str(value) if isinstance(value, Path) else value
 
 
-def _train(settings: "Settings", voice: Voice) -> Path:
-    """Train as the settings say; return the folder of the weights."""
+def _train(settings: "Settings", voice: Voice, recipe: str) -> Path:
+    """Train as the settings say, which `recipe` keeps; return the folder of the weights."""
     from b2v.inference.runtime import choose, keep_large_blocks
+    from b2v.report import write_text
     from b2v.training.caches import draw_bank, plan_bank
     from b2v.training.config import ALL
     from b2v.training.logs import joined, own_device, place_in_team
@@ -173,6 +177,10 @@ def _train(settings: "Settings", voice: Voice) -> Path:
     )
     check_run(first, run, resume=settings.resume or every, compiled=settings.compile)
     voice.tell(draw_bank(bank, team, end))
+    if team.leads:
+        of = "" if settings.stage in (ALL, "1") else f"-stage{settings.stage}"
+        run.mkdir(parents=True, exist_ok=True)
+        write_text(run / f"recipe{of}.toml", recipe, overwrite=True)
     with joined(runtime.device) as team:
         places = run, *bank.folders, runtime
         how: dict[str, Any] = {

@@ -256,18 +256,23 @@ def plan(
 ) -> Plan:
     """Settle the split, the name and the index of every sequence.
 
-    Whole sequences are dealt out by the shares in `splits`, at random by the seed, and each
-    split gets one at least where there are enough; None leaves them in the splits of their
-    sources, or in `DEFAULT_SPLIT`.
+    Sequences stay in the splits of their sources. The others are dealt out whole by the shares in
+    `splits`, at random by the seed, and each split gets one at least where there are enough; None
+    puts them into `DEFAULT_SPLIT`.
 
     Raises:
-        UsageError: shares do not add up to 1.
+        UsageError: shares do not add up to 1, or there is nothing to deal out.
 
     """
+    free = [s for s in sequences if s.split is None]
     if splits is None:
         dealt = [replace(s, split=s.split or DEFAULT_SPLIT) for s in sequences]
+    elif sequences and not free:
+        kept = ", ".join(sorted({str(s.split) for s in sequences}))
+        raise UsageError(f"all sources are in splits already ({kept}), which are kept; no --split")
     else:
-        dealt = _deal(sequences, settings.seed, splits)
+        given = iter(_deal(free, settings.seed, splits))
+        dealt = [s if s.split is not None else next(given) for s in sequences]
     counts: dict[str | None, int] = {}
     numbered = []
     for sequence in with_own_names(dealt):

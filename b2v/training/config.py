@@ -320,6 +320,17 @@ def read_assignment(text: str) -> tuple[str, Any]:
     return key, _fit(key, plain, "--set")
 
 
+def write_settings(values: Mapping[str, Any]) -> str:
+    """Write values by key as the TOML that `read_settings` reads; to go on is for a command."""
+    lines = ["# b2v train recipe.toml does this again\n"]
+    for key, value in values.items():
+        if key != "resume" and value is not None:
+            plain = list(value) if isinstance(value, tuple) else value
+            text = "inf" if value == math.inf else json.dumps(plain, ensure_ascii=False)
+            lines.append(f"{key} = {text}\n")
+    return "".join(lines)
+
+
 def resolve(values: Mapping[str, Any]) -> Settings:
     """Make settings of values by key, as `read_settings` and `read_assignment` give them.
 

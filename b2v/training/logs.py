@@ -33,6 +33,10 @@ class Report:
     gain: float | None = None
     """Validation: PSNR in dB over the blurry picture, mean of this stage's frames in the
     better of both orders; of video, of all frames over the blurry ones."""
+    steps: int = 0
+    """Steps of the stage."""
+    left: float = 0.0
+    """Seconds to its end, or to that of the minutes, at the pace so far."""
 
 
 @dataclass(frozen=True)
@@ -53,7 +57,7 @@ class Journal:
 
     def add(self, report: Report) -> None:
         """Append a report."""
-        values = asdict(report)
+        values = {name: x for name, x in asdict(report).items() if name not in ("steps", "left")}
         new = not self.table.exists()
         with self.table.open("a", newline="") as file:
             writer = csv.DictWriter(file, list(values))

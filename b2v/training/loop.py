@@ -20,6 +20,7 @@ from b2v.data.datasets import Crops, SequenceCrops
 from b2v.errors import TrainingError, UsageError
 from b2v.inference.runtime import Runtime
 from b2v.media import write_photo
+from b2v.models import MODELS
 from b2v.training import checkpoints
 from b2v.training.checkpoints import State, has_begun, steps_done
 from b2v.training.config import DECAY, DECAY_STEPS, TrainConfig, check, is_for_video
@@ -36,6 +37,7 @@ from b2v.training.stages import (
     wants_features,
 )
 from b2v.weights import load_network, save_network
+from b2v.weights.cards import NOT_STATED, Card, card_entry, read_card, write_card
 
 
 @dataclass(frozen=True)
@@ -260,7 +262,8 @@ def train(
     if notice:
         yield Notice(notice)
     state, losses, waited, started = work.state, [], 0.0, time.monotonic()
-    batches = iter(open_loader(crops, config, state.step, part, workers))
+    first = state.step
+    batches = iter(open_loader(crops, config, first, part, workers))
     with _journal(work) as journal:
         while state.step < config.steps:
             waiting = time.monotonic()
@@ -275,7 +278,10 @@ def train(
                 continue
             seconds = time.monotonic() - started
             mean, rate = sum(losses) / len(losses), learning_rate(config, state.step)
+            pace = seconds / (state.step - first)
+            left = max(0.0, min(pace * (config.steps - state.step), 60 * minutes - seconds))
             report = Report(state.step, mean, rate, seconds, waited / seconds)
+            report = replace(report, steps=config.steps, left=left)
             if validating and team.leads:
                 report = replace(report, gain=_milestone(work, validation))
             if journal is not None:
@@ -371,8 +377,35 @@ def _milestone(work: Work, validation: Path) -> float:
         places.append(exported_to(config, work.run, role))
     for path in places:
         save_network(state.ema.state_dict(), config.blueprint, role, path)
+    if len(places) > 1:
+        _write_card(work, gain)
     write_photo(strip, work.folder / "strip.png", overwrite=True)
     return gain
+
+
+def _write_card(work: Work, gain: float) -> None:
+    """Describe the networks of a run by a card beside them, by which it can be published."""
+    config, folder = work.config, work.run / "weights"
+    path = folder / f"{config.model}.json"
+    card = (
+        read_card(path)
+        if path.exists()
+        else Card(name=config.model, licence=NOT_STATED, networks={})
+    )
+    files = (exported_to(config, work.run, role) for role in MODELS[config.model])
+    about = f"{config.role}: step {work.state.step} of {config.steps}, batch {config.batch}"
+    others = [line for line in card.recipe.splitlines() if not line.startswith(f"{config.role}: ")]
+    scores = {f"{config.role}, validation gain in dB": round(gain, 3)}
+    write_card(
+        replace(
+            card,
+            networks=dict(card_entry(file) for file in files if file.exists()),
+            recipe="\n".join([*others, f"{about}, crops of {config.crop}; see config.json"]),
+            hardware=f"{work.runtime.device}, {work.runtime.precision}",
+            scores=card.scores | scores,
+        ),
+        folder,
+    )
 
 
 @contextmanager

@@ -42,6 +42,27 @@ def test_frames_become_windows_and_the_folder_is_said(b2v):
     ]
 
 
+def test_without_an_output_it_is_beside_the_source_and_the_smaller_size_is_said(b2v, tmp_path):
+    write_frames(Path("gopro/train/walk"), 14, size=(40, 60))
+    write_frames(Path("gopro/test/turn"), 7, size=(40, 60))
+    ran = b2v("gopro/", "-j", 1)
+    assert (ran.code, ran.out) == (0, f"{tmp_path}/gopro_b2v\n")
+    assert f"writes to {tmp_path}/gopro_b2v; -o names another folder" in ran.err
+    assert "recipe jin makes pictures of 45% of their size; --scale 1 keeps it" in ran.err
+    assert {w.split for w in find_windows(Path("gopro_b2v"))} == {"train", "test"}
+    assert_one_line(b2v("gopro", "gopro", "-q"), 2, "-o DIR")
+
+
+def test_splits_of_the_sources_are_kept(b2v):
+    for name in ("in/test/a", "in/b", "in/c"):
+        write_frames(Path(name), 7)
+    assert b2v("in", "-o", "out", "-q", *FULL, "--split", "train:0.5,val:0.5").code == 0
+    assert {line["split"] for line in manifest(Path("out")) if line["sequence"] == "a"} == {"test"}
+    assert len({line["split"] for line in manifest(Path("out"))}) == 3
+    ran = b2v("in/test", "-o", "other", "-q", *FULL, "--split", "train:0.5,val:0.5")
+    assert_one_line(ran, 2, "all sources are in splits already (test), which are kept")
+
+
 def test_quiet_is_quiet(b2v):
     write_frames(Path("walk"), 7)
     assert b2v("walk", "-o", "out", "-q", *FULL) == (0, "out\n", "")
@@ -149,7 +170,7 @@ def test_nothing_but_broken_sources_has_failed(b2v):
     ("args", "code", "said"),
     [
         ((), 2, "SRC -o DIR"),
-        (("walk",), 2, "SRC -o DIR"),
+        (("walk", "walk"), 2, "SRC -o DIR"),
         (("-o", "out"), 2, "SRC -o DIR"),
         (("nowhere", "-o", "out"), 1, "no such file"),
         (("empty", "-o", "out"), 1, "holds nothing"),

@@ -158,3 +158,12 @@ def test_what_cannot_be_trained_is_refused_before_anything_is_drawn(
 def test_minutes_count_what_is_drawn(b2v, places):
     ran = b2v("--data", "data", "--clips", 90, "--minutes", 0, "-q")
     assert_one_line(ran, 1, "the minutes are over with 20 of 180 clips drawn")
+
+
+def test_a_run_keeps_its_recipe_and_can_be_done_again_by_it(b2v, places, capsys):
+    ran = b2v("--data", "data", "--run", "run", "--lr", 0.001, "--set", "ema=0.5")
+    assert (ran.code, ran.err.splitlines()[-1][-4:]) == (0, "100%")
+    again = run_main(capsys, "train", "run/recipe.toml", "--run", "again", "-q")
+    assert (again.code, again.out) == (0, "again/weights\n")
+    name = "weights/cascade-middle.safetensors"
+    assert (places / "run" / name).read_bytes() == (places / "again" / name).read_bytes()

@@ -7,7 +7,15 @@ from dataclasses import asdict
 import pytest
 
 from b2v.errors import UsageError
-from b2v.training.config import KEYS, TrainConfig, read_assignment, read_settings, recipe, resolve
+from b2v.training.config import (
+    KEYS,
+    TrainConfig,
+    read_assignment,
+    read_settings,
+    recipe,
+    resolve,
+    write_settings,
+)
 
 RECIPE = """
 data = ["photos", "videos"]
@@ -154,3 +162,10 @@ def test_crops_of_a_coded_aperture_keep_their_colours_and_their_blur(others):
         resolve({"aperture": "coded", **others})
     settings = resolve({"aperture": "coded", "discrete": 0.0, "recolour": False})
     assert settings.aperture == "coded"
+
+
+def test_what_is_written_is_read_again(write):
+    values = read_settings(write(RECIPE)) | {"run": 'naïve "😀"', "minutes": math.inf, "clips": 7}
+    again = read_settings(write(write_settings({**values, "resume": True}), "again.toml"))
+    assert again == values
+    assert resolve(again) == resolve(values)

@@ -22,7 +22,7 @@ from torch import Tensor
 import b2v.training.loop
 from b2v.data.clip_cache import open_array, setting
 from b2v.data.datasets import Crops
-from b2v.errors import B2VError, DatasetError, TrainingError
+from b2v.errors import B2VError, DatasetError, TrainingError, WeightsError
 from b2v.inference.runtime import Runtime
 from b2v.models import MODELS, ROLES, SEVEN, Blueprint
 from b2v.models.cascade import ApartConfig
@@ -31,7 +31,8 @@ from b2v.training.config import TrainConfig
 from b2v.training.logs import Notice
 from b2v.training.loop import Report, train, train_stages
 from b2v.training.losses import new_critic
-from b2v.weights import load_network
+from b2v.weights import load_network, publish, verify
+from b2v.weights.cards import read_card, write_card
 
 STAGE_FILES = {
     "config.json",
@@ -316,9 +317,35 @@ def test_a_run_folder_holds_what_is_promised(begin, tmp_path):
     list(begin(CONFIG))
     run = tmp_path / "run"
     assert {p.name for p in (run / "stage1").iterdir()} == STAGE_FILES
-    assert [p.name for p in (run / "weights").iterdir()] == ["tiny-middle.safetensors"]
+    weights = {p.name for p in (run / "weights").iterdir()}
+    assert weights == {"tiny-middle.safetensors", "tiny.json"}
     saved = json.loads((run / "stage1" / "config.json").read_text())
     assert saved == json.loads(json.dumps(asdict(CONFIG)))
+
+
+def test_a_card_describes_the_networks_that_are_best_so_far(begin, tmp_path):
+    finish_stages(begin, CONFIG, "run", 2)
+    folder = tmp_path / "run" / "weights"
+    assert [check.problem for check in verify(str(folder / "tiny.json"))] == [None, None]
+    card = read_card(folder / "tiny.json")
+    assert list(card.networks) == ["middle", "pair35"]
+    assert "pair35: step 1 of 1, batch 2" in card.recipe
+    assert set(card.scores) == {f"{role}, validation gain in dB" for role in ("middle", "pair35")}
+    with pytest.raises(WeightsError, match="tiny has no licence on its card"):
+        publish.stage(str(folder / "tiny.json"), "me/tiny", tmp_path)
+    write_card(replace(card, licence="CC0-1.0"), folder)
+    publish.stage(str(folder / "tiny.json"), "me/tiny", tmp_path)
+    assert (tmp_path / "tiny-pair35.safetensors").is_file()
+    list(begin(replace(CONFIG, stage=3, steps=1)))
+    assert read_card(folder / "tiny.json").licence == "CC0-1.0"
+
+
+def test_how_far_it_is_and_how_long_it_takes_is_told(begin):
+    first, last = begin(CONFIG)
+    assert (first.steps, last.left) == (4, 0)
+    assert first.left == pytest.approx(first.seconds, rel=1e-6)  # two of four steps
+    (only,) = begin(replace(CONFIG, steps=10**6), "short", minutes=0)
+    assert only.left == 0
 
 
 def test_the_average_weights_are_exported_for_their_role(begin, tmp_path):
