@@ -100,10 +100,21 @@ def picture() -> Tensor:
     return make_picture(40, 40)
 
 
+def move(
+    photo: Tensor, cutouts: list[Tensor], rng: np.random.Generator, **how: object
+) -> tuple[Tensor, Tensor]:
+    """Set a photo in motion: a blurry picture [3, S, S] and its frames [7, 3, S, S]."""
+    from b2v.data.exposure import expose
+    from b2v.data.scenes import render
+
+    scene = render(photo, cutouts, rng, **how)
+    return expose(scene.light_lin, "gamma2.2"), scene.sharp("gamma2.2")
+
+
 @pytest.fixture
 def tiny_bank(tmp_path: Path) -> Path:
     """Folder with a bank of three small clips, moving photographs of 24 x 24 pixels."""
-    from b2v.data.scenes import MotionConfig, move
+    from b2v.data.scenes import MotionConfig
 
     clips = []
     for seed in range(3):

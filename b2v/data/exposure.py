@@ -67,6 +67,12 @@ def instants(frames: int, sub_frames: int) -> Tensor:
     return ((torch.arange(count) - (count - 1) / 2) / sub_frames).view(frames, sub_frames)
 
 
+def odd(least: float, most: int) -> int:
+    """Give the smallest odd number from `least` on, up to `most`: a middle one is among so many."""
+    needed = math.ceil(least)
+    return min(needed + (needed + 1) % 2, most)
+
+
 def expose(light_lin: Tensor, curve: Curve = "gamma2.2") -> Tensor:
     """Average instants [N, C, H, W] of linear light to one encoded picture [C, H, W]."""
     return to_encoded(light_lin.mean(0), curve)
@@ -269,11 +275,6 @@ def through_psfs(light: Tensor, psfs: Tensor) -> Tensor:
         total += torch.fft.rfft2(wide) * torch.fft.rfft2(psf, sides)
     spread = torch.fft.irfft2(total / len(light), sides)
     return spread[:, size - 1 :, size - 1 :]  # the rest went round the edge
-
-
-def expose_coded(light_lin: Tensor, psfs: Tensor, curve: Curve = "gamma2.2") -> Tensor:
-    """Average instants [N, 3, H, W] of linear light, each through its PSF, and encode them."""
-    return to_encoded(through_psfs(light_lin, psfs), curve)
 
 
 def show_psf(psfs: Tensor, *, columns: int = 7, zoom: int = 5) -> Tensor:

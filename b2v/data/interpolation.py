@@ -22,6 +22,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from b2v.color import GREY
+from b2v.data.exposure import odd
 from b2v.motion import move_along
 
 SHRINK = 2
@@ -165,8 +166,7 @@ def sub_frames_for(steps: list[Step]) -> int:
         flow, belief = flow_at(step, 0.0)
         ways = (flow.norm(dim=0) * (belief[0] > 0.5)).numpy()
         longest = max(longest, SHRINK * float(np.quantile(ways, LARGEST)))
-    needed = max(1, int(np.ceil(longest / STEP - 0.25)))  # a still scene is not quite still
-    return min(needed + (needed + 1) % 2, MOST)
+    return odd(max(1.0, longest / STEP - 0.25), MOST)  # a still scene is not quite still
 
 
 def instants_between(pictures: Tensor, steps: list[Step], sub_frames: int) -> Iterator[Tensor]:

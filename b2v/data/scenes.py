@@ -9,6 +9,7 @@ Lengths are in pixels of the rendered picture, times in frame intervals from the
 angles in radians. All randomness comes from the generator that is passed in.
 """
 
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
@@ -20,7 +21,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from b2v.color import Curve, to_encoded, to_linear
-from b2v.data.exposure import expose, instants
+from b2v.data.exposure import expose, instants, odd
 from b2v.frames import FRAMES
 
 
@@ -138,8 +139,7 @@ def look(picture: Tensor, points: Tensor, padding: str = "reflection") -> Tensor
 def sub_frames_for(points: Tensor, config: MotionConfig) -> int:
     """Odd number of instants a frame, so that no pixel steps further than `config.step`."""
     speed = (points[1:] - points[:-1]).square().sum(-1).amax().sqrt().item()
-    needed = int(np.ceil(speed / config.step))
-    return min(needed + (needed + 1) % 2, config.max_sub_frames)
+    return odd(speed / config.step, config.max_sub_frames)
 
 
 class Scene(NamedTuple):
@@ -178,40 +178,21 @@ def render(
     path = random_path(rng, config, size)
     depth = random_depth(rng, config, size)
     movers = [
-        _random_object(cutouts, rng, size, config)
+        _random_object(cutouts, rng, size, config, curve)
         for _ in range(rng.choice(len(config.objects), p=config.objects) if cutouts else 0)
     ]
     if sub_frames is None:
         frame_times = instants(FRAMES, 1)[:, 0]
         sub_frames = max(
             sub_frames_for(warp_points(p.poses(frame_times), depth), config)
-            for p in [path, *(m.path for m in movers)]
+            for p in [path, *(m.way for m in movers)]
         )
     times = instants(FRAMES, sub_frames).flatten()
     patch, points = _cut(photo, warp_points(path.poses(times), depth), rng, config)
     scene_lin = look(to_linear(patch.float() / 255, curve), points)  # [N, 3, S, S]
     for mover in movers:
-        scene_lin = mover.over(scene_lin, times, curve)
+        mover.cover(scene_lin, times)
     return Scene(scene_lin, sub_frames)
-
-
-def move(
-    photo: Tensor,
-    cutouts: list[Tensor],
-    rng: Generator,
-    *,
-    size: int,
-    config: MotionConfig,
-    curve: Curve = "gamma2.2",
-) -> tuple[Tensor, Tensor]:
-    """Set one photograph and some cut-outs in motion; arguments as of `render`.
-
-    Returns:
-        Blurry picture [3, size, size] and its seven frames [7, 3, size, size], in [0, 1].
-
-    """
-    scene = render(photo, cutouts, rng, size=size, config=config, curve=curve)
-    return expose(scene.light_lin, curve), scene.sharp(curve)
 
 
 def _cut(
@@ -226,49 +207,46 @@ def _cut(
     sides = torch.tensor([photo.shape[2] - 1.0, photo.shape[1] - 1.0])
     step = min(rng.uniform(*config.shrink), max(0.5, (sides / extent).min().item()))
     room = (sides - extent * step).clamp(min=0)
-    for _ in range(8):
-        corner = room * torch.from_numpy(rng.uniform(0, 1, 2).astype(np.float32))
-        x, y = corner.int().tolist()
-        width, height = (extent * step).ceil().int().add(2).tolist()
-        patch = photo[:, y : y + height, x : x + width]
-        if (
-            patch[..., 1:].int() - patch[..., :-1].int()
-        ).abs().float().mean() > 255 * config.texture:
-            break
+    width, height = (extent * step).ceil().int().add(2).tolist()
+    corners = (room * torch.from_numpy(rng.uniform(0, 1, 2).astype(np.float32)) for _ in range(8))
+    patch, corner = _textured(photo, corners, (width, height), config)
     return patch, (points - low) * step + corner - corner.floor()
 
 
-@dataclass(frozen=True)
-class _Object:
-    """A cut-out [4, h, w] in [0, 1] (code values, alpha last) centred at `place` at time 0."""
-
-    cutout: Tensor
-    place: Tensor  # [2] pixels from the picture's centre
-    path: Path
-
-    def over(self, scene_lin: Tensor, times: Tensor, curve: Curve) -> Tensor:
-        """Lay the object over the scene [N, 3, S, S] at each of the times [N]."""
-        size = scene_lin.shape[-1]
-        alpha = self.cutout[3:]
-        premultiplied = torch.cat([to_linear(self.cutout[:3], curve) * alpha, alpha])
-        centre = torch.tensor([alpha.shape[2] - 1.0, alpha.shape[1] - 1.0]) / 2
-        # Poses are those of an eye that moves; the object moves itself, so time runs backwards.
-        points = warp_points(self.path.poses(-times), torch.zeros(size, size)) - self.place + centre
-        layer = look(premultiplied, points, "zeros")
-        return layer[:, :3] + (1 - layer[:, 3:]) * scene_lin
+def _textured(
+    photo: Tensor, corners: Iterable[Tensor], size: tuple[int, int], config: MotionConfig
+) -> tuple[Tensor, Tensor]:
+    """Take the first patch with enough texture, else the last, and its corner [2], x and y."""
+    for corner in corners:
+        x, y = corner.int().tolist()
+        patch = photo[:, y : y + size[1], x : x + size[0]]
+        change = (patch[..., 1:].int() - patch[..., :-1].int()).abs().float().mean()
+        if change > 255 * config.texture:
+            break
+    return patch, corner
 
 
-def _random_object(
-    cutouts: list[Tensor], rng: Generator, size: int, config: MotionConfig
-) -> _Object:
+def _random_cutout(
+    cutouts: list[Tensor], rng: Generator, longest: tuple[float, float], size: int, curve: Curve
+) -> Tensor:
+    """Pick an object in a random size: its light multiplied by its alpha, then that, [4, h, w]."""
     cutout = cutouts[rng.integers(len(cutouts))].float() / 255
-    factor = rng.uniform(*config.object_size) * size / max(cutout.shape[1:])
+    factor = rng.uniform(*longest) * size / max(cutout.shape[1:])
     shape = [max(4, round(side * factor)) for side in cutout.shape[1:]]
     cutout = F.interpolate(cutout[None], shape, mode="bilinear", antialias=True)[0].clamp(0, 1)
     if rng.random() < 0.5:
         cutout = cutout.flip(-1)
+    return torch.cat([to_linear(cutout[:3], curve) * cutout[3:], cutout[3:]])
+
+
+def _random_object(
+    cutouts: list[Tensor], rng: Generator, size: int, config: MotionConfig, curve: Curve
+) -> "Mover":
+    cutout_lin = _random_cutout(cutouts, rng, config.object_size, size, curve)
     place = torch.from_numpy(rng.uniform(-0.5, 0.5, 2).astype(np.float32)) * size
-    return _Object(cutout, place, random_path(rng, config, size))
+    path = random_path(rng, config, size)
+    # Poses are those of an eye that moves; the object moves itself, so time runs backwards.
+    return Mover(cutout_lin, place, Path(-path.velocity, path.bend))
 
 
 GRID = 16
@@ -330,7 +308,7 @@ class Mover:
 
     cutout_lin: Tensor
     place: Tensor
-    way: Way
+    way: Path | Way
 
     def cover(self, scene_lin: Tensor, times: Tensor) -> None:
         """Lay the object over the scene [N, 3, S, S] at each of the times [N], in place."""
@@ -472,12 +450,7 @@ def _random_mover(
     curve: Curve,
 ) -> Mover:
     """Draw an object: free, followed by the camera, or a part of the scene that is nearer."""
-    cutout = cutouts[rng.integers(len(cutouts))].float() / 255
-    factor = rng.uniform(*config.motion.object_size) * size / max(cutout.shape[1:])
-    shape = [max(4, round(side * factor)) for side in cutout.shape[1:]]
-    cutout = F.interpolate(cutout[None], shape, mode="bilinear", antialias=True)[0].clamp(0, 1)
-    if rng.random() < 0.5:
-        cutout = cutout.flip(-1)
+    cutout_lin = _random_cutout(cutouts, rng, config.motion.object_size, size, curve)
     poses = random_way(rng, config, frames, duty, [2.0 * size, 2.0 * size]).grid
     kind = rng.random()
     if kind < 0.3:
@@ -488,8 +461,7 @@ def _random_mover(
     meeting = rng.integers(GRID, len(poses) - GRID)
     poses = poses - [*poses[meeting, :2], 0, 0, 0, 0]
     place = torch.from_numpy(rng.uniform(-0.5, 0.5, 2).astype(np.float32)) * size
-    light_lin = to_linear(cutout[:3], curve) * cutout[3:]
-    return Mover(torch.cat([light_lin, cutout[3:]]), place, Way(camera.start, poses))
+    return Mover(cutout_lin, place, Way(camera.start, poses))
 
 
 def _cut_out(
@@ -519,12 +491,9 @@ def _cut_out(
     sides = torch.tensor([photo.shape[2], photo.shape[1]])
     shrink = min(rng.uniform(*config.motion.shrink), max(0.5, (sides / extent).min().item()))
     width, height = torch.minimum((extent * shrink).round(), sides).int().tolist()
-    for _ in range(8):
-        x, y = (int(rng.integers(r + 1)) for r in (sides - torch.tensor([width, height])).tolist())
-        patch = photo[:, y : y + height, x : x + width]
-        change = (patch[..., 1:].int() - patch[..., :-1].int()).abs().float().mean()
-        if change > 255 * config.motion.texture:
-            break
+    room = (sides - torch.tensor([width, height])).tolist()
+    corners = (torch.tensor([int(rng.integers(r + 1)) for r in room]) for _ in range(8))
+    patch, _ = _textured(photo, corners, (width, height), config.motion)
     scene = patch.float()[None] / 255
     shape = extent.flip(0).int().tolist()
     if [height, width] != shape:
@@ -539,10 +508,12 @@ def _corners(poses: Tensor, size: int, near: float) -> Tensor:
     return warp(poses, x, y, torch.tensor(near), size)[:, 0]
 
 
-def _instants(frame: int, duty: float, ways: list[Way], size: int, config: FootageConfig) -> Tensor:
+def _instants(
+    frame: int, duty: float, ways: list[Path | Way], size: int, config: FootageConfig
+) -> Tensor:
     """Choose times, evenly spaced over a frame's exposure, between which nothing moves far."""
     looks = frame + duty * (torch.arange(9) / 8 - 0.5)
     steps = [_corners(way.poses(looks), size, 1.0).diff(dim=0).norm(dim=-1) for way in ways]
-    needed = int(np.ceil(max(float(s.sum(0).max()) for s in steps) / config.step))
-    count = max(3, min(needed + (needed + 1) % 2, config.max_instants))
+    longest = max(float(s.sum(0).max()) for s in steps)
+    count = max(3, odd(longest / config.step, config.max_instants))
     return frame + duty * (torch.arange(count) - (count - 1) / 2) / count

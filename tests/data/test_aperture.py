@@ -7,13 +7,12 @@ import pytest
 import torch
 from conftest import make_picture
 
-from b2v.color import to_linear
+from b2v.color import to_encoded, to_linear
 from b2v.data.exposure import (
     Optics,
     at_instants,
     by_frame,
     expose,
-    expose_coded,
     optical_psfs,
     read_psfs,
     show_psf,
@@ -157,7 +156,8 @@ def test_impossible_optics_are_refused(change, said):
 
 def test_delta_psfs_are_the_plain_exposure():
     light_lin = torch.stack([make_picture(20, 31, seed) for seed in range(5)])
-    assert (expose_coded(light_lin, delta(5)) - expose(light_lin)).abs().max() < 1e-6
+    seen = to_encoded(through_psfs(light_lin, delta(5)), "gamma2.2")
+    assert (seen - expose(light_lin)).abs().max() < 1e-6
 
 
 def test_a_still_even_scene_is_unchanged_up_to_the_border():

@@ -6,7 +6,7 @@ from itertools import pairwise
 import numpy as np
 import pytest
 import torch
-from conftest import make_picture
+from conftest import make_picture, move
 from torch import Tensor
 
 from b2v.color import to_linear
@@ -16,7 +16,6 @@ from b2v.data.scenes import (
     MotionConfig,
     Path,
     look,
-    move,
     random_path,
     sub_frames_for,
     warp_points,

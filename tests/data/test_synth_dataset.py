@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from conftest import make_picture
+from conftest import make_picture, move
 from test_between import PARTS, pan
 from video_samples import EVEN, UNEVEN, make_video
 
@@ -27,7 +27,7 @@ from b2v.data import (
 )
 from b2v.data.exposure import FRAME_STEPS, by_frame, expose, optical_psfs, through_psfs
 from b2v.data.pairs import find_windows
-from b2v.data.scenes import MotionConfig, move, render
+from b2v.data.scenes import MotionConfig, render
 from b2v.data.sources import are_frames, frame_files
 from b2v.errors import DatasetError, UsageError
 from b2v.media import read_photo, write_photo
