@@ -13,6 +13,7 @@ from rich.text import Text
 
 from b2v.cli import options
 from b2v.defaults import PHOTO_MODELS, VIDEO_MODEL, VIDEO_MODELS
+from b2v.errors import DatasetError
 
 if TYPE_CHECKING:
     from b2v.evaluate import Entry
@@ -152,10 +153,13 @@ class Protocol(str, Enum):
     MIDDLE = "middle"
 
 
+BUNDLED = "bundled"
+"""Stands for the set that is made of bundled photographs."""
 Source = Annotated[
     Path,
     typer.Argument(
-        help="Set as published or by synth-dataset; of video, sharp ones.", metavar="PATH"
+        help="Set as published or by synth-dataset; of video, sharp ones; or bundled.",
+        metavar="PATH",
     ),
 ]
 WeightsOf = Annotated[
@@ -234,14 +238,20 @@ def command(
     """Score restored frames against the truth.
 
     Photos: seven frames each, PSNR over RGB in dB; "p" takes the better order of time a sample.
+    `b2v eval bundled` makes twelve windows of bundled photographs, the same on every machine.
     Video: sharp ones are made blurry, deblurred and compared, with SSIM.
     --json prints an object; of several weights or taus, {"set", "rows"}, a row such an object.
     """
+    if not path.exists() and str(path) != BUNDLED:
+        raise DatasetError(f"{path}: no such file or folder; check the name")
+
+    from b2v.data.score_set import score_set
     from b2v.evaluate import has_videos, open_entries
     from b2v.inference.runtime import choose, keep_large_blocks
     from b2v.report import Extremes
 
     keep_large_blocks()
+    path = path if path.exists() else score_set()
     outputs = Outputs(csv, plot, strips, overwrite)
     _check(outputs)
     name = model or _model_for(path, quality)

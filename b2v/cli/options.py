@@ -337,6 +337,7 @@ EXAMPLES: dict[str, tuple[tuple[str, str], ...]] = {
     ),
     "demo": (("b2v demo", "writes the clip into this folder"),),
     "eval": (
+        ("b2v eval bundled", "a small set, the same on every machine"),
         ("b2v eval windows", "scores of the weights that b2v extract takes"),
         ("b2v eval windows --weights runs/b2v/weights --json", "of your own, for a program"),
     ),

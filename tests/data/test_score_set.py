@@ -1,0 +1,51 @@
+"""The set of bundled photographs that every machine makes alike."""
+
+import json
+
+import pytest
+import torch
+from test_cli_extract import run_main
+
+from b2v.data.pairs import find_windows, read_samples
+from b2v.data.score_set import BLUR_PSNR, EACH, PHOTOS, SIZE, digest, score_set, windows
+from b2v.metrics import psnr, reblur
+
+SHA256 = "6e20b9283d643fa21dd1b5ecb0eb049e3396cea5a5b987b463949735e1fd8a80"
+
+
+@pytest.fixture(scope="module")
+def drawn():
+    return list(windows())
+
+
+def test_every_machine_makes_the_same_code_values(drawn):
+    assert digest(drawn) == SHA256
+
+
+def test_windows_are_blurred_by_a_motion_that_their_frames_explain(drawn):
+    names = []
+    for name, blurry, sharp in drawn:
+        names.append(name)
+        assert (blurry.shape, sharp.shape) == ((3, SIZE, SIZE), (7, 3, SIZE, SIZE))
+        blurry, sharp = blurry / 255, sharp / 255
+        assert BLUR_PSNR[0] <= float(psnr(blurry, sharp[3])) <= BLUR_PSNR[1]
+        assert psnr(reblur(sharp), blurry) > psnr(sharp[3], blurry) + 0.3
+        assert not torch.equal(sharp[0], sharp[6])
+    assert len(set(names)) == len(PHOTOS) * EACH == len(names)
+
+
+def test_the_set_is_made_once_and_scored_by_its_name(drawn, capsys, monkeypatch, tmp_path):
+    monkeypatch.setattr("b2v.data.score_set.windows", lambda: drawn)
+    monkeypatch.setenv("B2V_CACHE", str(tmp_path / "cache"))
+    monkeypatch.chdir(tmp_path)
+    folder = score_set()
+    assert len(find_windows(folder)) == len(PHOTOS) * EACH
+    assert next(read_samples(find_windows(folder))).sharp.shape == (7, 3, SIZE, SIZE)
+    monkeypatch.setattr("b2v.data.score_set.windows", None)
+    assert score_set() == folder
+    monkeypatch.setattr("b2v.data.score_set.score_set", lambda: folder)
+    ran = run_main(capsys, "eval", "bundled", "--quality", "fast", "--protocol", "middle", "--json")
+    assert json.loads(ran.out)["samples"] == len(PHOTOS) * EACH
+    assert run_main(capsys, "eval", "nowhere").err == (
+        "b2v: nowhere: no such file or folder; check the name\n"
+    )
