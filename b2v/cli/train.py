@@ -1,6 +1,7 @@
 """`b2v train`: one stage of a model, or all of them."""
 
 import json
+import os
 import time
 from collections.abc import Iterable
 from dataclasses import asdict, dataclass, field
@@ -120,7 +121,11 @@ def command(
     Of several processes each takes a part of every batch:
     torchrun --nproc-per-node 2 -m -- b2v train ... (without the -- it takes --run for its own).
     """
-    from b2v.errors import B2VError
+    from b2v.errors import B2VError, DatasetError
+
+    missing = [folder for folder in data or [] if not folder.is_dir()]
+    if missing and "RANK" not in os.environ:  # of a team the one that leads says so, below
+        raise DatasetError(f"{missing[0]}: no such folder; --data takes folders of training media")
     from b2v.training.config import read_assignment, read_settings, resolve, write_settings
     from b2v.training.logs import place_in_team
 

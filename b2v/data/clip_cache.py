@@ -151,7 +151,7 @@ def _done(folder: Path) -> int:
 
 
 def _damaged(path: Path) -> DatasetError:
-    return DatasetError(f"{path}: is damaged; draw the bank anew, in another folder")
+    return DatasetError(f"{path}: is damaged; delete {path.parent}, and the bank is drawn anew")
 
 
 _worker: dict[str, Draw] = {}

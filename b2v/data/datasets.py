@@ -187,6 +187,14 @@ def open_clips(folder: Path) -> NDArray[np.uint8]:
     return open_array(folder, "clips.npy")
 
 
+def _turned(pictures: Tensor, rng: Generator, axes: tuple[int, ...]) -> Tensor:
+    """Flip one in two along each of some axes, and swap height and width of one in two."""
+    for axis in axes:
+        if rng.random() < 0.5:
+            pictures = pictures.flip(axis)
+    return pictures.mT if rng.random() < 0.5 else pictures
+
+
 class Crops(Dataset[tuple[Tensor, Tensor]]):
     """Random crops of a bank: item i is a pure function of the seed and i.
 
@@ -235,12 +243,7 @@ class Crops(Dataset[tuple[Tensor, Tensor]]):
         place = (..., slice(y, y + self.size), slice(x, x + self.size))
         colours = rng.permutation(3) if self.recolour else np.arange(3)
         crop = torch.from_numpy(self.clips[number][:, colours][place])
-        if rng.random() < 0.5:
-            crop = crop.flip(-1)
-        if rng.random() < 0.5:
-            crop = crop.flip(-2)
-        if rng.random() < 0.5:
-            crop = crop.mT
+        crop = _turned(crop, rng, (-1, -2))
         pictures = crop.contiguous().float() / 255
         blurry, sharp = pictures[0], pictures[1:]
         if rng.random() < self.discrete:
@@ -481,10 +484,6 @@ class SequenceCrops(Dataset[tuple[Tensor, Tensor]]):
         cut = self.sequences[number, :, start : start + self.frames]
         cut = cut[..., y : y + self.size, x : x + self.size][:, :, rng.permutation(3)]
         pair = torch.from_numpy(cut)
-        for axis in (-1, -2, 1):
-            if rng.random() < 0.5:
-                pair = pair.flip(axis)
-        if rng.random() < 0.5:
-            pair = pair.mT
+        pair = _turned(pair, rng, (-1, -2, 1))
         blurry, sharp = pair.contiguous().float() / 255
         return wear(blurry, rng, noise=self.noise, jpeg=self.jpeg), sharp

@@ -2,6 +2,8 @@
 
 import os
 import shutil
+import subprocess
+import sys
 import time
 from collections import namedtuple
 from functools import partial
@@ -167,3 +169,13 @@ def test_a_run_keeps_its_recipe_and_can_be_done_again_by_it(b2v, places, capsys)
     assert (again.code, again.out) == (0, "again/weights\n")
     name = "weights/cascade-middle.safetensors"
     assert (places / "run" / name).read_bytes() == (places / "again" / name).read_bytes()
+
+
+def test_a_folder_that_is_not_there_is_refused_before_torch_is_loaded(places):
+    code = (
+        "import sys; from b2v.cli import main; sys.argv = ['b2v', 'train', '--data', 'gone']\n"
+        "try: main()\nfinally: assert 'torch' not in sys.modules"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    said = "b2v: gone: no such folder; --data takes folders of training media\n"
+    assert (done.returncode, done.stderr) == (1, said)
