@@ -83,7 +83,8 @@ def test_set_is_named_after_its_folder(b2v, monkeypatch, tmp_path):
 
 @pytest.mark.parametrize("folder", ["nowhere", "weights", "set[1]/sharp"])
 def test_folder_without_windows_is_one_line(b2v, folder):
-    assert_one_line(b2v("eval", folder), 1, "no windows found")
+    said = "no such file or folder" if folder == "nowhere" else "no windows found"
+    assert_one_line(b2v("eval", folder), 1, said)
 
 
 def test_missing_frame_is_one_line(b2v, tmp_path):
