@@ -1,8 +1,8 @@
 """How fast b2v is on this machine, and how much of what the machine can do it uses.
 
 Each case runs in a fresh process, so that its peak memory is its own: once to warm up, while its
-operations are counted, then a few times for the median of its seconds. The machine's matrix rate is
-that of large matrix products in the precision that the networks run in.
+operations are counted, then a few times for the median of its seconds. The machine's matrix rate
+is that of large matrix products in the precision that the networks run in.
 """
 
 import os

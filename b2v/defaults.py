@@ -1,8 +1,8 @@
 """What is taken where nothing is asked for, known without the second that it takes to import torch.
 
-Models are named by the quality that is wanted, of photos and of videos:
-for photos a small U-Net is fast, one stage of MAXIM good and all three are best; for videos a small
-recurrent U-Net is fast. Each takes longer than the one before.
+Models are named by the quality that is wanted, of photos and of videos: for photos a small U-Net
+is fast, one stage of MAXIM good and all three are best; for videos a small recurrent U-Net is
+fast. Each takes longer than the one before.
 """
 
 QUALITY = "good"

@@ -1,4 +1,18 @@
-"""Whose outputs are scored: networks from names and paths, each under a name of its own."""
+"""Scores of a model on windows whose sharp frames are known.
+
+PSNR is over RGB in [0, 1] with outputs clamped but not rounded, the mean of the values of
+single pictures; SSIM has a Gaussian window of 11 x 11 pixels, sigma 1.5. The order of time in
+a blurry picture is unknown, so beside the plain scores stand those of the better of both
+orders, chosen once a sample for the whole sequence ("p", as in HyperCUT, CVPR 2023). Doing
+nothing, the blurry picture against every frame, is always scored too.
+
+Where a net gives the middle frame alone, or the truth has no other, that frame alone is scored.
+
+Videos are made blurry first: light is averaged over a shutter (`b2v.data.exposure.Shutter`, gamma
+2.2), the blurry video goes through `b2v.inference.videos.Deblurrer`, and blurry and restored
+frames are compared with the sharp centre frames. Scores are the mean of a clip's frames; a set is
+the mean of its clips. Memory does not grow with the video.
+"""
 
 from collections import Counter, deque
 from collections.abc import Iterable, Iterator, Sequence

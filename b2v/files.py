@@ -14,9 +14,7 @@ import stat
 import sys
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
-from multiprocessing import parent_process
 from pathlib import Path
-from threading import Thread
 
 from b2v.errors import MediaError, UsageError, WeightsError
 
@@ -127,9 +125,21 @@ def replacing(
         raise MediaError(f"{path}: cannot be written ({one_line(error)})") from error
 
 
+def hidden_part(path: Path) -> Path:
+    """Name the hidden file beside `path` that is written before it is renamed."""
+    return path.with_name(f".{path.name}.part")
+
+
+def write_whole(path: Path, text: str) -> None:
+    """Replace a file by a text, whole or not at all, where one writer is known to be alone."""
+    part = hidden_part(path)
+    part.write_text(text)
+    part.replace(path)
+
+
 def _replaced(path: Path, old: Path) -> Iterator[Path]:
     """Do what `replacing` does, where nobody else does the same; a folder is `old` for a moment."""
-    part = path.with_name(f".{path.name}.part")
+    part = hidden_part(path)
     try:
         _remove(part)
         yield part
@@ -154,6 +164,14 @@ def _remove(path: Path) -> None:
         path.unlink()
 
 
+MAX_NAME, MAX_STEM = 240, 200
+"""Bytes in a name, and of it that come from the input: file systems take 255, and a hidden name
+beside it is longer."""
+FORBIDDEN = re.compile(r'[<>:"/\\|?*\x00-\x1f\x7f]')
+DEVICES = re.compile(r"(con|prn|aux|nul|com[0-9¹²³]|lpt[0-9¹²³])(\..*)?", re.IGNORECASE)
+"""Characters that Windows takes in no name, and names that it keeps for devices."""
+
+
 def safe_name(name: str) -> str:
     """Make of `name` one that Windows and macOS take as well, of `MAX_STEM` bytes at most."""
     name = FORBIDDEN.sub("_", name)
@@ -162,10 +180,6 @@ def safe_name(name: str) -> str:
     if name.endswith((".", " ")):
         name = f"{name[:-1]}_"
     return f"_{name}" if DEVICES.fullmatch(name) else name
-
-
-MAX_NAME = 240
-"""Bytes in a name: file systems take 255, and a hidden name beside it is longer."""
 
 
 def check_name(target: Path) -> None:
@@ -285,7 +299,7 @@ def check_size(path: str | os.PathLike[str], height: int, width: int) -> None:
 
 def shipped_dir() -> Path:
     """Folder of the weights that come with b2v: inside the package once installed."""
-    packed = Path(__file__).resolve().parents[0] / "_weights"
+    packed = Path(__file__).resolve().parent / "_weights"
     return packed if packed.is_dir() else Path(__file__).resolve().parents[1] / "weights"
 
 
@@ -386,26 +400,3 @@ class Stdout:
         while left:
             left = left[os.write(self._file, left) :]
         return len(data)
-
-
-def end_with_parent() -> None:
-    """Have this process end when the one that started it by `multiprocessing` has ended."""
-    Thread(target=_watch, daemon=True).start()
-
-
-def _watch() -> None:
-    parent = parent_process()
-    if parent is not None:
-        parent.join()
-        os._exit(1)
-
-
-MAX_STEM = 200
-"""Bytes of a name that come from the input; file systems take 255 in all."""
-
-
-FORBIDDEN = re.compile(r'[<>:"/\\|?*\x00-\x1f\x7f]')
-
-
-DEVICES = re.compile(r"(con|prn|aux|nul|com[0-9¹²³]|lpt[0-9¹²³])(\..*)?", re.IGNORECASE)
-"""Names that Windows keeps for devices, whatever their suffix."""

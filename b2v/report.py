@@ -1,4 +1,7 @@
-"""Tables in files, and text."""
+"""What is written of scores beside JSON: tables, charts, and contact sheets of samples.
+
+This module alone uses matplotlib, which is an extra; it is imported only when a chart is drawn.
+"""
 
 import csv
 import io

@@ -16,7 +16,7 @@ from video_samples import make_video
 
 from b2v.errors import WeightsError
 from b2v.files import may_never_end
-from b2v.inference import video_files as deblurring
+from b2v.inference import video_files
 from b2v.media import read_photo, write_photo
 from b2v.media.segments import identity_of
 from b2v.weights import load_network
@@ -30,7 +30,7 @@ def b2v(capsys, monkeypatch, tmp_path):
     """`b2v(*args)` with tiny weights for photos and videos, in pieces of five frames."""
     write_tiny_prior(tmp_path / "weights")
     plain_surroundings(monkeypatch, tmp_path, tmp_path / "weights")
-    monkeypatch.setattr(deblurring, "FRAMES_EACH", 5)
+    monkeypatch.setattr(video_files, "FRAMES_EACH", 5)
     return lambda *args: run_main(capsys, *args)
 
 
@@ -51,11 +51,11 @@ def test_names_that_are_not_utf_8_are_names(b2v):
 def broken_off(b2v, monkeypatch):
     """Have a run broken off after its first pieces; return the folder that it leaves."""
     make_video("a.mp4", [20 * number for number in range(20)])
-    real = deblurring.finish
-    monkeypatch.setattr(deblurring, "finish", None)  # what is raised then is no error of ours
+    real = video_files.finish
+    monkeypatch.setattr(video_files, "finish", None)  # what is raised then is no error of ours
     with pytest.raises(TypeError):
         b2v("deblur", "a.mp4", "-o", "out.mp4")
-    monkeypatch.setattr(deblurring, "finish", real)
+    monkeypatch.setattr(video_files, "finish", real)
     return Path(".out.mp4.b2v")
 
 

@@ -1,4 +1,4 @@
-"""Tables of scores on the terminal, a row for each of what is compared."""
+"""`b2v eval`: scores against known sharp frames, of photos or of videos, and their tables."""
 
 import json
 from collections.abc import Sequence

@@ -70,8 +70,7 @@ def grouped(command: Callable[..., None]) -> Callable[..., None]:
             parameters.append(own.replace(kind=own.KEYWORD_ONLY, annotation=hints[name]))
             continue
         kinds = get_type_hints(hints[name], include_extras=True)
-        options = [field for field in fields(hints[name]) if get_origin(kinds[field.name])]
-        options = [o for o in options if get_origin(kinds[o.name]) is Annotated]
+        options = [f for f in fields(hints[name]) if get_origin(kinds[f.name]) is Annotated]
         groups[name] = [option.name for option in options]
         parameters += [
             inspect.Parameter(
@@ -99,9 +98,6 @@ class Quality(str, Enum):
     BEST = "best"
 
 
-Model = Annotated[
-    str, typer.Option("--model", "-m", help="Name of the weights; see `b2v weights list`.")
-]
 Weights = Annotated[
     Path | None,
     typer.Option(

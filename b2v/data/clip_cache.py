@@ -3,6 +3,8 @@
 A cache is a folder with a memory-mapped array, `bank.json`, the config that it was drawn with, and
 `done`, the number of samples drawn so far. Drawing goes on where it stopped: sample `index` is a
 pure function of the config, the sources and the index.
+
+What becomes of a picture in a camera beside motion blur is here too: softness, noise and JPEG.
 """
 
 import json
@@ -11,8 +13,9 @@ import os
 from collections.abc import Callable, Iterator
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import MISSING, Field, asdict, fields
-from multiprocessing import get_context
+from multiprocessing import get_context, parent_process
 from pathlib import Path
+from threading import Thread
 from typing import Any, ClassVar, Protocol
 
 import numpy as np
@@ -25,7 +28,7 @@ from torch.nn import functional as F
 
 from b2v.color import Curve, to_encoded, to_linear
 from b2v.errors import DatasetError
-from b2v.files import end_with_parent
+from b2v.files import write_whole
 from b2v.media.images import through_jpeg
 
 SECURED_EVERY = 20
@@ -82,7 +85,7 @@ def fill(folder: Path, config: CacheConfig, draw: Draw) -> Iterator[int]:
         raise _damaged(folder / config.FILE) from error
     if array.shape != shape or array.dtype != np.uint8:
         raise _damaged(folder / config.FILE)
-    _replace(card, _text(config))
+    write_whole(card, _text(config))
     _worker["draw"] = draw
     with ProcessPoolExecutor(os.cpu_count(), get_context("fork"), _begin) as pool:
         for sample in pool.map(_draw, range(done, config.clips), chunksize=4):
@@ -90,7 +93,7 @@ def fill(folder: Path, config: CacheConfig, draw: Draw) -> Iterator[int]:
             done += 1
             if done % SECURED_EVERY == 0 or done == config.clips:
                 array.flush()
-                _replace(done_file, str(done))
+                write_whole(done_file, str(done))
                 yield done
 
 
@@ -111,13 +114,6 @@ def setting(folder: Path, name: str, usual: str) -> str:
     """Look up a setting of the config that a cache was drawn with; `usual` where it has none."""
     card = folder / "bank.json"
     return str(_read_card(card).get(name, usual)) if card.exists() else usual
-
-
-def _replace(path: Path, text: str) -> None:
-    """Write a file whole or not at all."""
-    part = path.with_suffix(".part")
-    part.write_text(text)
-    part.replace(path)
 
 
 def _text(config: CacheConfig) -> str:
@@ -204,3 +200,19 @@ def wear(pictures: Tensor, rng: Generator, *, noise: float, jpeg: float) -> Tens
     quality = int(rng.integers(*JPEG_QUALITY))
     flat = worn.reshape(-1, *worn.shape[-3:])
     return torch.stack([through_jpeg(picture, quality) for picture in flat]).reshape(worn.shape)
+
+
+def end_with_parent() -> None:
+    """Have this process end when the one that started it by `multiprocessing` has ended.
+
+    What is killed cannot stop its workers: those of a pool would wait for work for ever, and one
+    that is at work would go on writing beside the run that takes over.
+    """
+    Thread(target=_watch, daemon=True).start()
+
+
+def _watch() -> None:
+    parent = parent_process()
+    if parent is not None:
+        parent.join()
+        os._exit(1)

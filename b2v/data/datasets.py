@@ -5,6 +5,22 @@ and sets of blurry pictures with their sharp frames, by `draw_clip(sources, conf
 function of the seed and the index; it is kept as one memory-mapped array, so that all stages and
 resumed runs share it. A `Crops` dataset then cuts random, flipped, recoloured and noisy crops out
 of it.
+
+For video, `draw_sequence(sources, config, index)` draws blurry frames with their sharp centre
+frames. It is of one of four kinds:
+
+* real: frames of a sharp video averaged in linear light through a random shutter, tau of 7 to 15
+  frames once every tau <= T < 2 tau (Kim et al., ICCV 2017, Sec. 3), at full or half size. Where
+  frames lie further apart than a pixel or two their average shows the single frames, so only calm
+  parts are taken (`RealConfig.calm`); of a video too short for T = tau the end is followed by the
+  video backwards, to and fro;
+* written: windows of a set of blurry pictures with sharp ones, in order of time;
+* filmed: a photograph or a frame of a video and cut-outs in motion (`b2v.data.scenes`);
+* nearly still, likewise: what is sharp must stay as it is.
+
+All are drawn once into a bank; a `SequenceCrops` dataset cuts random, flipped, recoloured and
+noisy crops out of it. A dataset of other pairs (blurry videos with their sharp ones) has the same
+items: two tensors [N, 3, S, S], blurry and sharp, by index.
 """
 
 from collections.abc import Iterator

@@ -1,11 +1,12 @@
 """Instants between filmed frames, so that blur is a streak rather than copies side by side.
 
 Flow from each frame to the next and back is sought twice: as it is (iterative Lucas-Kanade, Le
-Besnerais and Champagnat, ICIP 2005), and on top of the camera motion that explains most of what was
-found, which reaches further. At an instant each pixel takes the flow along which both frames agree
-best; it is believed where going there and back ends near the beginning and the colours agree no
-worse than where both frames lie. There both are moved along it and mixed. Elsewhere they are mixed
-where they lie, so that without any belief the mean of all instants is the mean of the frames.
+Besnerais and Champagnat, ICIP 2005), and on top of the camera motion that explains most of what
+was found, which reaches further. At an instant each pixel takes the flow along which both frames
+agree best; it is believed where going there and back ends near the beginning and the colours agree
+no worse than where both frames lie. There both are moved along it and mixed. Elsewhere they are
+mixed where they lie, so that without any belief the mean of all instants is the mean of the
+frames.
 
 Frame k stands for the time from k - 1/2 to k + 1/2, as in `b2v.data.exposure.instants`; before
 the first frame and after the last, motion goes on as it was.

@@ -2,9 +2,9 @@
 
 A set is a folder as the field publishes it (`b2v.data.sources.find_halves`), a folder in GOPRO_7
 layout, or one that `b2v synth-dataset` has written in any layout, with a `manifest.jsonl`; the
-manifest itself will do as well. A window has its seven sharp frames in order of time, or the middle
-one alone where no more are kept or other numbers were averaged; of one set, all windows have as
-many.
+manifest itself will do as well. A window has its seven sharp frames in order of time, or the
+middle one alone where no more are kept or other numbers were averaged; of one set, all windows
+have as many.
 """
 
 import json

@@ -1,4 +1,4 @@
-"""The frames of a sequence, one after the other, with what is wrong between them.
+"""Windows: a blurry picture and the sharp frames behind it, from videos and from photographs.
 
 Averaging frames is an exposure only where they follow each other evenly in time: steps that do
 not are marked, and no window goes across them.

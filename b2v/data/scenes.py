@@ -5,8 +5,14 @@ random depth) while cut-out objects move on paths of their own; everything is re
 instants in linear light. Paths are near-straight on purpose: with strong curvature the middle
 frame is no longer the centre of the blur and nothing can be learned.
 
-Lengths are in pixels of the rendered picture, times in frame intervals from the middle frame,
-angles in radians. All randomness comes from the generator that is passed in.
+Sequences for video are filmed likewise, for as long as a video lasts: velocities are smooth random
+walks (pans that speed up and slow down, shake, rolls, zooms), and in each frame interval the
+shutter is open for a part of the time, the duty cycle. Velocities change little within one
+exposure, so its middle is the centre of the blur.
+
+Lengths are in pixels of the rendered picture, times in frame intervals from the middle frame, of
+sequences from the middle of the first frame's exposure, angles in radians. All randomness comes
+from the generator that is passed in.
 """
 
 from collections.abc import Iterable
@@ -83,10 +89,12 @@ def random_path(rng: Generator, config: MotionConfig, size: int) -> Path:
     )
 
 
-def random_depth(rng: Generator, config: MotionConfig, size: int) -> Tensor:
+def random_depth(
+    rng: Generator, config: MotionConfig, size: int, dtype: torch.dtype = torch.float32
+) -> Tensor:
     """Draw a smooth field [size, size] of relative parallax, between -1 and 1 times the limit."""
     cells = int(rng.integers(2, 5))
-    coarse = torch.from_numpy(rng.uniform(-1, 1, (1, 1, cells, cells)).astype(np.float32))
+    coarse = torch.from_numpy(rng.uniform(-1, 1, (1, 1, cells, cells))).to(dtype)
     field = F.interpolate(coarse, (size, size), mode="bicubic", align_corners=True)[0, 0]
     return field.clamp(-1, 1) * rng.uniform(0, config.parallax)
 

@@ -13,11 +13,18 @@ from pathlib import Path
 import torch
 from numpy.random import Generator, default_rng
 from torch import Tensor
-from torch.nn import functional as F
 
 from b2v.color import to_encoded, to_linear
 from b2v.data.exposure import instants
-from b2v.data.scenes import MotionConfig, look, random_path, sub_frames_for, warp_points
+from b2v.data.footage import to_codes
+from b2v.data.scenes import (
+    MotionConfig,
+    look,
+    random_depth,
+    random_path,
+    sub_frames_for,
+    warp_points,
+)
 from b2v.files import cache_dir, replacing
 from b2v.frames import FRAMES, MIDDLE
 from b2v.media import read_photo, write_photo
@@ -36,7 +43,7 @@ NOISE = 0.004
 
 def score_set() -> Path:
     """Find the set in the user's cache, or make it there; raises MediaError if it cannot be."""
-    folder = cache_dir() / f"score-set-{SEED}"
+    folder = cache_dir() / f"score-set-{SEED}" / "bundled"
     if not folder.is_dir():
         folder.parent.mkdir(parents=True, exist_ok=True)
         with replacing(folder, overwrite=True) as part:
@@ -60,7 +67,7 @@ def windows() -> Iterator[tuple[str, Tensor, Tensor]]:
             if BLUR_PSNR[0] <= psnr(blurry, sharp[MIDDLE]) <= BLUR_PSNR[1]:
                 break
         blurry = blurry + NOISE * torch.from_numpy(rng.standard_normal(tuple(blurry.shape)))
-        yield f"{name}-{number % EACH + 1}", _codes(blurry), _codes(sharp)
+        yield f"{name}-{number % EACH + 1}", to_codes(blurry.clamp(0, 1)), to_codes(sharp)
 
 
 def digest(drawn: Iterable[tuple[str, Tensor, Tensor]]) -> str:
@@ -74,10 +81,7 @@ def digest(drawn: Iterable[tuple[str, Tensor, Tensor]]) -> str:
 def _filmed(photo: Tensor, rng: Generator) -> tuple[Tensor, int]:
     """Light of a photo at instants of seven frames, [N, 3, S, S], and how many a frame has."""
     path = random_path(rng, MOTION, SIZE)
-    cells = int(rng.integers(2, 5))
-    coarse = torch.from_numpy(rng.uniform(-1, 1, (1, 1, cells, cells)))
-    depth = F.interpolate(coarse, (SIZE, SIZE), mode="bicubic", align_corners=True)[0, 0]
-    depth = depth.clamp(-1, 1) * rng.uniform(0, MOTION.parallax)
+    depth = random_depth(rng, MOTION, SIZE, torch.float64)
     seen = warp_points(path.poses(instants(FRAMES, 1)[:, 0].double()), depth)
     sub_frames = sub_frames_for(seen, MOTION)
     times = instants(FRAMES, sub_frames).flatten().double()
@@ -88,10 +92,6 @@ def _filmed(photo: Tensor, rng: Generator) -> tuple[Tensor, int]:
     room = (sides - (high - low) * step).clamp(min=0)
     corner = room * torch.from_numpy(rng.uniform(0, 1, 2))
     return look(to_linear(photo, "gamma2.2"), (points - low) * step + corner), sub_frames
-
-
-def _codes(values: Tensor) -> Tensor:
-    return (values.clamp(0, 1) * 255).round().to(torch.uint8)
 
 
 def _write(folder: Path, pictures: list[Tensor], first: int) -> None:

@@ -1,4 +1,10 @@
-"""Where the pictures of a window go, in the layouts that others' training code reads.
+"""Writing a dataset: sequences in parallel, windows one after the other, resumably.
+
+`dataset.json` holds the settings and sequences, so that a stopped run goes on only with the same
+ones. A line is added to `manifest.jsonl` once the files of its window are in place; at the end
+the lines are put in order.
+
+Where the pictures of a window go, in the layouts that others' training code reads:
 
 | layout | blurry | sharp |
 |---|---|---|
@@ -31,11 +37,12 @@ from numpy.random import default_rng
 from torch import Tensor
 
 from b2v import __version__
+from b2v.data.clip_cache import end_with_parent
 from b2v.data.recipes import Layout, Light, Settings
 from b2v.data.rendering import Faults, Window, load_objects, windows_of, with_noise
 from b2v.data.sources import MANIFEST, Sequence, with_own_names
 from b2v.errors import B2VError, DatasetError, UsageError
-from b2v.files import end_with_parent
+from b2v.files import hidden_part, write_whole
 from b2v.media import write_photo
 
 
@@ -117,12 +124,12 @@ def open_dataset(plan: Plan) -> Done:
         if plan.folder.exists() and not _is_empty(plan.folder):
             raise UsageError(f"{plan.folder}: exists and holds no dataset; name a new folder")
         plan.folder.mkdir(parents=True, exist_ok=True)
-        _replace(card, plan.card())
+        write_whole(card, plan.card())
     done: Done = {}
     kept = _whole_lines(plan.folder) if manifest.exists() else []
     for record in kept:
         done.setdefault((record["split"], record["sequence"]), set()).add(record["window"])
-    _replace(manifest, _text(kept))
+    write_whole(manifest, _text(kept))
     return done
 
 
@@ -136,7 +143,7 @@ def put_in_order(folder: Path) -> None:
     """Sort the manifest by sequence and window, whatever order they were made in."""
     records = _whole_lines(folder)
     records.sort(key=lambda r: (r["split"], r["sequence"], r["window"]))
-    _replace(folder / MANIFEST, _text(records))
+    write_whole(folder / MANIFEST, _text(records))
 
 
 def write_window(
@@ -198,19 +205,9 @@ def _text(records: list[dict[str, Any]]) -> str:
     return "".join(json.dumps(record) + "\n" for record in records)
 
 
-def _replace(path: Path, text: str) -> None:
-    part = _part(path)
-    part.write_text(text)
-    part.replace(path)
-
-
-def _part(path: Path) -> Path:
-    return path.with_name(f".{path.name}.part")
-
-
 def _is_empty(folder: Path) -> bool:
     """Tell whether a folder holds nothing, or but the card that a killed run was writing."""
-    left = _part(folder / CARD)
+    left = hidden_part(folder / CARD)
     return folder.is_dir() and all(path == left for path in folder.iterdir())
 
 

@@ -3,8 +3,8 @@
 A network that was trained on crops fails where blur is as long as what it knows is wide, and does
 well there at half the size. So it runs from coarse to fine: what it changed at a coarser level is
 brought up and added to the photo, and a place takes the level at which motion explains the photo
-best, against no motion. A finer level runs only where the motion that was found is short enough for
-it and there is any: the cost follows the blur, not the number of pixels.
+best, against no motion. A finer level runs only where the motion that was found is short enough
+for it and there is any: the cost follows the blur, not the number of pixels.
 
 Then what blur is left is taken back along the motion, which is estimated anew from the sharper
 frame each time (`b2v.models.motion`, `b2v.models.deconvolution`).

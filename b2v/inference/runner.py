@@ -98,7 +98,7 @@ def _add(whole: Tensor, share: Tensor, found: Tensor, tile: Tile, tiling: Tiling
     """Add what was found in a tile, less towards the tiles beside it."""
     height, width = whole.shape[-2:]
     weights = tiling.weights(tile, height, width) if tiling else torch.ones(height, width)
-    tile.of(whole).add_(found * weights)
+    tile.of(whole).add_(found.mul_(weights))
     tile.of(share).add_(weights)
 
 

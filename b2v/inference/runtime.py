@@ -1,4 +1,4 @@
-"""Where and how networks run: device, precision, memory layout, allocator."""
+"""Where and how networks run: device, precision, memory layout, allocator, and plans of memory."""
 
 import contextlib
 import ctypes

@@ -4,10 +4,10 @@
                            -> a network at half the size, its change brought up
                            -> light taken back along the motion (b2v.models.deconvolution)
 
-Networks that sharpen know blur of some pixels; at half the size they reach twice as far, and take a
-quarter of the time. Where blur is long, a quarter of the size sharpens more, and is mixed in; where
-it is short, the full size does, where asked for. What did not move while the shutter was open comes
-through as it is.
+Networks that sharpen know blur of some pixels; at half the size they reach twice as far, and take
+a quarter of the time. Where blur is long, a quarter of the size sharpens more, and is mixed in;
+where it is short, the full size does, where asked for. What did not move while the shutter was
+open comes through as it is.
 
 `Deblurrer` does so frame by frame as they come, with any network for video. Memory does not grow:
 kept are the 2m + 1 frames of the window and the network's state. A restored frame comes m frames

@@ -1,4 +1,10 @@
-"""Pictures beside each other, as large and as smooth as they should be."""
+"""Pictures made of pictures: comparisons, filmstrips with a line of words each, and heat maps.
+
+A heat map shows where the frames explain the photo. They are averaged as light, as the open
+shutter did, and compared with it; what differs is averaged in a small window around each pixel and
+shown in dB, as PSNR: the photo in grey where it is explained, from violet to yellow where it is
+not.
+"""
 
 import base64
 import math

@@ -1,4 +1,4 @@
-"""What reads and writes media here: FFmpeg's program, and the encoders of PyAV's FFmpeg."""
+"""FFmpeg's program: where it is, and sound that it makes longer at its pitch, for slow motion."""
 
 import os
 import re

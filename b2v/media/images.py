@@ -1,6 +1,7 @@
-"""Pixels to the code values and bytes of one picture.
+"""Photos from files: upright, sRGB, in full precision.
 
-A picture is [3, H, W] or [4, H, W] float32 in [0, 1]; code values are [H, W, C] of 8 or 16 bits.
+A picture is [3, H, W] float32, RGB, sRGB-encoded, in [0, 1]. Pillow reads; what it would cut to
+8 bits is read by FFmpeg (PNG) and in `b2v.media.tiff`. Every failure names the file in one line.
 """
 
 import io

@@ -1,4 +1,12 @@
-"""Where a picture comes from: which networks made it, and that it is an estimate."""
+"""What a written file says of itself: what made it, and the harmless part of its photo's EXIF.
+
+Of the photo, its date, camera, exposure and copyright are taken over. The place where it was
+taken is not, unless that is asked for; nor are serial numbers, names of owners, thumbnails and
+what the camera's maker keeps for itself. The pixels are upright, and so is the orientation.
+
+Tags go into pictures that are encoded already (PNG, JPEG, GIF, WebP and TIFF), byte by byte: no
+encoder here writes all of these. BMP has no place for them and is left as it is.
+"""
 
 import json
 import os

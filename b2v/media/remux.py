@@ -1,9 +1,12 @@
 """All but the pictures from the source to the new file: audio, subtitles, chapters, metadata.
 
 FFmpeg's program copies the packets as they are, with their timestamps; only subtitles are
-converted to the kind of text that the new file can hold. It has rules of its own, so all is said to
-it: the one format that it may take the source for, what each stream is there for, and which tags
-it has. What cannot be kept is told line by line.
+converted to the kind of text that the new file can hold. It has rules of its own, so all is said
+to it: the one format that it may take the source for, what each stream is there for, and which
+tags it has. What cannot be kept is told line by line.
+
+The last steps of a restored video are here too: put together, checked by reopening, renamed into
+place.
 """
 
 import os

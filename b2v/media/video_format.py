@@ -2,6 +2,15 @@
 
 Sizes are upright, times are in seconds unless named ticks (of `time_base`), and colour codes
 are those of ISO/IEC 23091-2, which FFmpeg uses as well.
+
+Frames become tensors and back: FFmpeg's scaler converts, with exact rounding and with the colours
+where the format has them (between the rows, on even columns; JPEG in the middle of four pixels).
+Planes of G, B, R are three times as fast as interleaved RGB.
+
+High dynamic range (BT.2100, PQ or HLG) becomes ordinary pictures. Reference white of 203 nits
+(BT.2408) and all that is darker than half of it keeps its place; what is brighter is bent below
+white, up to a peak of 1000 nits, by one factor for all three colours, so that hues stay. Primaries
+of BT.2020 become those of BT.709.
 """
 
 import struct

@@ -1,4 +1,8 @@
-"""Opening what a video is read from: a file or standard input, and its stream of video."""
+"""Videos to frames, one after the other: upright pixels with the exact time of each.
+
+Reads what FFmpeg reads, from a file or from standard input (`-`), and never more than a few
+frames at a time. A file that breaks off gives all that can be read, then `TruncatedVideoError`.
+"""
 
 import os
 from collections import deque

@@ -4,6 +4,9 @@ H.264 unless asked otherwise, converted to BT.709 in TV range and tagged so. No 
 is stored is in the order shown, so that every container keeps every timestamp, and a killed
 run loses nothing that was closed. H.264, HEVC and AV1 hold odd sizes only where colour is not
 subsampled (yuv444p); VP9 holds them always.
+
+A video to standard output gives each frame as soon as it is there: Matroska with H.264 keeps every
+time to a millisecond; Y4M is uncompressed, and knows one rate only. Neither carries sound.
 """
 
 import os

@@ -1,8 +1,8 @@
 """A frame made sharper by what its paths say: the blur of each pixel is known, and is taken back.
 
-Light averaged along the paths of a sharp frame must give the blurry picture. Where it does not, the
-frame is corrected by the ratio of both, averaged along the same paths: Richardson (1972) and Lucy
-(1974), with a kernel of its own for every pixel, as in Tai, Tan and Brown, Richardson-Lucy
+Light averaged along the paths of a sharp frame must give the blurry picture. Where it does not,
+the frame is corrected by the ratio of both, averaged along the same paths: Richardson (1972) and
+Lucy (1974), with a kernel of its own for every pixel, as in Tai, Tan and Brown, Richardson-Lucy
 Deblurring for Scenes under a Projective Motion Path (2011). It starts at the frame that a network
 has sharpened, so few rounds do.
 """

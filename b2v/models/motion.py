@@ -1,10 +1,10 @@
 """The motion that explains a blur, once a sharp picture stands beside it: a non-blind cost volume.
 
 The sharp middle frame, blurred as light along each of 16 directions and many lengths, is compared
-with the photo; what explains a place best is its motion, straight and even over the exposure. Costs
-are averaged within what has one color, so that objects keep motions of their own. A blur does not
-tell its sign: neighbors and what is alike take one together. Discs stand among the candidates, too:
-what they explain better than any motion is missed focus.
+with the photo; what explains a place best is its motion, straight and even over the exposure.
+Costs are averaged within what has one color, so that objects keep motions of their own. A blur
+does not tell its sign: neighbors and what is alike take one together. Discs stand among the
+candidates, too: what they explain better than any motion is missed focus.
 
 Pictures are [3, H, W], RGB, sRGB-encoded in [0, 1]; motion is held by cells of 8 x 8 pixels.
 """

@@ -1,8 +1,8 @@
 """The prior of a photo: a network that makes a sharp picture of a blurry one, and how it is run.
 
 Where a network sees all that it is given at once, what comes out depends on the size of that; so
-the size of the tiles that larger pictures are cut into belongs to the model, and is never chosen by
-the memory at hand. Tiles overlap, and are blended where they do.
+the size of the tiles that larger pictures are cut into belongs to the model, and is never chosen
+by the memory at hand. Tiles overlap, and are blended where they do.
 """
 
 from collections.abc import Iterator

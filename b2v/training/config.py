@@ -1,4 +1,9 @@
-"""What a run of training does: its config, and the recipe of each model."""
+"""What a run of training does: its config, and the recipe of each model.
+
+Settings come from a TOML file, from options, and from `--set key=value`. A key is a field of
+`TrainConfig` or of `Settings`; `stage2.steps`, in the file `steps` in a table `[stage2]`, is meant
+for one stage alone. Options go before the file, and `--set` before both.
+"""
 
 import difflib
 import json

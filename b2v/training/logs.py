@@ -1,4 +1,10 @@
-"""What a run writes down of itself: a table, curves for TensorBoard, and why it has stopped."""
+"""What a run writes down of itself, and the processes that share its steps.
+
+A run has a table, curves for TensorBoard, and why it has stopped. Several processes, as `torchrun`
+starts them, take an equal part of every batch each, and `DistributedDataParallel` averages the
+gradients, so the numbers are those of one process with the whole batch, up to the order in which
+floating point adds. The folders of the run and of its banks must be seen by all hosts.
+"""
 
 import csv
 import json

@@ -1,4 +1,13 @@
-"""What a stage of training runs on: data, networks and state, made ready before its first step."""
+"""The training loop: one for all stages of a model, and what a stage runs on.
+
+`train` is a generator of `Report`s; whoever runs it prints. A run folder holds, for each stage,
+`config.json`, `metrics.csv`, `strip.png`, the last two checkpoints and, where TensorBoard is
+installed, its curves; in `weights/` lie the exported networks.
+
+Everything random is a pure function of the seed and the step, so a run that was stopped goes on
+bit for bit as if it had not been, and processes that share the steps (`b2v.training.logs`) see the
+batches that one alone would see.
+"""
 
 import copy
 import json

@@ -3,6 +3,14 @@
 The order of time in a blurry picture cannot be told, so the losses of pairs do not depend on
 it (Jin et al., CVPR 2018, Sec. 4): played backwards, the truth gives the same loss. Frames are
 [B, 3, H, W]; a loss has one value a sample, [B].
+
+The perceptual loss compares what VGG16 sees at relu2_2 and relu3_3 (eq. 3), as Johnson et al.
+(2016) do: the mean squared difference of each layer's features, added up.
+
+Jin et al. (CVPR 2018, Table 1) train all but the middle net with such a term and publish neither
+its network nor its weight. Here it is a small critic of patches (Isola et al., 2017) with the
+least-squares loss of Mao et al. (2017), and the optimizer that the authors' released file holds:
+Adam with betas 0.5 and 0.999. It sees one frame at a time, so it knows no order of time either.
 """
 
 from itertools import pairwise

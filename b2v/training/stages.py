@@ -1,7 +1,14 @@
-"""Training of video networks: loss and validation on sequences (Kim et al., ICCV 2017, Sec. 5).
+"""The stages of training: what each computes, its loss, and how it is validated.
 
-A network runs through a sequence from its first frame to its last, handing on its state, and its
-gradient flows back through all of them.
+The cascade is trained in four stages (Jin et al., CVPR 2018, Sec. 5-6): stage 1 the middle net,
+stage 2 frames 3 and 5, stage 3 frames 2 and 6, stage 4 frames 1 and 7; each stands on the frozen
+networks of the stages before it. A model of one network has one stage.
+
+A network for video runs through a sequence from its first frame to its last, handing on its state,
+and its gradient flows back through all of them (Kim et al., ICCV 2017, Sec. 5).
+
+To the losses of a stage come the terms that judge single frames: VGG16's features for the middle
+frame (Jin et al., eq. 3), a critic for the others (Table 1).
 """
 
 import math

@@ -1,7 +1,11 @@
 """Single files of the Hugging Face Hub: pinned to a revision, downloaded, verified.
 
-`hf_hub_download` transfers them; its switch for offline, its endpoint (`HF_ENDPOINT`) and token are
-obeyed. It checks the size of a file, so the sha256 is checked here.
+`hf_hub_download` transfers them; its switch for offline, its endpoint (`HF_ENDPOINT`) and token
+are obeyed. It checks the size of a file, so the sha256 is checked here.
+
+VGG16's first layers are looked for as `vgg16.safetensors` in `B2V_WEIGHTS_DIR`, then in the cache;
+at last they are downloaded, 528 MB, pinned and verified. Only the convolutions up to relu3_3 are
+read, under the names of torchvision or of timm, which are the same there.
 """
 
 import errno

@@ -4,6 +4,8 @@ A model is looked for in this order: the `weights` argument, the folder `B2V_WEI
 shipped weights, the cache (conversions and downloads), and at last the hub, at the address
 that a card gives. Each file must have the sha256 of its card; it is hashed once, and again when
 it has been touched.
+
+What is there and whether it is sound (`list_models`, `verify`) is answered here, too.
 """
 
 import hashlib

@@ -28,10 +28,9 @@ from video_samples import EVEN, FRAMES, TICK, UNEVEN, ffmpeg, make_video, packet
 
 from b2v.cli import options
 from b2v.defaults import QUALITY, VIDEO_MODELS
-from b2v.inference import video_files as run
+from b2v.inference import video_files
 from b2v.inference.videos import Deblurrer
-from b2v.media import open_video
-from b2v.media import remux as output
+from b2v.media import open_video, remux
 from b2v.models import VIDEO, Blueprint
 from b2v.models.dtb import DTBConfig
 from b2v.weights import Card, card_entry, file_name, save_network, write_card
@@ -47,14 +46,14 @@ LONG = [20 * number for number in range(60)]
 """Two seconds."""
 SLOW = textwrap.dedent("""
     import time
-    from b2v.inference import video_files as run
+    from b2v.inference import video_files
     from b2v.inference.videos import Deblurrer
     from b2v.cli import main
     step = Deblurrer.step
     def slow(self, frame):
         time.sleep(0.1)
         return step(self, frame)
-    run.FRAMES_EACH, Deblurrer.step = 5, slow
+    video_files.FRAMES_EACH, Deblurrer.step = 5, slow
     main()
 """)
 """The command line with ten frames a second, in pieces of five."""
@@ -100,7 +99,7 @@ def videos(tmp_path_factory):
 def b2v(capsys, monkeypatch, tmp_path, tiny, videos):
     """`b2v(*args)` in a folder with the videos, in pieces of five frames, in fp32."""
     plain_surroundings(monkeypatch, tmp_path, tiny)
-    monkeypatch.setattr(run, "FRAMES_EACH", 5)
+    monkeypatch.setattr(video_files, "FRAMES_EACH", 5)
     for video in videos.iterdir():
         shutil.copy2(video, tmp_path)
     return lambda *args: run_main(capsys, *args)
@@ -372,7 +371,7 @@ def test_output_that_cannot_be(b2v, target, code, word):
 
 
 def test_folder_that_may_not_be_written_to(b2v, monkeypatch):
-    monkeypatch.setattr(output.os, "access", lambda *_: False)
+    monkeypatch.setattr(remux.os, "access", lambda *_: False)
     assert_one_line(b2v("deblur", "a.mp4"), 1, "no permission")
 
 

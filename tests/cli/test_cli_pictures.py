@@ -12,8 +12,7 @@ from test_cli_extract import write_tiny_prior as write_weights
 
 from b2v.cli.clip_outputs import FILES, VIDEOS
 from b2v.frames import to_codes
-from b2v.media import clips as coding
-from b2v.media import open_video, read_photo, write_photo
+from b2v.media import clips, open_video, read_photo, write_photo
 
 
 @pytest.fixture
@@ -100,8 +99,8 @@ def test_a_pair_of_suffix_and_codec_that_cannot_be_is_a_line(b2v, options, words
 
 
 def test_the_kinds_of_files_of_the_command_are_those_of_the_core():
-    assert set(VIDEOS) == set(coding.VIDEOS)
-    assert set(FILES) == set(coding.VIDEOS) | set(coding.CODINGS)
+    assert set(VIDEOS) == set(clips.VIDEOS)
+    assert set(FILES) == set(clips.VIDEOS) | set(clips.CODINGS)
 
 
 def test_a_photo_of_eight_bits_gives_frames_of_eight_bits_without_alpha(b2v, picture):

@@ -19,7 +19,7 @@ from test_cli_extract import (
 )
 from test_media_photo import swapped_profile
 
-from b2v.cli import clip_outputs as still
+from b2v.cli import clip_outputs
 from b2v.frames import to_codes
 from b2v.media import image_writer, read_photo, write_photo
 
@@ -341,8 +341,8 @@ def test_sharp_pictures_beside_their_photos_are_not_taken_again(b2v, trip):
 
 
 def test_the_kinds_of_pictures_of_the_command_are_those_of_the_core():
-    assert set(still.SUFFIXES) == set(image_writer.SHARP)
-    assert {Image.registered_extensions()[suffix] for suffix in still.SUFFIXES} == set(
+    assert set(clip_outputs.SUFFIXES) == set(image_writer.SHARP)
+    assert {Image.registered_extensions()[suffix] for suffix in clip_outputs.SUFFIXES} == set(
         image_writer.SHARP.values()
     )
 

@@ -17,8 +17,7 @@ from test_cli_extract import (
 
 from b2v.media import write_photo
 from b2v.models import MODELS, ROLES
-from b2v.weights import imports as importer
-from b2v.weights import read_card, write_card
+from b2v.weights import imports, read_card, write_card
 
 REVISION = "a" * 40
 
@@ -59,7 +58,7 @@ def damage(path):
 def write_authors_file(path, role="pair26"):
     """Write a network of the 2018 cascade as its authors' files have it."""
     state = MODELS["jin2018"][role].build().state_dict()
-    names = importer._names(role)
+    names = imports._names(role)
     torch.save({"state_dict_G": {names[key]: value for key, value in state.items()}}, path)
 
 

@@ -9,7 +9,7 @@ from conftest import make_picture
 from torch import Tensor
 
 from b2v.color import to_linear
-from b2v.data import scenes as footage
+from b2v.data import scenes
 from b2v.data.scenes import GRID, FootageConfig, MotionConfig, Way, film, random_way, wander
 from b2v.metrics import psnr
 
@@ -39,7 +39,7 @@ def filmed(
 ) -> tuple[Tensor, Tensor]:
     """Film five frames of 24 x 24 pixels on given ways instead of random ones."""
     given = iter(ways)
-    monkeypatch.setattr(footage, "random_way", lambda *_: next(given))
+    monkeypatch.setattr(scenes, "random_way", lambda *_: next(given))
     scene = photo() if scene is None else scene
     rng = np.random.default_rng(0)
     return film(scene, list(cutouts), rng, frames=5, size=24, config=config)
@@ -62,7 +62,7 @@ def test_blur_is_as_long_as_the_way_while_the_shutter_is_open(monkeypatch):
     """A white line of one pixel becomes a streak of half of 16 pixels, and as much light."""
     scene = torch.zeros(3, 160, 160, dtype=torch.uint8)
     scene[:, :, 80] = 255
-    monkeypatch.setattr(footage, "_cut_out", lambda *_: (scene / 255, torch.tensor([-80.0, -80.0])))
+    monkeypatch.setattr(scenes, "_cut_out", lambda *_: (scene / 255, torch.tensor([-80.0, -80.0])))
     blurry, sharp = filmed(monkeypatch, [steady(16)], scene=scene)
     light = to_linear(blurry, "gamma2.2")[0, 0, 12]  # the frame in which the line is in the middle
     assert 8 <= (light > 1e-3).sum() <= 10
@@ -73,7 +73,7 @@ def test_blur_is_as_long_as_the_way_while_the_shutter_is_open(monkeypatch):
 def test_the_sharp_frame_is_the_centre_of_the_blur(monkeypatch):
     scene = torch.zeros(3, 160, 160, dtype=torch.uint8)
     scene[:, :, 80] = 255
-    monkeypatch.setattr(footage, "_cut_out", lambda *_: (scene / 255, torch.tensor([-80.0, -80.0])))
+    monkeypatch.setattr(scenes, "_cut_out", lambda *_: (scene / 255, torch.tensor([-80.0, -80.0])))
     blurry, sharp = filmed(monkeypatch, [steady(6)], scene=scene)
     columns = torch.arange(24.0)
     for frame in range(2):
@@ -85,9 +85,9 @@ def test_the_sharp_frame_is_the_centre_of_the_blur(monkeypatch):
 
 def test_long_steps_are_taken_in_many_instants(monkeypatch):
     seen = []
-    real = footage.look
+    real = scenes.look
     monkeypatch.setattr(
-        footage, "look", lambda p, points, *a: seen.append(len(points)) or real(p, points, *a)
+        scenes, "look", lambda p, points, *a: seen.append(len(points)) or real(p, points, *a)
     )
     filmed(monkeypatch, [steady(20)])
     assert seen == [9] * 5  # 10 pixels by 1.25 are 8 steps; odd, for there to be a centre
@@ -111,7 +111,7 @@ def test_an_object_that_the_box_would_cut_off_is_whole(monkeypatch):
     turning.grid[:, 2] = np.linspace(-0.5, 0.5, len(turning.grid))
     turning.grid[:, 3] = np.linspace(-0.3, 0.3, len(turning.grid))
     boxed = filmed(monkeypatch, [steady(0), turning], ONE_OBJECT, (cutout,))
-    monkeypatch.setattr(footage.Mover, "box", lambda *_: (0, 0, 24, 24))
+    monkeypatch.setattr(scenes.Mover, "box", lambda *_: (0, 0, 24, 24))
     whole = filmed(monkeypatch, [steady(0), turning], ONE_OBJECT, (cutout,))
     assert torch.equal(boxed[0], whole[0])
 
@@ -155,9 +155,9 @@ def test_footage_is_drawn_from_the_generator_alone():
 def test_the_camera_sees_no_border_of_the_photo(monkeypatch):
     """What lies beyond is a mirrored picture; a photo with room for the way is not mirrored."""
     places = []
-    real = footage.look
+    real = scenes.look
     monkeypatch.setattr(
-        footage,
+        scenes,
         "look",
         lambda picture, points, *a: places.append((picture.shape, points)) or real(picture, points),
     )

@@ -10,7 +10,7 @@ from conftest import make_picture, move
 from torch import Tensor
 
 from b2v.color import to_linear
-from b2v.data import scenes as motion
+from b2v.data import scenes
 from b2v.data.exposure import expose, instants
 from b2v.data.scenes import (
     MotionConfig,
@@ -46,7 +46,7 @@ def clip_of(
 ) -> tuple[Tensor, Tensor]:
     """Move a scene, and perhaps an object, on given paths instead of random ones."""
     given = iter(paths)
-    monkeypatch.setattr(motion, "random_path", lambda *_: next(given))
+    monkeypatch.setattr(scenes, "random_path", lambda *_: next(given))
     scene = photo() if scene is None else scene
     rng = np.random.default_rng(seed)
     blurry, sharp = move(scene, list(cutouts), rng, size=32, config=config)

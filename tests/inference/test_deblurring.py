@@ -11,7 +11,7 @@ from test_dtb import small_net
 from video_samples import FRAMES, UNEVEN, drawing, make_video, refused
 
 from b2v.errors import MediaError, UsageError
-from b2v.inference import video_files as run
+from b2v.inference import video_files
 from b2v.inference.threads import WAITING, Lane, LeftError, Writing
 from b2v.inference.video_files import Settings, check, deblur_video, default_name
 from b2v.inference.videos import Deblurrer
@@ -31,7 +31,7 @@ def net():
 @pytest.fixture
 def restore(tmp_path, net, monkeypatch):
     """`restore(name, **settings)` deblurs `a.mp4` of 12 frames in pieces of 5."""
-    monkeypatch.setattr(run, "FRAMES_EACH", 5)
+    monkeypatch.setattr(video_files, "FRAMES_EACH", 5)
     make_video(tmp_path / "a.mp4", UNEVEN, audio="aac")
     model = LoadedVideoModel("tiny", "0" * 64, "MIT", {}, net=net)
     deblurrer = Deblurrer(weights=net, device="cpu", precision="fp32")
@@ -260,7 +260,7 @@ def test_a_run_that_stopped_before_the_last_step_goes_on(restore, tmp_path, monk
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patch:
-        patch.setattr(run, "finish", stop)
+        patch.setattr(video_files, "finish", stop)
         with pytest.raises(KeyboardInterrupt):
             restore()
     assert restore(resume=True)[0].done == (FRAMES if closed else 10)
@@ -268,7 +268,7 @@ def test_a_run_that_stopped_before_the_last_step_goes_on(restore, tmp_path, monk
 
 
 def test_a_run_can_be_stopped_and_gone_on_with_twice(restore, tmp_path, monkeypatch):
-    monkeypatch.setattr(run, "FRAMES_EACH", 3)
+    monkeypatch.setattr(video_files, "FRAMES_EACH", 3)
     restore("whole.mp4")
     for pieces, steps in ((1, 5), (2, 4)):
         with monkeypatch.context() as patch:

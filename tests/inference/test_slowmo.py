@@ -13,7 +13,7 @@ from torch import nn
 from video_samples import FRAMES, UNEVEN, make_video, refused
 
 from b2v.errors import MediaError, UsageError
-from b2v.inference import video_files as run
+from b2v.inference import video_files
 from b2v.inference.slow_motion import TICK, SlowMotion, Tempo, tempo_for
 from b2v.inference.video_files import Settings, check, deblur_video
 from b2v.inference.videos import Deblurrer, Line
@@ -121,7 +121,7 @@ class Same(nn.Module):
 @pytest.fixture
 def slow(tmp_path, monkeypatch):
     """`slow(name, **settings)` plays `a.mp4` of 12 frames 3 times slower, in pieces of 8."""
-    monkeypatch.setattr(run, "FRAMES_EACH", 8)
+    monkeypatch.setattr(video_files, "FRAMES_EACH", 8)
     make_video(tmp_path / "a.mp4", UNEVEN, audio="aac", metadata={"title": "a walk"})
     line = Line(Prior(Same(), Tiling(512, 32)))
     model = LoadedVideoModel("tiny", "0" * 64, "MIT", {}, net=line)
@@ -178,7 +178,7 @@ def test_sound_that_cannot_be_stretched_is_told_and_costs_no_frame(slow, tmp_pat
     def fail(*_):
         raise MediaError("a.mp4: the sound could not be stretched (no such filter)")
 
-    monkeypatch.setattr(run, "stretch_sound", fail)
+    monkeypatch.setattr(video_files, "stretch_sound", fail)
     last = slow(sound=True)[-1]
     assert any("could not be stretched" in line for line in last.lost)
     assert set(streams_of(tmp_path / "out.mp4")) == {"video"}

@@ -13,8 +13,7 @@ import torch
 from PIL import Image
 
 from b2v.errors import MediaError, ShapeError, UsageError
-from b2v.media import Clip, check_target, open_video, read_clip, read_photo
-from b2v.media import clips as clip_module
+from b2v.media import Clip, check_target, clips, open_video, read_clip, read_photo
 from b2v.media.clips import check_coding
 from b2v.media.video_format import FromPixels
 from b2v.media.video_writer import TARGETS
@@ -299,7 +298,7 @@ def test_missing_and_unwritable_folders_are_refused_before_any_work(tmp_path, mo
     (tmp_path / "file").touch()
     with pytest.raises(MediaError, match="is not a folder"):
         check_target(tmp_path / "file" / "clip.mp4", overwrite=False)
-    monkeypatch.setattr(clip_module.os, "access", lambda *_: False)
+    monkeypatch.setattr(clips.os, "access", lambda *_: False)
     with pytest.raises(MediaError, match="no permission"):
         check_target(tmp_path / "clip.mp4", overwrite=False)
 
@@ -353,19 +352,19 @@ def test_an_interrupted_write_leaves_things_as_they_were(
 @pytest.mark.parametrize("name", ["clip.mp4", "clip.gif", "clip.webp"])
 def test_a_file_cut_short_on_the_disk_is_noticed(tmp_path, monkeypatch, name):
     way = "encode_video" if name == "clip.mp4" else "encode_animation"
-    encode = getattr(clip_module, way)
+    encode = getattr(clips, way)
 
     def lose_the_end(frames, *args, **more):
         encode(frames[:5], *args, **more)
 
-    monkeypatch.setattr(clip_module, way, lose_the_end)
+    monkeypatch.setattr(clips, way, lose_the_end)
     assert "5 frames" in refusal(MediaError, tmp_path / name)
 
     def cut(frames, fps, part, *args, **more):
         encode(frames, fps, part, *args, **more)
         part.write_bytes(part.read_bytes()[: part.stat().st_size // 3])
 
-    monkeypatch.setattr(clip_module, way, cut)
+    monkeypatch.setattr(clips, way, cut)
     refusal(MediaError, tmp_path / name)
     assert names(tmp_path) == []
 

@@ -8,8 +8,7 @@ import torch
 from PIL import Image, ImageCms, ImageOps
 
 from b2v.errors import MediaError, ShapeError, UsageError
-from b2v.media import Clip, read_photo, write_photo
-from b2v.media import images as photo_module
+from b2v.media import Clip, images, read_photo, write_photo
 
 WIDTH, HEIGHT = 64, 48
 EXIF_ORIENTATION, EXIF_IFD, EXIF_EXPOSURE = 0x112, 0x8769, 0x829A
@@ -339,7 +338,7 @@ def test_truncated_jpeg_is_called_truncated(tmp_path):
 def test_too_large_a_picture_is_refused_and_pillow_left_as_it_was(tmp_path, monkeypatch):
     before = Image.MAX_IMAGE_PIXELS
     Image.new("1", (1500, 1000)).save(tmp_path / "bomb.png")
-    monkeypatch.setattr(photo_module, "MAX_MEGAPIXELS", 1)
+    monkeypatch.setattr(images, "MAX_MEGAPIXELS", 1)
     assert "too large" in refusal(tmp_path / "bomb.png")
     assert before == Image.MAX_IMAGE_PIXELS
 

@@ -23,9 +23,9 @@ from b2v.media import (
     choose_codec,
     finish,
     open_video,
+    remux,
     verify,
 )
-from b2v.media import remux as output
 from b2v.media import remux as remux_module
 from b2v.media.remux import compare_audio
 
@@ -210,7 +210,7 @@ def test_nothing_is_left_where_ffmpeg_fails(tmp_path, monkeypatch):
         message = refused(MediaError, finish, writer, tmp_path / "missing.mp4")
         assert "FFmpeg could not put the video together" in message
         assert "No such file" in message
-        monkeypatch.setattr(output, "verify", lambda *_: ["11 frames instead of 12"])
+        monkeypatch.setattr(remux, "verify", lambda *_: ["11 frames instead of 12"])
         assert "11 frames instead of 12" in refused(MediaError, finish, writer, source)
     assert names(tmp_path) == [".out.mp4.b2v", "a.mp4"]
 
@@ -255,7 +255,7 @@ def test_targets_are_checked_before_any_work(tmp_path, monkeypatch):
         assert said in refused(UsageError, check_video_target, tmp_path / name)
     for name in ("none/b.mp4", "a.mp4/b.mp4"):
         assert "output folder" in refused(MediaError, check_video_target, tmp_path / name)
-    monkeypatch.setattr(output.os, "access", lambda *_: False)
+    monkeypatch.setattr(remux.os, "access", lambda *_: False)
     assert "no permission" in refused(MediaError, check_video_target, tmp_path / "b.mp4")
 
 

@@ -11,7 +11,7 @@ from torch.nn import functional as F
 
 from b2v.errors import WeightsError
 from b2v.training.losses import Features, load_features, perceptual_loss
-from b2v.weights import hub as vgg
+from b2v.weights import hub
 from b2v.weights.hub import CONVOLUTIONS, FILE, find_vgg16, read_vgg16
 
 
@@ -123,13 +123,13 @@ def test_it_is_downloaded_once_and_verified(server, file, monkeypatch):  # noqa:
     file.unlink()
     server.files[FILE] = content
     right = hashlib.sha256(content).hexdigest()
-    monkeypatch.setattr(vgg, "VGG16", (f"{SOURCE}/{FILE}", right))
+    monkeypatch.setattr(hub, "VGG16", (f"{SOURCE}/{FILE}", right))
     path = find_vgg16()
     assert path.read_bytes() == content
     asked = len(server.seen)
     assert find_vgg16() == path
     assert len(server.seen) == asked
     path.unlink()
-    monkeypatch.setattr(vgg, "VGG16", (f"{SOURCE}/{FILE}", "0" * 64))
+    monkeypatch.setattr(hub, "VGG16", (f"{SOURCE}/{FILE}", "0" * 64))
     with pytest.raises(WeightsError, match="expected 000000000000"):
         find_vgg16()
