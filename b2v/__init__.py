@@ -16,8 +16,8 @@ __version__ = "0.1.0"
 _PLACES = {
     **dict.fromkeys(("Model", "extract", "load_model"), "b2v.inference.model"),
     **dict.fromkeys(("Deblurrer", "deblur"), "b2v.inference.videos"),
-    "Clip": "b2v.media",
-    **dict.fromkeys(("ModelInfo", "list_models"), "b2v.weights"),
+    "Clip": "b2v.media.clips",
+    **dict.fromkeys(("ModelInfo", "list_models"), "b2v.weights.store"),
     **dict.fromkeys(
         ("B2VError", "DatasetError", "MediaError", "ShapeError", "UsageError", "WeightsError"),
         "b2v.errors",
@@ -36,8 +36,8 @@ if TYPE_CHECKING:
     )
     from b2v.inference.model import Model, extract, load_model
     from b2v.inference.videos import Deblurrer, deblur
-    from b2v.media import Clip
-    from b2v.weights import ModelInfo, list_models
+    from b2v.media.clips import Clip
+    from b2v.weights.store import ModelInfo, list_models
 
 __all__ = [
     "B2VError",

@@ -30,7 +30,7 @@ from b2v.inference.runtime import Runtime, choose, keep_large_blocks, peak_bytes
 from b2v.inference.videos import Deblurrer, load_line
 from b2v.training.config import TrainConfig, is_for_video
 from b2v.training.stages import new_network, stage_loss
-from b2v.weights import load_model
+from b2v.weights.store import load_model
 
 TASKS = ("extract", "deblur", "train")
 SIZES = {"extract": ((512, 320), (1280, 720)), "deblur": ((640, 480), (1280, 720))}

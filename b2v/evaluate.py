@@ -26,7 +26,7 @@ from skimage.metrics import structural_similarity
 from torch import Tensor, nn
 
 from b2v.data.exposure import Shutter, expose_video
-from b2v.data.pairs import Sample
+from b2v.data.footage import Sample
 from b2v.data.sources import VIDEOS
 from b2v.defaults import PHOTO_MODEL
 from b2v.errors import DatasetError, UsageError, WeightsError
@@ -35,12 +35,12 @@ from b2v.inference.images import restore
 from b2v.inference.pyramid import sharpen
 from b2v.inference.runtime import Runtime, memory_for
 from b2v.inference.videos import Deblurrer, load_line
-from b2v.media import open_video
+from b2v.media.video_reader import open_video
 from b2v.metrics import MAX_DB, Perceptual, psnr, reblur, shifted_psnr
 from b2v.models import MAXIM_STAGES, PRIOR, ROLES, VIDEO, Extractor, Prior, needed_roles
 from b2v.report import Extremes, in_a_grid
-from b2v.weights import inspect, load_model, load_network
-from b2v.weights.store import file_of, find_model
+from b2v.weights.checkpoints import inspect, load_network
+from b2v.weights.store import file_of, find_model, load_model
 
 MIDDLE_ROLE = ROLES[0]
 Protocol = Literal["seven", "middle", "video"]
@@ -186,7 +186,7 @@ def evaluate(
 
     Args:
         net: model that gives seven frames.
-        samples: by `b2v.data.pairs.read_samples`.
+        samples: by `b2v.data.footage.read_samples`.
         runtime: device and precision.
         align: as of `restore`.
         middle_net: `net` gives the middle frame alone.

@@ -182,6 +182,18 @@ def safe_name(name: str) -> str:
     return f"_{name}" if DEVICES.fullmatch(name) else name
 
 
+def is_dir(name: str) -> bool:
+    """Tell whether `name` is a folder; one that no file system takes is none."""
+    with suppress(OSError):  # a name may be too long
+        return name != "" and Path(name).is_dir()
+    return False
+
+
+def names_folder(name: str | os.PathLike[str]) -> bool:
+    """Tell whether a name is of a folder that is there, or meant as one by a slash at the end."""
+    return os.fspath(name).endswith(("/", os.sep)) or is_dir(os.fspath(name))
+
+
 def check_name(target: Path) -> None:
     """Check that an output can have the name of `target`; raises UsageError."""
     if target.name in ("", "..") or len(os.fsencode(target.name)) > MAX_NAME:
@@ -281,7 +293,7 @@ def check_size(path: str | os.PathLike[str], height: int, width: int) -> None:
     Raises UsageError where it cannot; it says what would.
     """
     target = Path(path)
-    if os.fspath(path).endswith(("/", os.sep)) or target.is_dir():
+    if names_folder(path):
         return
     kind = target.suffix.lower()
     if kind not in MOST:

@@ -19,7 +19,7 @@ from torch.nn import functional as F
 
 from b2v.errors import UsageError
 from b2v.files import check_parent, replacing
-from b2v.media import write_photo
+from b2v.media.images import write_photo
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

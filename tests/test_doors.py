@@ -17,9 +17,9 @@ from video_samples import make_video
 from b2v.errors import WeightsError
 from b2v.files import may_never_end
 from b2v.inference import video_files
-from b2v.media import read_photo, write_photo
+from b2v.media.images import read_photo, write_photo
 from b2v.media.segments import identity_of
-from b2v.weights import load_network
+from b2v.weights.checkpoints import load_network
 
 LATIN_1 = os.fsdecode(b"caf\xe9")
 """A name that is not UTF-8, as old disks and archives have it."""

@@ -10,7 +10,7 @@ from b2v.evaluate import open_entries
 from b2v.models import PRIOR, VIDEO, Blueprint, Cascade, Prior
 from b2v.models.dtb import DTB, DTBConfig
 from b2v.models.unet import UNet
-from b2v.weights import file_name, save_network
+from b2v.weights.checkpoints import file_name, save_network
 
 
 @pytest.fixture

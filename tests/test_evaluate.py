@@ -9,11 +9,11 @@ from PIL import Image
 from torch import nn
 from torch.nn import functional as F
 
-from b2v.data.pairs import Sample, Window, find_windows, read_samples
+from b2v.data.footage import Sample, Window, find_windows, read_samples
 from b2v.errors import DatasetError, MediaError, ShapeError, WeightsError
 from b2v.evaluate import evaluate, records, restore_middle, score, ssim, summarize
 from b2v.inference.runtime import Runtime
-from b2v.media import read_photo, write_photo
+from b2v.media.images import read_photo, write_photo
 from b2v.metrics import psnr, reblur
 from b2v.report import Extremes
 

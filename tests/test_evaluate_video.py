@@ -32,11 +32,12 @@ from b2v.evaluate import (
     summarize_videos,
 )
 from b2v.inference.videos import Deblurrer
-from b2v.media import open_video, read_photo
+from b2v.media.images import read_photo
+from b2v.media.video_reader import open_video
 from b2v.metrics import psnr, reblur
 from b2v.models import VIDEO, Blueprint
 from b2v.models.dtb import DTB, DTBConfig, VideoState
-from b2v.weights import Card, card_entry, file_name, save_network, write_card
+from b2v.weights.checkpoints import Card, card_entry, file_name, save_network, write_card
 
 SMALL = {"stem": 8, "features": 4, "encoder_blocks": 1, "decoder_blocks": 1}
 SHUTTER = Shutter(3, 5)

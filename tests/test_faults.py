@@ -20,10 +20,13 @@ from video_samples import make_video
 from b2v.defaults import FAST_MODEL
 from b2v.errors import B2VError, MediaError, UsageError, WeightsError
 from b2v.files import alone, replacing
-from b2v.media import Clip, SegmentWriter, open_video, read_clip, read_photo, write_photo
+from b2v.media.clips import Clip, read_clip
+from b2v.media.images import read_photo, write_photo
+from b2v.media.segments import SegmentWriter
+from b2v.media.video_reader import open_video
 from b2v.models import Blueprint
 from b2v.models.unet import UNetConfig
-from b2v.weights import load_network, save_network
+from b2v.weights.checkpoints import load_network, save_network
 
 
 def clip(seed=0, side=64):

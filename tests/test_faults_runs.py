@@ -22,9 +22,9 @@ from test_train import assert_equal
 from video_samples import make_video
 
 from b2v.data.datasets import BankConfig
-from b2v.media import read_photo, write_photo
+from b2v.media.images import read_photo, write_photo
 from b2v.training.logs import TABLE, Journal, Report
-from b2v.weights import load_network
+from b2v.weights.checkpoints import load_network
 
 SYNTH = ("synth-dataset", "walk", "film.mp4", "-q", "-o")
 TRAIN = (

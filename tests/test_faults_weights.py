@@ -18,8 +18,9 @@ from test_cli_extract import (
 )
 
 from b2v.errors import WeightsError
-from b2v.media import write_photo
-from b2v.weights import import_released, load_network, read_card
+from b2v.media.images import write_photo
+from b2v.weights.checkpoints import load_network, read_card
+from b2v.weights.imports import import_released
 
 FLOATS = 1 << 24
 """Of a bomb: 64 MB, from a file of a thousandth of that."""

@@ -31,7 +31,8 @@ import torch
 
 from b2v.inference.runtime import peak_bytes
 from b2v.errors import B2VError
-from b2v.media import open_video, read_photo
+from b2v.media.images import read_photo
+from b2v.media.video_reader import open_video
 
 def read(path):
     if path.name.startswith("video"):

@@ -8,7 +8,7 @@ import torch
 from conftest import make_picture
 
 from b2v.errors import MediaError, UsageError
-from b2v.media import read_photo
+from b2v.media.images import read_photo
 from b2v.report import (
     Chart,
     Extremes,

@@ -11,7 +11,8 @@ import pytest
 from conftest import make_picture
 from test_inference import needs_shipped_weights
 
-from b2v.media import read_clip, write_photo
+from b2v.media.clips import read_clip
+from b2v.media.images import write_photo
 from b2v.models import MAXIM_STAGES, PRIOR, ROLES
 
 REPOSITORY = Path(__file__).parents[1]
@@ -25,7 +26,7 @@ def refuse(*_):
 
 socket.socket.connect = socket.getaddrinfo = refuse
 import b2v
-from b2v.weights import path_of
+from b2v.weights.store import path_of
 print(b2v.__file__, path_of("maxim-1"), file=sys.stderr)
 from b2v.cli import main
 sys.argv = ["b2v", "extract", "small.png", "--quality", "fast", "-o", "clip.gif", "--json"]

@@ -15,19 +15,19 @@ import sys
 import unicodedata
 from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import contextmanager, suppress
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path, PurePath
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, TypeVar
 
 import typer
 
 from b2v.cli import options
-from b2v.cli.options import BatchOptions
+from b2v.cli.options import BatchOptions, Result
 from b2v.errors import B2VError, MediaError, UsageError
-from b2v.files import PIPE, safe_name
+from b2v.files import PIPE, is_dir, names_folder, safe_name
 
 if TYPE_CHECKING:
-    from b2v.inference.model import Model
+    pass
 
 
 OURS = ("_b2v", "_deblurred")
@@ -108,13 +108,6 @@ def take_shard(inputs: Sequence[Input], part: int, parts: int) -> list[Input]:
     return sorted(inputs, key=lambda found: _in_order(found.path))[part - 1 :: parts]
 
 
-def is_dir(name: str) -> bool:
-    """Tell whether `name` is a folder; one that no file system takes is none."""
-    with suppress(OSError):  # a name may be too long
-        return name != "" and Path(name).is_dir()
-    return False
-
-
 def _named(name: str, suffixes: Collection[str], recursive: bool) -> Iterator[Input]:
     if name == PIPE:
         yield Input(name)
@@ -183,9 +176,6 @@ def _is_made_of(path: Path, places: Collection[tuple[Path, str]]) -> bool:
 
 def _in_order(path: str | PurePath) -> tuple[bytes, ...]:
     return tuple(map(os.fsencode, PurePath(path).parts))
-
-
-FOLDER_ENDS = ("/", os.sep)
 
 
 def place(
@@ -260,11 +250,6 @@ def output_folder(names: Sequence[str], output: str | None, *, inside: bool) -> 
     return Path(output) if several or (inside and is_folder and output != PIPE) else None
 
 
-def names_folder(output: str) -> bool:
-    """Tell whether `output` is a folder that is there, or meant as one by a slash at the end."""
-    return output.endswith(FOLDER_ENDS) or is_dir(output)
-
-
 def check_folders(folder: Path, target: Path) -> Path:
     """Check that what is missing of the folders of `target`, from `folder` on, can be made.
 
@@ -314,47 +299,6 @@ def _not_onto(found: Input, kept: Collection[tuple[int, int]]) -> Input:
 
 
 PARTLY_FAILED = 4
-
-
-@dataclass
-class Result:
-    """What came of one input among several; `error` is set where it failed.
-
-    `lost` are lines on what the output does not have of the input; they are told even with
-    `--quiet`, as `notes` are not. `--json` prints all of it but `exit_code`, which is for us alone.
-    """
-
-    input: str
-    output: str
-    ok: bool = False
-    skipped: bool = False
-    error: str | None = None
-    frames: int = 0
-    seconds: float = 0.0
-    device: str | None = None
-    precision: str | None = None
-    model: dict[str, Any] | None = None
-    provenance: dict[str, Any] | None = None
-    notes: list[str] = field(default_factory=list)
-    lost: list[str] = field(default_factory=list)
-    exit_code: int = 0
-
-    def made_by(self, model: "Model") -> None:
-        """Note which networks restore it, and where they run."""
-        self.device, self.precision = str(model.device), model.precision
-        self.model = {"name": model.name, "sha256": model.sha256, "licence": model.license}
-
-    def as_json(self) -> str:
-        """Write it as one line of JSON."""
-        plain = asdict(self)
-        del plain["exit_code"]
-        return json.dumps(plain)
-
-
-def tell(result: Result, *, as_json: bool, quiet: bool) -> None:
-    """Say what there is to say about a result that is there, unless it is in its JSON."""
-    for line in () if as_json else (*result.lost, *(() if quiet else result.notes)):
-        options.note(options.one_line(line))
 
 
 ResultT = TypeVar("ResultT", bound=Result)

@@ -10,18 +10,17 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from b2v.cli import options
-from b2v.cli.batch import Result, tell
-from b2v.cli.options import OUTPUT
+from b2v.cli.options import OUTPUT, Result, tell
 from b2v.defaults import FPS, FRAMES
 from b2v.errors import UsageError
 
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from b2v.cli.batch import Result
+    from b2v.cli.options import Result
     from b2v.html_page import Scene
     from b2v.inference.model import Model
-    from b2v.media import Photo
+    from b2v.media.images import Photo
     from b2v.media.metadata import Tags
 
 
@@ -127,7 +126,7 @@ class Showing:
 
     def _check(self, path: Path, suffixes: Sequence[str], source: str, *, overwrite: bool) -> None:
         from b2v.files import check_parent
-        from b2v.media.image_writer import check_file
+        from b2v.media.images import check_file
 
         if self.several and not path.parent.is_dir():
             check_parent(path.parent)
@@ -142,7 +141,8 @@ class Showing:
         strength: float = 1.0,
     ) -> "Tags":
         """Say what the files of one input are to say of themselves."""
-        from b2v.media.metadata import Tags, tags_of
+        from b2v.media.images import tags_of
+        from b2v.media.metadata import Tags
 
         if self.strip_metadata:
             return Tags()
@@ -301,7 +301,7 @@ def _write_still(
         It alone, [1, 3, H, W].
 
     """
-    from b2v.media.image_writer import lost_in, write_still
+    from b2v.media.images import lost_in, write_still
 
     middle, path = len(frames) // 2, result.output
     write_still(
@@ -321,9 +321,9 @@ def _write_clip(
 ) -> "Tensor":
     """Write the clip; return its frames as it shows them."""
     from b2v.frames import inner
-    from b2v.media import Clip
+    from b2v.media.clips import Clip
     from b2v.media.drawing import beside
-    from b2v.media.image_writer import lost_in
+    from b2v.media.images import lost_in
 
     played = arrange(inner(frames, job.frames), job.order)
     if is_video(result) and job.loop > 1:
@@ -351,8 +351,8 @@ def _write_extras(
     """Write what is wanted beside the clip of `frames`, seven or more in the order of the clip."""
     from b2v.frames import inner
     from b2v.html_page import write_page
-    from b2v.media import write_photo
     from b2v.media.drawing import heat_map, strip
+    from b2v.media.images import write_photo
 
     showing, sheets, kept = job.showing, [], inner(frames, job.frames)
     if path := showing.strip_of(result.output):
@@ -478,7 +478,7 @@ def is_wanted(asked: bool, output: str | None, kind: Format | None) -> bool:
 
     Raises UsageError where the name has a place for the numbers of frames.
     """
-    from b2v.cli.batch import names_folder
+    from b2v.files import names_folder
 
     if asked or kind in ALONE:
         return True

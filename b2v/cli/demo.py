@@ -34,8 +34,9 @@ def command(no_open: Shut = False, overwrite: options.Overwrite = False) -> None
     The page that shows it opens in the browser where there is one. No network is needed.
     """
     from b2v.html_page import write_page
-    from b2v.media import check_target, check_video_target
-    from b2v.media.image_writer import check_file
+    from b2v.media.clips import check_target
+    from b2v.media.images import check_file
+    from b2v.media.remux import check_video_target
 
     check_target(CLIP, overwrite=overwrite)
     check_video_target(RESTORED, overwrite=overwrite)

@@ -152,7 +152,7 @@ def _disk() -> Iterator[Finding]:
 
 
 def _cache() -> Iterator[Finding]:
-    from b2v.weights import cache_dir
+    from b2v.files import cache_dir
 
     folder = cache_dir()
     size = sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
@@ -174,7 +174,7 @@ def _network() -> Iterator[Finding]:
 
 def _weights() -> Iterator[Finding]:
     from b2v.errors import WeightsError
-    from b2v.weights import list_models, verify
+    from b2v.weights.store import list_models, verify
 
     models = list_models()
     for model in models:
@@ -203,7 +203,7 @@ def _precision() -> Iterator[Finding]:
 
     from b2v.inference.images import trial
     from b2v.inference.runtime import AGREES, agreement, choose
-    from b2v.weights import load_model
+    from b2v.weights.store import load_model
 
     chosen, full = choose(), choose("cpu", "fp32")
     other = chosen if chosen != full else choose("cpu", "bf16")

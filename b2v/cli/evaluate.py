@@ -334,7 +334,7 @@ def _score_photos(
     quiet: bool,
 ) -> list[Result]:
     """Score models for photos on a set of windows."""
-    from b2v.data.pairs import find_windows, of_split, read_samples, set_name
+    from b2v.data.footage import find_windows, of_split, read_samples, set_name
     from b2v.errors import UsageError
     from b2v.evaluate import evaluate, has_videos, records, summarize
 

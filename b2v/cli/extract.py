@@ -43,8 +43,7 @@ def extract_one(model: "Model", job: Job, result: PhotoResult) -> tuple["Tensor"
     """Do one photo and note in `result` what came of it; return its frames, and the photo."""
     from b2v.frames import blend, inner
     from b2v.inference.images import remarks
-    from b2v.media import read_photo
-    from b2v.media.images import picture_size
+    from b2v.media.images import picture_size, read_photo
     from b2v.metrics import MAX_DB, psnr, reblur
 
     started = time.monotonic()
@@ -354,7 +353,7 @@ def _plan_stills(
 
 def _read_middle(middle: Path | None, photos: Sequence[str]) -> "Tensor | None":
     from b2v.cli.batch import is_several
-    from b2v.media import read_photo
+    from b2v.media.images import read_photo
 
     if middle is None:
         return None
@@ -392,8 +391,8 @@ def _refuse(results: Sequence[PhotoResult], job: Job, more: Sequence[Path]) -> N
 
 def _check_output(output: str, job: Job, *, overwrite: bool, inputs: Sequence[Path] = ()) -> None:
     """Check that a clip or a picture can be written; as `check_target` and `check_still` do."""
-    from b2v.media import check_target
-    from b2v.media.image_writer import check_still
+    from b2v.media.clips import check_target
+    from b2v.media.images import check_still
 
     if job.still:
         check_still(output, overwrite=overwrite, inputs=inputs)

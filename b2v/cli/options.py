@@ -1,12 +1,13 @@
 """Options and output that several commands share."""
 
 import inspect
+import json
 import re
 import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field, fields, is_dataclass
+from dataclasses import asdict, dataclass, field, fields, is_dataclass
 from datetime import timedelta
 from enum import Enum
 from functools import wraps
@@ -16,7 +17,6 @@ from typing import (
     Annotated,
     Any,
     Literal,
-    Protocol,
     get_origin,
     get_type_hints,
 )
@@ -32,7 +32,6 @@ from b2v.errors import B2VError, UsageError
 if TYPE_CHECKING:
     from b2v.inference.model import Model as LoadedModel
     from b2v.inference.video_files import Progress as Report
-
 
 OUTPUT, EXTRAS, MODEL = "Output", "Also write", "Model and machine"
 VIDEO, SEVERAL, MESSAGES = "Video", "Several inputs", "Messages"
@@ -253,17 +252,49 @@ def note(text: str, *, quiet: bool = False) -> None:
         sys.stderr.write(f"{text}\n")
 
 
-class Noted(Protocol):
-    """What came of one input among several."""
+@dataclass
+class Result:
+    """What came of one input among several; `error` is set where it failed.
+
+    `lost` are lines on what the output does not have of the input; they are told even with
+    `--quiet`, as `notes` are not. `--json` prints all of it but `exit_code`, which is for us alone.
+    """
 
     input: str
     output: str
-    error: str | None
-    exit_code: int
+    ok: bool = False
+    skipped: bool = False
+    error: str | None = None
+    frames: int = 0
+    seconds: float = 0.0
+    device: str | None = None
+    precision: str | None = None
+    model: dict[str, Any] | None = None
+    provenance: dict[str, Any] | None = None
+    notes: list[str] = field(default_factory=list)
+    lost: list[str] = field(default_factory=list)
+    exit_code: int = 0
+
+    def made_by(self, model: "LoadedModel") -> None:
+        """Note which networks restore it, and where they run."""
+        self.device, self.precision = str(model.device), model.precision
+        self.model = {"name": model.name, "sha256": model.sha256, "licence": model.license}
+
+    def as_json(self) -> str:
+        """Write it as one line of JSON."""
+        plain = asdict(self)
+        del plain["exit_code"]
+        return json.dumps(plain)
+
+
+def tell(result: Result, *, as_json: bool, quiet: bool) -> None:
+    """Say what there is to say about a result that is there, unless it is in its JSON."""
+    for line in () if as_json else (*result.lost, *(() if quiet else result.notes)):
+        note(one_line(line))
 
 
 @contextmanager
-def noting(result: Noted) -> Iterator[None]:
+def noting(result: Result) -> Iterator[None]:
     """Note in `result` what goes wrong with its input, so that the next one has its turn."""
     try:
         yield

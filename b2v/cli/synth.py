@@ -14,7 +14,8 @@ from b2v.cli import options
 from b2v.errors import UsageError
 
 if TYPE_CHECKING:
-    from b2v.data import Aperture, Finished, Plan, Recipe
+    from b2v.data.rendering import Aperture, Recipe
+    from b2v.data.synthesize import Finished, Plan
 
 FAILED, PARTLY_FAILED = 1, 4
 
@@ -177,7 +178,9 @@ def command(
     A stopped run goes on when it is started again. Example:
     b2v synth-dataset GOPRO_Large_all -o windows
     """
-    from b2v.data import Settings, find_sequences, plan
+    from b2v.data.rendering import Settings
+    from b2v.data.sources import find_sequences
+    from b2v.data.synthesize import plan
 
     lens = _aperture(aperture, psf, his_gains, sweep, drawn=show_psf is not None)
     if show_psf is not None and lens is not None:
@@ -206,7 +209,7 @@ def _aperture(
     hole: Hole, psf: Path | None, gains: bool, sweep: Sweep, *, drawn: bool
 ) -> "Aperture | None":
     """Settle the coded aperture; read its file once, so that a bad one is known before work."""
-    from b2v.data import Aperture
+    from b2v.data.rendering import Aperture
 
     if hole is Hole.OPEN and not drawn:
         if psf or gains or sweep is Sweep.BACKWARD:
@@ -220,7 +223,7 @@ def _aperture(
 
 def _draw(lens: "Aperture", picture: Path) -> None:
     from b2v.data.exposure import show_psf
-    from b2v.media import write_photo
+    from b2v.media.images import write_photo
 
     if picture.exists():
         raise UsageError(f"{picture}: exists already; give another name")
@@ -230,7 +233,7 @@ def _draw(lens: "Aperture", picture: Path) -> None:
 
 def _recipe(name: str, frames: int | None, stride: int | None, scale: str | None) -> "Recipe":
     """Take a recipe and change what is given."""
-    from b2v.data import RECIPES
+    from b2v.data.rendering import RECIPES
 
     recipe = RECIPES[name]
     if frames is not None:
@@ -281,7 +284,7 @@ def _plain(end: "Finished") -> dict[str, object]:
 
 def _run(plan: "Plan", jobs: int, *, as_json: bool, quiet: bool) -> None:
     """Write the dataset, say how far it is, and leave with the code that fits."""
-    from b2v.data import Finished, synthesise
+    from b2v.data.synthesize import Finished, synthesise
 
     ticker, windows, ends = options.Ticker(), 0, list["Finished"]()
     for report in synthesise(plan, jobs):

@@ -12,9 +12,9 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from b2v.cli import batch, options
-from b2v.cli.batch import PARTLY_FAILED, Result
+from b2v.cli.batch import PARTLY_FAILED
 from b2v.cli.clip_outputs import Showing
-from b2v.cli.options import Pace, display
+from b2v.cli.options import Pace, Result, display
 from b2v.errors import B2VError, UsageError
 from b2v.files import PHOTOS, PIPE
 
@@ -45,8 +45,8 @@ def write_video_extras(
     """Write what is wanted beside a restored video, by reading it and its source again."""
     from b2v.cli.clip_outputs import notes_on
     from b2v.html_page import write_page
-    from b2v.media import write_photo
     from b2v.media.drawing import strip
+    from b2v.media.images import write_photo
 
     if path := showing.strip_of(result.output):
         seen = list(_moments(result, settings, CELLS))
@@ -372,7 +372,7 @@ def show_result(result: VideoResult, *, as_json: bool, quiet: bool) -> None:
         speed = f"{result.seconds:.1f} s ({result.fps:.1f} a second; {how})"
         options.note(f"{options.one_line(result.input)}: {what} in {speed}", quiet=quiet)
     if result.frames:
-        batch.tell(result, as_json=as_json, quiet=quiet)
+        options.tell(result, as_json=as_json, quiet=quiet)
     if result.error:
         options.note(f"b2v: {options.one_line(result.error)}")
 
@@ -474,7 +474,7 @@ def deblur_one(
 ) -> None:
     """Do one video and note in `result` what came of it."""
     from b2v.inference.video_files import deblur_video
-    from b2v.media import PipeClosedError
+    from b2v.media.video_writer import PipeClosedError
 
     result.slower = settings.slower or 1
     reports = deblur_video(result.input, result.output, deblurrer, model.loaded, settings)

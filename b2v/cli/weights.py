@@ -16,7 +16,7 @@ from b2v.defaults import MB, PHOTO_MODEL
 from b2v.errors import UsageError, WeightsError
 
 if TYPE_CHECKING:
-    from b2v.weights import ModelInfo
+    from b2v.weights.store import ModelInfo
 
 
 app = typer.Typer(help="List, check, download, import and publish weights.", no_args_is_help=True)
@@ -25,7 +25,7 @@ app = typer.Typer(help="List, check, download, import and publish weights.", no_
 @app.command("list", epilog=examples("weights list"))
 def list_command(as_json: options.Json = False) -> None:
     """List the models that -m can name."""
-    from b2v.weights import list_models
+    from b2v.weights.store import list_models
 
     models = list_models()
     if as_json:
@@ -57,7 +57,7 @@ def path_command(
     ] = None,
 ) -> None:
     """Print where a model is."""
-    from b2v.weights import path_of
+    from b2v.weights.store import path_of
 
     path = path_of(name, role)
     if not path.exists():
@@ -72,7 +72,7 @@ def verify_command(
     ] = None,
 ) -> None:
     """Check the files of a model."""
-    from b2v.weights import list_models, verify
+    from b2v.weights.store import list_models, verify
 
     cards = [name] if name else [str(m.folder / f"{m.name}.json") for m in list_models()]
     if not cards:
@@ -110,7 +110,7 @@ def download_command(
 
     The address of a card (.json) brings its networks along.
     """
-    from b2v.weights import download
+    from b2v.weights.store import download
 
     paths = download(name)
     for path in paths:
@@ -139,7 +139,9 @@ def import_command(
     The 2018 cascade is one to four .pth files, MAXIM-3S for deblurring a single .safetensors
     file with the weights of all its stages under their names in the authors' code.
     """
-    from b2v.weights import cache_dir, import_maxim, import_released, path_of
+    from b2v.files import cache_dir
+    from b2v.weights.imports import import_maxim, import_released
+    from b2v.weights.store import path_of
 
     folder = output or cache_dir()
     maxim = [path for path in files if path.suffix == ".safetensors"]
@@ -173,7 +175,7 @@ def publish_command(
     Networks, card, licence and a page made of the card go up in one commit. HF_TOKEN must be a
     token that may write; HF_ENDPOINT, HTTPS_PROXY and NO_PROXY are respected.
     """
-    from b2v.weights.publish import publish, stage
+    from b2v.weights.store import publish, stage
 
     if output is None:
         address = publish(name, repo, private=private)
@@ -190,7 +192,7 @@ def publish_command(
 def _next_step(card: Path, where: str) -> str:
     """Say what can be done with the networks of `card`."""
     from b2v.models import missing_roles
-    from b2v.weights import read_card
+    from b2v.weights.checkpoints import read_card
 
     if missing := missing_roles(read_card(card).networks):
         return f"{card.stem} still lacks {', '.join(missing)}: import those files as well"

@@ -51,6 +51,7 @@ from b2v.data.exposure import (
 )
 from b2v.data.footage import (
     Sources,
+    Window,
     at_size,
     cut_square,
     frames_of,
@@ -58,7 +59,6 @@ from b2v.data.footage import (
     read_codes,
     to_codes,
 )
-from b2v.data.pairs import Window
 from b2v.data.scenes import FootageConfig, MotionConfig, film, render
 from b2v.errors import DatasetError, UsageError
 from b2v.frames import FRAMES, MIDDLE

@@ -1,34 +1,266 @@
-"""Media that training draws from: photographs, cut-out objects and videos, held in memory.
+"""What is read of folders: sets of blurry pictures with the sharp frames behind them, and sources.
 
-Sets of blurry pictures with their sharp frames (`b2v.data.pairs`) may be among them; they stay on
-disk, for they are large.
+A set is a folder as the field publishes it (`b2v.data.sources.find_halves`), a folder in GOPRO_7
+layout, or one that `b2v synth-dataset` has written in any layout, with a `manifest.jsonl`; the
+manifest itself will do as well. A window has its seven sharp frames in order of time, or the
+middle one alone where no more are kept or other numbers were averaged; of one set, all windows
+have as many.
+
+Sources are what training draws from: photographs, cut-out objects and videos, held in memory, and
+sets, which stay on disk, for they are large.
 """
 
-from collections.abc import Sequence
-from dataclasses import dataclass, field
+import json
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Literal, TypeVar
+from typing import Any, Literal, TypeVar
 
 import torch
 from numpy.random import Generator
 from torch import Tensor
 from torch.nn import functional as F
 
-from b2v.data.pairs import Window, by_sequence, find_windows, holds_windows
+from b2v.data.rendering import Recipe, resize
 from b2v.data.sources import (
     MANIFEST,
     PICTURES,
     VIDEOS,
+    Halves,
     are_frames,
+    find_halves,
     frame_files,
     part_of,
+    pictures_in,
     split_below,
 )
 from b2v.errors import DatasetError
-from b2v.frames import FRAMES
-from b2v.media import read_photo
+from b2v.frames import FRAMES, MIDDLE
+from b2v.media.images import read_photo
 from b2v.media.video_reader import read_video
 from b2v.metrics import psnr
+
+LINE = ("blurry", "sharp", "frames", "tau", "period", "window")
+"""What is read of a line of a manifest."""
+
+
+@dataclass(frozen=True)
+class Window:
+    """Files of one sample: a blurry picture and its sharp frames, seven or the middle one."""
+
+    name: str
+    blurry: Path
+    sharp: tuple[Path, ...]
+    sequence: str = field(default="", compare=False)
+    """Folder of the set, and sequence in it, that the window is of."""
+    split: str | None = field(default=None, compare=False)
+    """Part of the set that it is in, where the set has any."""
+
+    @property
+    def middle(self) -> Path:
+        """File of the sharp middle frame."""
+        return self.sharp[len(self.sharp) // 2]
+
+
+@dataclass(frozen=True, eq=False)
+class Sample:
+    """One window in memory."""
+
+    name: str
+    blurry: Tensor  # [3, H, W] in [0, 1]
+    sharp: Tensor  # [7, 3, H, W], or [1, 3, H, W] of the middle one
+
+    def middle_only(self) -> "Sample":
+        """Leave out all sharp frames but the middle one."""
+        middle = len(self.sharp) // 2
+        return Sample(self.name, self.blurry, self.sharp[middle : middle + 1])
+
+
+def find_windows(path: Path) -> list[Window]:
+    """List the windows of a set, by name.
+
+    In GOPRO_7 layout, `blur/<sequence>/<centre>.png` is the blurry picture of the seven frames
+    around `sharp/<sequence>/<centre>.png`; elsewhere blurry and sharp pictures have one name.
+
+    Args:
+        path: folder of a set, or a manifest.
+
+    Raises:
+        DatasetError: nothing of that kind is there, or frames are missing.
+
+    """
+    if path.suffix == ".jsonl":
+        return _listed(path)
+    if (path / MANIFEST).is_file():
+        return _listed(path / MANIFEST)
+    halves = find_halves(path) if path.is_dir() else ()
+    windows = [window for half in halves for window in _windows(path, half)]
+    if not windows:
+        raise DatasetError(
+            f"{path}: no windows found; expected blurry pictures beside sharp ones (blur and sharp,"
+            f" input and target, ...), or {MANIFEST}"
+        )
+    return _alike(_by_lists(path, windows))
+
+
+def holds_windows(path: Path) -> bool:
+    """Tell whether a path is a set, by its manifest or its folders."""
+    if path.suffix == ".jsonl" or (path / MANIFEST).is_file():
+        return True
+    return path.is_dir() and any(find_halves(path))
+
+
+def of_split(windows: list[Window], wanted: str | None) -> list[Window]:
+    """Choose the windows of a split.
+
+    Args:
+        windows: of one set.
+        wanted: train, val, test or all; None is test, or val where there is none, or all.
+
+    Raises:
+        DatasetError: there are none in that split.
+
+    """
+    parts = {part_of(window.split) for window in windows}
+    wanted = wanted or next((part for part in ("test", "val") if part in parts), "all")
+    found = [w for w in windows if wanted in ("all", part_of(w.split))]
+    if not found:
+        where = windows[0].sequence
+        raise DatasetError(f"{where}: no {wanted} split; it has {', '.join(sorted(parts))}")
+    return found
+
+
+def by_sequence(windows: Iterable[Window]) -> list[list[Window]]:
+    """Part windows by the sequence that they are of, in the order given."""
+    parts: dict[str, list[Window]] = {}
+    for window in windows:
+        parts.setdefault(window.sequence, []).append(window)
+    return list(parts.values())
+
+
+def set_name(path: Path) -> str:
+    """Name a set after its folder, a single file after itself."""
+    place = path.resolve()
+    return place.parent.name if place.suffix == ".jsonl" else place.name
+
+
+def read_samples(windows: Iterable[Window], *, scale: float = 1.0) -> Iterator[Sample]:
+    """Read one window after the other, transparent pictures on white.
+
+    Args:
+        windows: by `find_windows`.
+        scale: size of the pictures as a part of the files'; light is averaged, so that a blurry
+            picture remains the mean of its frames.
+
+    Raises:
+        B2VError: a picture cannot be read.
+        DatasetError: the pictures of a window are not of one size.
+
+    """
+    recipe = Recipe(scale=scale)
+    for window in windows:
+        blurry = read_photo(window.blurry).on_white()
+        sharp = [read_photo(path).on_white() for path in window.sharp]
+        for path, frame in zip(window.sharp, sharp, strict=True):
+            if frame.shape != blurry.shape:
+                raise DatasetError(f"{path}: is not of the same size as {window.blurry}")
+        blurry, *sharp = (resize(x, recipe, "gamma2.2") for x in (blurry, *sharp))
+        yield Sample(window.name, blurry.clamp(0, 1), torch.stack(sharp).clamp(0, 1))
+
+
+def _windows(root: Path, half: Halves) -> Iterator[Window]:
+    """List the windows below a folder of blurry pictures."""
+    for folder in sorted({half.blurry, *(p for p in half.blurry.glob("**/") if p != half.blurry)}):
+        blurred, place = pictures_in(folder), half.sharp / folder.relative_to(half.blurry)
+        sharp = pictures_in(place) if blurred else {}
+        seven = half.blurry.name == "blur" and folder.parent == half.blurry
+        for stem, blurry in blurred.items():
+            if seven and len(sharp) > len(blurred):
+                if not stem.isdecimal():
+                    what = "not named by the number of its middle frame, as 000004.png"
+                    raise DatasetError(f"{blurry}: {what}")
+                frames = _frames(place, len(stem), int(stem) - MIDDLE, blurry)
+            else:
+                other = f"{half.sharp.name}{stem.removeprefix(half.blurry.name)}"  # blur_1, gt_1
+                if (one := sharp.get(stem) or sharp.get(other)) is None:
+                    what = f"missing; {blurry} needs the sharp picture behind it"
+                    raise DatasetError(f"{place / blurry.name}: {what}")
+                frames = (one,)
+            yield Window(_name(blurry, root), blurry, frames, str(folder), half.split)
+
+
+def _by_lists(root: Path, windows: list[Window]) -> list[Window]:
+    """Take the splits of windows from lists beside the set, as RealBlur has them."""
+    splits: dict[str, str] = {}
+    for split in ("train", "test"):
+        for path in root.glob(f"*_{split}_list.txt"):
+            splits |= dict.fromkeys(path.read_text(errors="replace").split(), split)
+    places = [window.blurry.relative_to(root).as_posix() for window in windows]
+    return [replace(w, split=splits.get(p, w.split)) for w, p in zip(windows, places, strict=True)]
+
+
+def _alike(windows: list[Window]) -> list[Window]:
+    """Sort windows by name, and leave each the middle frame where one has no more."""
+    if any(len(window.sharp) != FRAMES for window in windows):
+        windows = [replace(w, sharp=(w.middle,)) for w in windows]
+    return sorted(windows, key=lambda window: window.name)
+
+
+def _listed(manifest: Path) -> list[Window]:
+    """Read the windows of a manifest."""
+    try:
+        lines = manifest.read_text().splitlines()
+    except OSError as error:
+        raise DatasetError(f"{manifest}: cannot be read ({error.strerror})") from error
+    except UnicodeDecodeError as error:
+        raise DatasetError(f"{manifest}: is no text; expected JSON, a line a window") from error
+    windows = [_from_line(manifest, number, line) for number, line in enumerate(lines, 1)]
+    if not windows:
+        raise DatasetError(f"{manifest}: no windows found; let b2v synth-dataset finish first")
+    return _alike(windows)
+
+
+def _from_line(manifest: Path, number: int, line: str) -> Window:
+    try:
+        known: dict[str, Any] = json.loads(line)
+        record = {key: known[key] for key in LINE}
+    except (ValueError, KeyError, TypeError) as error:
+        raise DatasetError(
+            f"{manifest}: line {number} is not of b2v synth-dataset; it has {', '.join(LINE)}"
+        ) from error
+    folder = manifest.parent
+    blurry, middle = folder / record["blurry"], folder / record["sharp"]
+    for path in (blurry, middle):
+        if not path.is_file():
+            raise DatasetError(f"{path}: missing; line {number} of {manifest} names it")
+    sharp: tuple[Path, ...] = (middle,)
+    place, digits = middle.parent, len(middle.stem)
+    every = place.parent.with_name(place.parent.name.removesuffix("_sharp") + "_orig") / place.name
+    if record["tau"] == FRAMES and "sharp" in place.parts[-2:-1]:
+        sharp = _frames(place, digits, record["frames"][0], blurry)
+    elif record["tau"] == FRAMES and every.is_dir():  # REDS counts frames from the first
+        sharp = _frames(every, digits, record["window"] * record["period"], blurry)
+    split, place = known.get("split"), f"{folder}: {known.get('sequence', blurry.parent)}"
+    return Window(
+        _name(blurry, folder), blurry, sharp, place, None if split is None else str(split)
+    )
+
+
+def _frames(folder: Path, digits: int, first: int, blurry: Path) -> tuple[Path, ...]:
+    numbers = range(first, first + FRAMES)
+    return tuple(_frame(folder / f"{number:0{digits}d}", blurry) for number in numbers)
+
+
+def _frame(stem: Path, blurry: Path) -> Path:
+    for suffix in (blurry.suffix, ".png", ".jpg", ".jpeg"):
+        if (path := stem.with_suffix(suffix)).exists():
+            return path
+    raise DatasetError(f"{stem}.png: missing; {blurry} needs the {FRAMES} frames around it")
+
+
+def _name(blurry: Path, folder: Path) -> str:
+    return str(blurry.parent.relative_to(folder) / blurry.stem)
+
 
 T = TypeVar("T")
 

@@ -27,7 +27,7 @@ from b2v.data.scenes import (
 )
 from b2v.files import cache_dir, replacing
 from b2v.frames import FRAMES, MIDDLE
-from b2v.media import read_photo, write_photo
+from b2v.media.images import read_photo, write_photo
 from b2v.metrics import psnr
 
 PHOTOS, EACH = ("bridge", "china", "kite", "motorcycle"), 3

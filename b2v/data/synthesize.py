@@ -38,12 +38,20 @@ from torch import Tensor
 
 from b2v import __version__
 from b2v.data.clip_cache import end_with_parent
-from b2v.data.recipes import Layout, Light, Settings
-from b2v.data.rendering import Faults, Window, load_objects, windows_of, with_noise
+from b2v.data.rendering import (
+    Faults,
+    Layout,
+    Light,
+    Settings,
+    Window,
+    load_objects,
+    windows_of,
+    with_noise,
+)
 from b2v.data.sources import MANIFEST, Sequence, with_own_names
 from b2v.errors import B2VError, DatasetError, UsageError
 from b2v.files import hidden_part, write_whole
-from b2v.media import write_photo
+from b2v.media.images import write_photo
 
 
 class Names(NamedTuple):

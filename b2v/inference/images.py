@@ -15,6 +15,7 @@ from torch.nn import functional as F
 
 from b2v.defaults import PHOTO_MODEL
 from b2v.errors import ShapeError, UsageError
+from b2v.files import cache_dir
 from b2v.frames import COUNTS, FRAMES, check_frame, inner
 from b2v.inference.pyramid import motion_level, moved, planned_pixels, restored_middle
 from b2v.inference.runner import run_frames, run_tiles, tiles_of
@@ -24,7 +25,7 @@ from b2v.models.cascade import Apart, JinMiddle, Pairs
 from b2v.models.motion import HALF_LENGTHS, Motion
 from b2v.models.prior import Prior
 from b2v.motion import in_one_direction
-from b2v.weights import LoadedModel, cache_dir
+from b2v.weights.store import LoadedModel
 
 TRUSTED = 0.3
 """Log of costs from which motion is taken to explain a cell, as `Motion.explained` has it."""

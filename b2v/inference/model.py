@@ -15,11 +15,12 @@ from b2v.frames import FRAMES, MIN_SIDE, to_pixels
 from b2v.inference.images import Restored, restore_photo, settle
 from b2v.inference.runtime import Runtime, choose
 from b2v.inference.videos import Deblurrer, is_for_video, is_path, line_of, load_line
-from b2v.media import Clip, read_photo
-from b2v.media.metadata import Provenance, Tags, tags_of
+from b2v.media.clips import Clip
+from b2v.media.images import read_photo, tags_of
+from b2v.media.metadata import Provenance, Tags
 from b2v.models import Extractor, Prior, VideoNet
-from b2v.weights import LoadedModel, LoadedVideoModel
-from b2v.weights import load_model as load_weights
+from b2v.weights.store import LoadedModel, LoadedVideoModel
+from b2v.weights.store import load_model as load_weights
 
 Picture = Any
 """A file by its name, a PIL image, an array [H, W, 3] or [H, W] of 8 or 16 bits or of floats in

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from b2v.errors import UsageError
-from b2v.media import TimedFrame
+from b2v.media.video_reader import TimedFrame
 from b2v.models.neighbors import gap
 
 TICK = Fraction(1, 120_000)

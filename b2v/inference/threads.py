@@ -17,8 +17,9 @@ from typing import Generic, NamedTuple, TypeVar
 import torch
 from torch import Tensor
 
-from b2v.media import SegmentWriter, TimedFrame, VideoReader, VideoWriter
-from b2v.media.video_writer import Y4MWriter
+from b2v.media.segments import SegmentWriter
+from b2v.media.video_reader import TimedFrame, VideoReader
+from b2v.media.video_writer import VideoWriter, Y4MWriter
 
 WAITING = 3
 """Frames that wait between two threads; more would only cost memory."""

@@ -16,27 +16,24 @@ from b2v.files import PIPE, safe_name
 from b2v.inference.slow_motion import TICK, Shown, SlowMotion, Tempo, tempo_for
 from b2v.inference.threads import Finished, Reading, Writing
 from b2v.inference.videos import Deblurrer
-from b2v.media import (
-    Encoding,
-    SegmentWriter,
-    TimedFrame,
-    TruncatedVideoError,
-    VideoInfo,
-    VideoWriter,
-    check_video_target,
-    choose_codec,
-    finish,
-    live_writer,
-    open_video,
-)
 from b2v.media.drawing import beside
 from b2v.media.ffmpeg import CONTAINER, SUFFIX, stretch_sound
 from b2v.media.metadata import Provenance, Tags, beside_what_is_said
-from b2v.media.remux import kept_tags
-from b2v.media.segments import FRAMES_EACH, identity_of, left_over
-from b2v.media.video_format import StreamInfo
-from b2v.media.video_writer import CODECS, LIVE, TARGETS, Y4MWriter
-from b2v.weights import Loaded
+from b2v.media.remux import check_video_target, finish, kept_tags
+from b2v.media.segments import FRAMES_EACH, SegmentWriter, identity_of, left_over
+from b2v.media.video_format import StreamInfo, VideoInfo
+from b2v.media.video_reader import TimedFrame, TruncatedVideoError, open_video
+from b2v.media.video_writer import (
+    CODECS,
+    LIVE,
+    TARGETS,
+    Encoding,
+    VideoWriter,
+    Y4MWriter,
+    choose_codec,
+    live_writer,
+)
+from b2v.weights.store import Loaded
 
 LIKE_MP4 = (".m4v", ".3gp", ".3g2", ".qt", ".f4v", ".gif", ".apng", ".y4m", ".h264", ".hevc")
 """Kinds of file that are not written, and of which an MP4 can hold all there is."""

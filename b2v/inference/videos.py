@@ -26,6 +26,7 @@ from torch.nn import functional as F
 
 from b2v.defaults import QUALITY, VIDEO_MODEL, VIDEO_MODELS
 from b2v.errors import ShapeError, UsageError, WeightsError
+from b2v.files import cache_dir
 from b2v.frames import check_frame, crop_back, pad_to_multiple
 from b2v.inference.pyramid import grown, shrunk
 from b2v.inference.runner import run_tiles
@@ -37,8 +38,8 @@ from b2v.models.maxim import Maxim
 from b2v.models.motion import blurring
 from b2v.models.neighbors import LAGS, Exposure, Passing, learned, passing, unknown
 from b2v.models.prior import Prior, Tile
-from b2v.weights import LoadedVideoModel, cache_dir, inspect, load_model, load_video_model
-from b2v.weights.store import find_model
+from b2v.weights.checkpoints import inspect
+from b2v.weights.store import LoadedVideoModel, find_model, load_model, load_video_model
 
 RELAXED = 1.2
 """By how much a correction is exaggerated."""
@@ -165,7 +166,7 @@ def load_line(model: str, *, weights: Path | None = None) -> LoadedVideoModel:
     """Load what restores videos with a network for video, or with the prior of a photo.
 
     Args:
-        model: as of `b2v.weights.load_model`.
+        model: as of `b2v.weights.store.load_model`.
         weights: likewise.
 
     Raises:

@@ -31,7 +31,7 @@ from torch import Tensor, stack
 from b2v.errors import B2VError, MediaError, ShapeError, UsageError
 from b2v.files import check_name, check_parent, check_size, may_never_end, one_line, replacing
 from b2v.frames import to_codes, to_pixels
-from b2v.media.images import as_still, picture_limits, read_photo
+from b2v.media.images import encode, picture_limits, read_photo, unveiled
 from b2v.media.metadata import Tags, stamp_file
 from b2v.media.video_format import BT709, Colours, Turn, VideoInfo
 from b2v.media.video_writer import CODECS, Encoding, VideoWriter, choose_codec
@@ -280,8 +280,9 @@ class Clip:
             if kind == FOLDER:
                 part.mkdir()
                 for number, frame in enumerate(self.frames, 1):
-                    data = as_still(frame, self.alpha, self.bits, stills.upper())
-                    (part / f"{number:06d}.{stills}").write_bytes(data)
+                    codes = to_codes(unveiled(frame, self.alpha), self.bits)
+                    file = part / f"{number:06d}.{stills}"
+                    file.write_bytes(encode(codes, stills.upper()))
             elif kind in VIDEOS:
                 encode_video(self.frames, self.fps, part, encoding, self.tags, target=target)
             else:

@@ -1,4 +1,4 @@
-"""Photos from files: upright, sRGB, in full precision.
+"""Pictures from files, upright, sRGB, in full precision, and back into files in one piece.
 
 A picture is [3, H, W] float32, RGB, sRGB-encoded, in [0, 1]. Pillow reads; what it would cut to
 8 bits is read by FFmpeg (PNG) and in `b2v.media.tiff`. Every failure names the file in one line.
@@ -8,23 +8,24 @@ import io
 import math
 import os
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
-from typing import BinaryIO
+from typing import Any, BinaryIO
 
 import av
 import numpy as np
-from PIL import ExifTags, Image, ImageCms, UnidentifiedImageError
+from PIL import ExifTags, Image, ImageCms, UnidentifiedImageError, features
 from torch import Tensor, cat, from_numpy
 
 from b2v.color import to_encoded
-from b2v.errors import B2VError, MediaError
-from b2v.files import may_never_end, one_line
+from b2v.errors import B2VError, MediaError, ShapeError, UsageError
+from b2v.files import MOST, check_free, check_name, may_never_end, one_line, replacing
 from b2v.frames import to_codes, to_pixels
 from b2v.media import tiff
+from b2v.media.metadata import DETAILS, IFD, PLAIN, Tags, stamp
 from b2v.media.video_format import BT709, Colours, ToneMap
 
 QUALITY = 95
@@ -39,14 +40,6 @@ def unveiled(pixels: Tensor, alpha: Tensor | None) -> Tensor:
     if alpha is None:
         return pixels
     return cat([(1 - (1 - pixels) / alpha.clamp(min=1 / 65535)).clamp(0, 1), alpha])
-
-
-def as_still(frame: Tensor, alpha: Tensor | None, bits: int, kind: str) -> bytes:
-    """Encode a frame [3, H, W] that lies on white where `alpha` is not 1, as PNG or TIFF.
-
-    `bits` are 8 or 16.
-    """
-    return encode(to_codes(unveiled(frame, alpha), bits), kind)
 
 
 def encode(
@@ -65,20 +58,15 @@ def encode(
     """
     if codes.dtype == np.uint16:
         return _deep(codes, kind)
+    how: dict[str, dict[str, Any]] = {
+        "JPEG": {"quality": quality, "subsampling": subsampling},
+        "AVIF": {"quality": quality, "subsampling": subsampling, "exif": exif, "xmp": xmp},
+        "WEBP": {"quality": quality},
+        "PNG": {"compress_level": 4},
+        "TIFF": {"compression": "tiff_adobe_deflate"},
+    }
     file = io.BytesIO()
-    if kind == "JPEG":
-        Image.fromarray(codes).save(file, format=kind, quality=quality, subsampling=subsampling)
-    elif kind == "AVIF":
-        look = {"quality": quality, "subsampling": subsampling}
-        Image.fromarray(codes).save(file, format=kind, exif=exif, xmp=xmp, **look)
-    elif kind == "WEBP":
-        Image.fromarray(codes).save(file, format=kind, quality=quality)
-    elif kind == "PNG":
-        Image.fromarray(codes).save(file, format=kind, compress_level=4)
-    elif kind == "TIFF":
-        Image.fromarray(codes).save(file, format=kind, compression="tiff_adobe_deflate")
-    else:
-        Image.fromarray(codes).save(file, format=kind)
+    Image.fromarray(codes).save(file, format=kind, **how.get(kind, {}))
     return file.getvalue()
 
 
@@ -418,3 +406,187 @@ def _cicp(file: BinaryIO) -> tuple[int, int] | None:
         if head[4:8] == b"cICP":
             return head[8], head[9]
         place += 12 + int.from_bytes(head[:4], "big")
+
+
+def tags_of(path: str | os.PathLike[str], *, keep_gps: bool = False) -> Tags:
+    """Take from a photo what is harmless in its EXIF; the place only with `keep_gps`.
+
+    Broken EXIF is no EXIF. Raises MediaError where the file is no picture.
+    """
+    with open_photo(Path(path)) as image:
+        found = Tags()
+        with suppress(Exception):  # EXIF is data from anywhere, and never worth losing the clip
+            stored = image.getexif()
+            details, gps = stored.get_ifd(IFD.Exif), stored.get_ifd(IFD.GPSInfo)
+            found = Tags(
+                plain=_safe({tag: stored[tag] for tag in PLAIN if tag in stored}),
+                details=_safe({tag: details[tag] for tag in DETAILS if tag in details}),
+                gps=_safe(dict(gps)) if keep_gps else (),
+            )
+        return found
+
+
+def _safe(tags: dict[int, Any]) -> tuple[tuple[int, Any], ...]:
+    """Keep the tags that can be written again one by one."""
+    kept = []
+    for tag, value in tags.items():
+        with suppress(Exception):
+            probe = Image.Exif()
+            probe[tag] = value
+            probe.tobytes()
+            kept.append((int(tag), value))
+    return tuple(kept)
+
+
+KINDS = {
+    **{".png": "PNG", ".jpg": "JPEG", ".jpeg": "JPEG", ".webp": "WEBP", ".tif": "TIFF"},
+    **{".tiff": "TIFF", ".avif": "AVIF", ".bmp": "BMP"},
+}
+"""Pillow's kinds of picture by their suffixes; one frame as good as can be is never a BMP."""
+DEEP, VEILED = ("PNG", "TIFF"), ("PNG", "TIFF", "WEBP", "AVIF")
+"""Kinds that can have 16 bits a color, and those that can be transparent."""
+
+
+def write_photo(
+    pixels: Tensor,
+    path: str | os.PathLike[str],
+    *,
+    overwrite: bool = False,
+    bits: int = 8,
+    tags: Tags | None = None,
+) -> Path:
+    """Write `pixels` [3, H, W] in [0, 1] as the kind of file that the suffix names.
+
+    `bits` a colour are 8, or 16 for PNG and TIFF; `tags` are what the file is to say of itself.
+    Raises UsageError for a suffix or depth that cannot be written and for a file that exists,
+    MediaError when the disk refuses.
+    """
+    path, kind = Path(path), _kind(path)
+    if bits not in ((8, 16) if kind in DEEP else (8,)):
+        raise UsageError(f"{path}: {bits} bits are not possible; use 8, or 16 in .png or .tif")
+    if pixels.ndim != 3 or pixels.shape[0] != 3 or not pixels.numel():
+        raise ShapeError(f"picture has shape {list(pixels.shape)}; expected [3, H, W] in RGB")
+    codes = to_codes(pixels, bits)
+    with replacing(path, overwrite=overwrite) as part:
+        part.write_bytes(_encoded(codes, kind, tags, path, "4:2:0"))
+    return path
+
+
+def check_file(
+    path: str | os.PathLike[str],
+    suffixes: Sequence[str],
+    *,
+    overwrite: bool = False,
+    inputs: Iterable[str | os.PathLike[str]] = (),
+) -> Path:
+    """Check, before any work is done, that a file with one of `suffixes` can be written.
+
+    Raises UsageError for another suffix, where something is there that may not be replaced, and
+    where it is one of `inputs`; MediaError where its folder is missing or not writable.
+    """
+    path = Path(path)
+    if path.suffix.lower() not in suffixes:
+        raise UsageError(f"{path}: unknown suffix; use {', '.join(suffixes)}")
+    check_free(path, inputs, overwrite=overwrite)
+    return path
+
+
+def write_still(
+    frame: Tensor,
+    path: str | os.PathLike[str],
+    *,
+    alpha: Tensor | None = None,
+    bits: int = 8,
+    tags: Tags | None = None,
+    overwrite: bool = False,
+) -> Path:
+    """Write one restored frame as well as the kind of file can have it, and check it by reopening.
+
+    Args:
+        frame: [3, H, W] in [0, 1], on white where `alpha` is not 1; JPEG leaves it there.
+        path: with one of the suffixes of `KINDS`.
+        alpha: [1, H, W] in [0, 1], None for an opaque picture.
+        bits: a color, 8 or 16; what cannot have 16 is written with 8.
+        tags: what the file is to say of itself.
+        overwrite: replace a file that is there.
+
+    Raises:
+        UsageError: a suffix that cannot be written, or a file that exists.
+        MediaError: the disk or an encoder refuses; nothing is left under the name then.
+
+    """
+    path, kind = Path(path), _kind(path)
+    depth = bits if kind in DEEP else 8
+    codes = to_codes(unveiled(frame, alpha if kind in VEILED else None), depth)
+    if codes.shape[2] == 4 and codes[..., 3].min() == 2**depth - 1:
+        codes = np.ascontiguousarray(codes[..., :3])  # nothing shows through in so few bits
+    with replacing(path, overwrite=overwrite) as part:
+        part.write_bytes(_encoded(codes, kind, tags, path, "4:4:4"))
+        _verify(part, codes, path)
+    return path
+
+
+def lost_in(path: str | os.PathLike[str], alpha: Tensor | None, bits: int) -> Iterator[str]:
+    """Say what a picture with `alpha` and `bits` a color loses in the kind of file of `path`.
+
+    A folder of PNG or TIFF has all of it, clips of other kinds have neither.
+    """
+    suffix = Path(path).suffix.lower()
+    kind = KINDS.get(suffix, suffix if suffix in MOST else "PNG")
+    if alpha is not None and kind not in VEILED:
+        yield f"{kind} cannot be transparent; the picture is laid on white"
+    if bits > 8 and kind not in DEEP:
+        yield f"{kind} has 8 of the {bits} bits of each color; .png and .tif have all"
+
+
+def check_still(
+    path: str | os.PathLike[str],
+    *,
+    overwrite: bool,
+    inputs: Iterable[str | os.PathLike[str]] = (),
+) -> Path:
+    """Check, before any work is done, that `write_still` can write at `path`; return it.
+
+    Raises as `check_file` does, and UsageError where Pillow was built without AVIF.
+    """
+    target = Path(path)
+    check_name(target)
+    if _kind(target) == "AVIF" and not features.check("avif"):
+        raise UsageError(f"{target}: Pillow was built without AVIF here; write .png or .jpg")
+    return check_file(target, tuple(KINDS), overwrite=overwrite, inputs=inputs)
+
+
+def _kind(path: str | os.PathLike[str]) -> str:
+    """Pillow's name of the kind of picture at `path`."""
+    kind = KINDS.get(Path(path).suffix.lower())
+    if kind is None:
+        raise UsageError(f"{path}: unknown suffix; pictures are written as {', '.join(KINDS)}")
+    return kind
+
+
+def _encoded(
+    codes: np.ndarray, kind: str, tags: Tags | None, path: Path, subsampling: str
+) -> bytes:
+    """Encode code values with tags; raises MediaError."""
+    tags = tags or Tags()
+    try:
+        if kind == "AVIF":
+            return encode(codes, kind, subsampling=subsampling, exif=tags.exif(), xmp=tags.xmp())
+        return stamp(encode(codes, kind, subsampling=subsampling), tags)
+    except (ValueError, RuntimeError) as error:  # encoders raise them on sizes that they refuse
+        raise MediaError(f"{path}: cannot be encoded ({one_line(error)}); write .png") from error
+
+
+def _verify(part: Path, codes: np.ndarray, path: Path) -> None:
+    """Check by reopening that `part` has the size, the bits and the alpha of `codes`."""
+    try:
+        photo = read_photo(part)
+        with open_photo(part) as image:
+            veiled = image.has_transparency_data
+    except MediaError as error:
+        raise MediaError(f"{path}: was not written whole ({one_line(error)})") from error
+    height, width, channels = codes.shape
+    found = (*photo.pixels.shape[1:], photo.bits, veiled)
+    if found != (height, width, 8 * codes.itemsize, channels == 4):
+        wrong = f"{found[1]}x{found[0]} pixels of {found[2]} bits instead of {width}x{height}"
+        raise MediaError(f"{path}: reading it back gave {wrong}; write another kind of file")

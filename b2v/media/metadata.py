@@ -9,7 +9,6 @@ encoder here writes all of these. BMP has no place for them and is left as it is
 """
 
 import json
-import os
 import struct
 import zlib
 from collections.abc import Iterator, Mapping
@@ -22,7 +21,6 @@ from xml.sax.saxutils import quoteattr
 from PIL import ExifTags, Image
 
 from b2v import __version__
-from b2v.media.images import open_photo
 
 CAVEAT = "estimated, not evidence"
 
@@ -180,36 +178,6 @@ def beside_what_is_said(said: dict[str, str], there: Mapping[str, str]) -> dict[
         comment = next(text for key, text in there.items() if key.lower() == "comment")
         return {"comment": f"{comment} | {said['comment']}"}
     return free
-
-
-def tags_of(path: str | os.PathLike[str], *, keep_gps: bool = False) -> Tags:
-    """Take from a photo what is harmless in its EXIF; the place only with `keep_gps`.
-
-    Broken EXIF is no EXIF. Raises MediaError where the file is no picture.
-    """
-    with open_photo(Path(path)) as image:
-        found = Tags()
-        with suppress(Exception):  # EXIF is data from anywhere, and never worth losing the clip
-            stored = image.getexif()
-            details, gps = stored.get_ifd(IFD.Exif), stored.get_ifd(IFD.GPSInfo)
-            found = Tags(
-                plain=_safe({tag: stored[tag] for tag in PLAIN if tag in stored}),
-                details=_safe({tag: details[tag] for tag in DETAILS if tag in details}),
-                gps=_safe(dict(gps)) if keep_gps else (),
-            )
-        return found
-
-
-def _safe(tags: dict[int, Any]) -> tuple[tuple[int, Any], ...]:
-    """Keep the tags that can be written again one by one."""
-    kept = []
-    for tag, value in tags.items():
-        with suppress(Exception):
-            probe = Image.Exif()
-            probe[tag] = value
-            probe.tobytes()
-            kept.append((int(tag), value))
-    return tuple(kept)
 
 
 PNG, JPEG, GIFS = b"\x89PNG\r\n\x1a\n", b"\xff\xd8", (b"GIF87a", b"GIF89a")

@@ -28,7 +28,7 @@ from torch.utils.data import DataLoader, Dataset
 from b2v.data.datasets import Crops, SequenceCrops
 from b2v.errors import TrainingError, UsageError
 from b2v.inference.runtime import Runtime
-from b2v.media import write_photo
+from b2v.media.images import write_photo
 from b2v.models import MODELS
 from b2v.training import checkpoints
 from b2v.training.checkpoints import State, has_begun, steps_done
@@ -45,8 +45,15 @@ from b2v.training.stages import (
     wants_critic,
     wants_features,
 )
-from b2v.weights import load_network, save_network
-from b2v.weights.cards import NOT_STATED, Card, card_entry, read_card, write_card
+from b2v.weights.checkpoints import (
+    NOT_STATED,
+    Card,
+    card_entry,
+    load_network,
+    read_card,
+    save_network,
+    write_card,
+)
 
 
 @dataclass(frozen=True)

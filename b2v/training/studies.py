@@ -19,7 +19,7 @@ from typing import Any, cast
 from b2v.color import to_linear
 from b2v.data.datasets import Aperture, coded
 from b2v.data.exposure import Shutter
-from b2v.data.pairs import Sample, find_windows, read_samples, set_name
+from b2v.data.footage import Sample, find_windows, read_samples, set_name
 from b2v.defaults import FAST_MODEL
 from b2v.errors import DatasetError, UsageError
 from b2v.evaluate import (

@@ -31,16 +31,17 @@ from b2v.errors import UsageError, WeightsError
 from b2v.files import alone
 from b2v.models import MAXIM_STAGES, MODELS, Blueprint
 from b2v.models.maxim import DEPTH
-from b2v.weights.cards import (
+from b2v.weights.checkpoints import (
     NOT_STATED,
     Card,
     CardNetwork,
     card_entry,
     file_name,
     read_card,
+    save_network,
     write_card,
 )
-from b2v.weights.checkpoints import save_network, sha256_of, unreadable
+from b2v.weights.hub import sha256_of, unreadable
 
 FAMILY = "jin2018"
 MODEL = f"{FAMILY}-released"

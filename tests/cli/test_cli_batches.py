@@ -16,7 +16,8 @@ from test_cli_extract import (
 )
 from video_samples import EVEN, make_video
 
-from b2v.media import read_clip, write_photo
+from b2v.media.clips import read_clip
+from b2v.media.images import write_photo
 
 PLACES = ["a", "day1/b", "day2/deep/c"]
 

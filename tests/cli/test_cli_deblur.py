@@ -30,10 +30,11 @@ from b2v.cli import options
 from b2v.defaults import QUALITY, VIDEO_MODELS
 from b2v.inference import video_files
 from b2v.inference.videos import Deblurrer
-from b2v.media import open_video, remux
+from b2v.media import remux
+from b2v.media.video_reader import open_video
 from b2v.models import VIDEO, Blueprint
 from b2v.models.dtb import DTBConfig
-from b2v.weights import Card, card_entry, file_name, save_network, write_card
+from b2v.weights.checkpoints import Card, card_entry, file_name, save_network, write_card
 
 JSON_KEYS = [
     *("input", "output", "ok", "skipped", "error", "frames", "slower", "width", "height"),
@@ -548,7 +549,7 @@ def test_what_the_system_refuses_in_a_thread_is_one_line(b2v, monkeypatch, error
         raise error
 
     before = listing(".")
-    monkeypatch.setattr("b2v.media.SegmentWriter.write", refuse)
+    monkeypatch.setattr("b2v.media.segments.SegmentWriter.write", refuse)
     assert_one_line(b2v("deblur", "a.mp4"), 1, word)
     assert listing(".") == before
 

@@ -18,7 +18,8 @@ from test_inference import needs_shipped_weights
 
 from b2v.cli import demo
 from b2v.defaults import VIDEO_MODEL
-from b2v.media import read_clip, read_photo
+from b2v.media.clips import read_clip
+from b2v.media.images import read_photo
 from b2v.metrics import psnr, reblur
 
 INPUTS = ["b2v_demo.jpg", "b2v_demo_video.mp4"]

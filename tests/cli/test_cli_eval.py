@@ -16,12 +16,12 @@ from test_cli_extract import (
 )
 from test_evaluate import moving, write_window
 
-from b2v.data.pairs import find_windows, read_samples
+from b2v.data.footage import find_windows, read_samples
 from b2v.defaults import PHOTO_MODEL, PHOTO_MODELS
-from b2v.media import read_photo, write_photo
+from b2v.media.images import read_photo, write_photo
 from b2v.metrics import psnr, reblur
 from b2v.models import PRIOR
-from b2v.weights import file_name
+from b2v.weights.checkpoints import file_name
 
 
 @pytest.fixture

@@ -17,10 +17,11 @@ from PIL import Image
 from b2v.cli import main
 from b2v.defaults import PHOTO_MODEL, PHOTO_MODELS
 from b2v.inference.images import SHARP
-from b2v.media import read_clip, read_photo, write_photo
+from b2v.media.clips import read_clip
+from b2v.media.images import read_photo, write_photo
 from b2v.models import PRIOR, ROLES, Blueprint
 from b2v.models.unet import UNet, UNetConfig
-from b2v.weights import Card, card_entry, file_name, save_network, write_card
+from b2v.weights.checkpoints import Card, card_entry, file_name, save_network, write_card
 
 REPOSITORY = Path(__file__).parents[2]
 TINY = {

@@ -21,8 +21,7 @@ from b2v.cli.options import parse_bytes
 from b2v.errors import UsageError
 from b2v.frames import to_codes
 from b2v.inference.images import plan_for
-from b2v.media import read_photo, write_photo
-from b2v.media.images import centre, encode
+from b2v.media.images import centre, encode, read_photo, write_photo
 
 
 @pytest.fixture
@@ -72,7 +71,8 @@ def test_a_preview_is_the_middle_of_the_photo_and_tells_what_all_of_it_takes(
     write_photo(make_picture(32, 48, 1), "middle.png")
     ran = b2v("extract", "photo.png", "--preview", "16", "--middle", "middle.png", "-f", "png")
     assert "photo.png: 48x32 pixels would take about 83 s and " in ran.err
-    from b2v.media import read_clip, read_photo
+    from b2v.media.clips import read_clip
+    from b2v.media.images import read_photo
 
     found = read_clip(tmp_path / "photo_preview_b2v").frames
     assert found.shape == (7, 3, 16, 16)
@@ -123,7 +123,7 @@ def test_the_middle_alone_is_the_middle_of_all(tmp_path, kind, turn):
 
 def test_a_small_file_of_many_pixels_is_refused_before_they_are_decoded(b2v, monkeypatch):
     Image.new("L", (9000, 9000)).save("bomb.png", compress_level=9)
-    monkeypatch.setattr("b2v.media.read_photo", None)
+    monkeypatch.setattr("b2v.media.images.read_photo", None)
     assert Path("bomb.png").stat().st_size < 200_000
     ran = b2v("extract", "bomb.png", "-o", "a.mp4", "-q")
     assert_one_line(ran, 2, "a.mp4: 9000x9000 pixels are too many", "folder for PNG")

@@ -15,7 +15,7 @@ from PIL import Image
 from test_cli_extract import plain_surroundings, run_main, write_tiny_prior
 from video_samples import ffmpeg, make_video
 
-from b2v.media import read_photo, write_photo
+from b2v.media.images import read_photo, write_photo
 
 
 @pytest.fixture
@@ -130,7 +130,8 @@ def test_libraries_do_not_talk_beside_us(tmp_path):
     script = f"""
 import torch
 from b2v.errors import MediaError
-from b2v.media import Clip, read_photo
+from b2v.media.clips import Clip
+from b2v.media.images import read_photo
 Clip(torch.rand(3, 3, 64, 64), 10).save({str(tmp_path / "a.mkv")!r}, codec="av1")
 try:
     read_photo({str(tmp_path / "a.tif")!r})

@@ -12,7 +12,9 @@ from test_cli_extract import write_tiny_prior as write_weights
 
 from b2v.cli.clip_outputs import FILES, VIDEOS
 from b2v.frames import to_codes
-from b2v.media import clips, open_video, read_photo, write_photo
+from b2v.media import clips
+from b2v.media.images import read_photo, write_photo
+from b2v.media.video_reader import open_video
 
 
 @pytest.fixture

@@ -14,12 +14,13 @@ from b2v.cli.options import PhotoPace
 from b2v.defaults import PHOTO_MODEL
 from b2v.inference.images import DEFOCUS, SHARP, pixels_to_run, restore, seconds_for
 from b2v.inference.pyramid import planned_pixels
-from b2v.media import read_clip, read_photo, write_photo
+from b2v.media.clips import read_clip
+from b2v.media.images import read_photo, write_photo
 from b2v.models import PRIOR, Blueprint
 from b2v.models.motion import Motion
 from b2v.models.prior import Prior, Tiling
 from b2v.models.unet import UNetConfig
-from b2v.weights import Card, card_entry, file_name, save_network, write_card
+from b2v.weights.checkpoints import Card, card_entry, file_name, save_network, write_card
 
 
 def write_tiny_prior(folder):

@@ -20,7 +20,9 @@ from test_cli_extract import (
 from video_samples import HEIGHT, WIDTH, drawing, ffmpeg
 
 from b2v.cli.clip_outputs import timing, told
-from b2v.media import open_video, read_clip, read_photo, write_photo
+from b2v.media.clips import read_clip
+from b2v.media.images import read_photo, write_photo
+from b2v.media.video_reader import open_video
 
 H, W = 32, 48
 GPS = ExifTags.GPS
@@ -192,7 +194,7 @@ def test_strip_metadata_leaves_nothing_in_any_file(b2v):
 def video(b2v):
     """`walk.mp4` that says where it was taken, who made it, and in which language."""
     frames = torch.stack([drawing(number) for number in range(12)])
-    from b2v.media import Clip
+    from b2v.media.clips import Clip
 
     Clip(frames, 12).save("silent.mp4")
     tags = {"title": "A walk", "artist": "Owner", "location": "+48.2000+016.3000/"}

@@ -17,7 +17,9 @@ from video_samples import make_video
 from b2v.cli import options
 from b2v.defaults import FAST_MODEL, QUALITY, VIDEO_MODELS
 from b2v.frames import COUNTS
-from b2v.media import open_video, read_clip, write_photo
+from b2v.media.clips import read_clip
+from b2v.media.images import write_photo
+from b2v.media.video_reader import open_video
 
 SHOWN = [0, 20, 40, 60]
 

@@ -21,7 +21,8 @@ from test_media_photo import swapped_profile
 
 from b2v.cli import clip_outputs
 from b2v.frames import to_codes
-from b2v.media import image_writer, read_photo, write_photo
+from b2v.media import images
+from b2v.media.images import read_photo, write_photo
 
 H, W = 47, 63
 BASE, IFD, GPS = ExifTags.Base, ExifTags.IFD, ExifTags.GPS
@@ -341,10 +342,10 @@ def test_sharp_pictures_beside_their_photos_are_not_taken_again(b2v, trip):
 
 
 def test_the_kinds_of_pictures_of_the_command_are_those_of_the_core():
-    assert set(clip_outputs.SUFFIXES) == set(image_writer.SHARP)
-    assert {Image.registered_extensions()[suffix] for suffix in clip_outputs.SUFFIXES} == set(
-        image_writer.SHARP.values()
-    )
+    assert {*clip_outputs.SUFFIXES, ".bmp"} == set(images.KINDS)
+    assert {
+        suffix: Image.registered_extensions()[suffix] for suffix in images.KINDS
+    } == images.KINDS
 
 
 # What cannot be
@@ -362,8 +363,8 @@ def test_the_kinds_of_pictures_of_the_command_are_those_of_the_core():
         (("-f", "mp4", "--still"), ["--format mp4 is a clip, not one picture; use jpg, png"]),
         (("-f", "mp4", "-o", "a.jpg"), ["--format mp4 is a clip"]),
         (("-f", "png", "-o", "a.jpg"), ["a.jpg: is not png"]),
-        (("-o", "a.mp4", "--still"), ["a.mp4: unknown suffix", ".jpg, .jpeg, .png"]),
-        (("-o", "a", "--still"), ["a: unknown suffix", ".jpg, .jpeg, .png"]),
+        (("-o", "a.mp4", "--still"), ["a.mp4: unknown suffix", ".png, .jpg, .jpeg"]),
+        (("-o", "a", "--still"), ["a: unknown suffix", ".png, .jpg, .jpeg"]),
         (("-o", "frames_%03d.png"), ["frames_%03d.png: one picture has no number"]),
         (("-o", "there.jpg"), ["there.jpg: exists already"]),
         (("-o", "photo.png", "--overwrite"), ["photo.png: is the input"]),
@@ -383,8 +384,8 @@ def test_what_cannot_go_with_one_picture_is_a_line(b2v, options, words):
 
 
 def test_what_was_not_written_whole_is_found_and_leaves_nothing(b2v, monkeypatch):
-    whole = image_writer.encode
-    monkeypatch.setattr(image_writer, "encode", lambda *args, **more: whole(*args, **more)[:-900])
+    whole = images.encode
+    monkeypatch.setattr(images, "encode", lambda *args, **more: whole(*args, **more)[:-900])
     before = listing(".")
     ran = b2v("extract", "photo.png", "-o", "sharp.jpg")
     assert_one_line(ran, 1, "sharp.jpg: was not written whole")
@@ -392,10 +393,8 @@ def test_what_was_not_written_whole_is_found_and_leaves_nothing(b2v, monkeypatch
 
 
 def test_a_picture_of_another_size_is_found_by_reopening(b2v, monkeypatch):
-    whole = image_writer.encode
-    monkeypatch.setattr(
-        image_writer, "encode", lambda codes, *_, **more: whole(codes[:-1], *_, **more)
-    )
+    whole = images.encode
+    monkeypatch.setattr(images, "encode", lambda codes, *_, **more: whole(codes[:-1], *_, **more))
     Path("sharp.png").write_text("mine")
     ran = b2v("extract", "photo.png", "-o", "sharp.png", "--overwrite")
     assert_one_line(ran, 1, "sharp.png: reading it back gave 63x46 pixels")

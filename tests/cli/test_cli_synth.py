@@ -17,8 +17,8 @@ from test_synth_dataset import bytes_in, files_in, manifest, photos_in, write_fr
 from video_samples import UNEVEN, make_video
 
 from b2v.data.exposure import Optics, optical_psfs, show_psf
-from b2v.data.pairs import find_windows
-from b2v.media import read_photo, write_photo
+from b2v.data.footage import find_windows
+from b2v.media.images import read_photo, write_photo
 
 FULL = ("--recipe", "reds", "-j", 1)
 """Seven frames at full size, one sequence at a time."""

@@ -15,9 +15,10 @@ from test_cli_extract import (
     write_tiny_cascade,
 )
 
-from b2v.media import write_photo
+from b2v.media.images import write_photo
 from b2v.models import MODELS, ROLES
-from b2v.weights import imports, read_card, write_card
+from b2v.weights import imports
+from b2v.weights.checkpoints import read_card, write_card
 
 REVISION = "a" * 40
 
@@ -198,10 +199,11 @@ def test_download_that_cannot_be(b2v, monkeypatch, target, code, word):
     assert_one_line(b2v("download", target), code, word)
 
 
-def test_download_without_a_connection_is_one_line(b2v, own):
+def test_download_without_a_connection_is_one_line(b2v, own, monkeypatch):
     card = read_card(own / "mine.json")
     write_card(replace(card, source=f"hf://owner/repo@{REVISION}"), own)
     (own / "mine-middle.safetensors").unlink()
+    monkeypatch.setattr("time.sleep", lambda _: None)  # between the tries of the hub's client
     assert_one_line(b2v("download", "mine"), 3, "cannot download", "check the connection")
 
 
@@ -224,7 +226,7 @@ def test_import_says_how_to_use_what_it_wrote(b2v, monkeypatch, output, hint):
     def pretend(paths, out, *, overwrite):
         return [*sorted(out.glob("*.safetensors")), write_tiny_cascade(out, "jin2018-released")]
 
-    monkeypatch.setattr("b2v.weights.import_released", pretend)
+    monkeypatch.setattr("b2v.weights.imports.import_released", pretend)
     ran = b2v("import", "a.pth", *output)
     assert ran.err == f"use it by: b2v extract PHOTO -m jin2018-released{hint}\n"
 

@@ -13,8 +13,9 @@ from b2v.cli import doctor
 from b2v.cli.doctor import Finding, examine
 from b2v.defaults import PHOTO_MODEL
 from b2v.errors import MediaError
+from b2v.files import shipped_dir
 from b2v.models import PRIOR
-from b2v.weights import file_name, shipped_dir
+from b2v.weights.checkpoints import file_name
 
 Disk = namedtuple("Disk", "total used free")
 NAMES = [

@@ -7,11 +7,17 @@ import pytest
 from conftest import make_picture
 
 from b2v.data.datasets import BankConfig, SequenceConfig, draw_clip, draw_sequence, real_window
-from b2v.data.footage import FrameFolder, load_sources
-from b2v.data.pairs import find_windows, holds_windows, of_split, read_samples
+from b2v.data.footage import (
+    FrameFolder,
+    find_windows,
+    holds_windows,
+    load_sources,
+    of_split,
+    read_samples,
+)
 from b2v.data.sources import find_sequences
 from b2v.errors import DatasetError
-from b2v.media import write_photo
+from b2v.media.images import write_photo
 from b2v.metrics import psnr
 
 SETS = {

@@ -6,7 +6,7 @@ import pytest
 import torch
 from test_cli_extract import run_main
 
-from b2v.data.pairs import find_windows, read_samples
+from b2v.data.footage import find_windows, read_samples
 from b2v.data.score_set import BLUR_PSNR, EACH, PHOTOS, SIZE, digest, score_set, windows
 from b2v.metrics import psnr, reblur
 
@@ -43,9 +43,10 @@ def test_the_set_is_made_once_and_scored_by_its_name(drawn, capsys, monkeypatch,
     assert next(read_samples(find_windows(folder))).sharp.shape == (7, 3, SIZE, SIZE)
     monkeypatch.setattr("b2v.data.score_set.windows", None)
     assert score_set() == folder
-    monkeypatch.setattr("b2v.data.score_set.score_set", lambda: folder)
+    monkeypatch.setenv("B2V_CACHE", str(tmp_path / "other"))
+    monkeypatch.setattr("b2v.data.score_set.windows", lambda: drawn[:2])
     ran = run_main(capsys, "eval", "bundled", "--quality", "fast", "--protocol", "middle", "--json")
-    assert json.loads(ran.out)["samples"] == len(PHOTOS) * EACH
+    assert json.loads(ran.out)["samples"] == 2
     assert run_main(capsys, "eval", "nowhere").err == (
         "b2v: nowhere: no such file or folder; check the name\n"
     )

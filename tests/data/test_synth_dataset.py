@@ -14,23 +14,14 @@ from test_between import PARTS, pan
 from video_samples import EVEN, UNEVEN, make_video
 
 from b2v.color import to_encoded, to_linear
-from b2v.data import (
-    RECIPES,
-    Aperture,
-    Finished,
-    Recipe,
-    Settings,
-    Written,
-    find_sequences,
-    plan,
-    synthesise,
-)
 from b2v.data.exposure import FRAME_STEPS, by_frame, expose, optical_psfs, through_psfs
-from b2v.data.pairs import find_windows
+from b2v.data.footage import find_windows
+from b2v.data.rendering import RECIPES, Aperture, Recipe, Settings
 from b2v.data.scenes import MotionConfig, render
-from b2v.data.sources import are_frames, frame_files
+from b2v.data.sources import are_frames, find_sequences, frame_files
+from b2v.data.synthesize import Finished, Written, plan, synthesise
 from b2v.errors import DatasetError, UsageError
-from b2v.media import read_photo, write_photo
+from b2v.media.images import read_photo, write_photo
 from b2v.metrics import psnr
 
 WHOLE = Recipe()

@@ -19,7 +19,7 @@ from b2v.data.datasets import (
 )
 from b2v.data.footage import Sources, load_sources
 from b2v.errors import DatasetError
-from b2v.media import write_photo
+from b2v.media.images import write_photo
 
 CLIPS = BankConfig(clips=2, size=24, blur_psnr=(0, 100))
 SEQUENCES = SequenceConfig(clips=2, frames=3, size=24, blur_psnr=(0, 100))

@@ -6,7 +6,7 @@ import pytest
 import torch
 from test_evaluate import moving, write_window
 
-from b2v.data.pairs import Sample, find_windows, read_samples, set_name
+from b2v.data.footage import Sample, find_windows, read_samples, set_name
 from b2v.errors import DatasetError
 from b2v.metrics import psnr, reblur
 

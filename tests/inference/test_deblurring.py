@@ -15,9 +15,9 @@ from b2v.inference import video_files
 from b2v.inference.threads import WAITING, Lane, LeftError, Writing
 from b2v.inference.video_files import Settings, check, deblur_video, default_name
 from b2v.inference.videos import Deblurrer
-from b2v.media import SegmentWriter, VideoReader, open_video
-from b2v.media.segments import left_over
-from b2v.weights import LoadedVideoModel
+from b2v.media.segments import SegmentWriter, left_over
+from b2v.media.video_reader import VideoReader, open_video
+from b2v.weights.store import LoadedVideoModel
 
 PLAIN = Settings(crf=8)
 M = 2

@@ -13,12 +13,15 @@ from torch.nn import functional as F
 import b2v
 from b2v.defaults import PHOTO_MODEL, PHOTO_MODELS
 from b2v.errors import B2VError, MediaError, ShapeError, UsageError, WeightsError
+from b2v.files import shipped_dir
 from b2v.inference.images import restore, seconds_for, settle
 from b2v.inference.runtime import Runtime
-from b2v.media import read_clip, read_photo, write_photo
+from b2v.media.clips import read_clip
+from b2v.media.images import read_photo, write_photo
 from b2v.metrics import psnr
 from b2v.models import MAXIM_STAGES, PRIOR
-from b2v.weights import file_name, load_model, shipped_dir
+from b2v.weights.checkpoints import file_name
+from b2v.weights.store import load_model
 
 FP32, BF16 = (Runtime(torch.device("cpu"), precision) for precision in ("fp32", "bf16"))
 SHIPPED = [file_name("unet", PRIOR), *(file_name("maxim", role) for role in MAXIM_STAGES)]

@@ -10,7 +10,7 @@ from conftest import make_picture
 from PIL import Image
 
 import b2v
-from b2v.media import write_photo
+from b2v.media.images import write_photo
 from b2v.models import Prior
 
 PUBLIC = {

@@ -17,9 +17,9 @@ from b2v.inference import video_files
 from b2v.inference.slow_motion import TICK, SlowMotion, Tempo, tempo_for
 from b2v.inference.video_files import Settings, check, deblur_video
 from b2v.inference.videos import Deblurrer, Line
-from b2v.media import TimedFrame, TruncatedVideoError, open_video
+from b2v.media.video_reader import TimedFrame, TruncatedVideoError, open_video
 from b2v.models.prior import Prior, Tiling
-from b2v.weights import LoadedVideoModel
+from b2v.weights.store import LoadedVideoModel
 
 MS = Fraction(1, 1000)
 

@@ -15,7 +15,7 @@ from b2v.frames import crop_back, pad_to_multiple
 from b2v.inference.videos import Deblurrer, deblur
 from b2v.models import VIDEO, Blueprint
 from b2v.models.dtb import DTB, INPUTS, DTBConfig, VideoState, run_clip
-from b2v.weights import Card, card_entry, save_network, write_card
+from b2v.weights.checkpoints import Card, card_entry, save_network, write_card
 
 ON_CPU = {"device": "cpu", "precision": "fp32"}
 SIZES = [(16, 16), (16, 20), (17, 20), (18, 23), (21, 19)]

@@ -13,9 +13,11 @@ import torch
 from PIL import Image
 
 from b2v.errors import MediaError, ShapeError, UsageError
-from b2v.media import Clip, check_target, clips, open_video, read_clip, read_photo
-from b2v.media.clips import check_coding
+from b2v.media import clips
+from b2v.media.clips import Clip, check_coding, check_target, read_clip
+from b2v.media.images import read_photo
 from b2v.media.video_format import FromPixels
+from b2v.media.video_reader import open_video
 from b2v.media.video_writer import TARGETS
 
 WIDTH, HEIGHT, FRAMES = 64, 48, 7

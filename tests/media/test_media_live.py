@@ -10,12 +10,13 @@ from imageio_ffmpeg import get_ffmpeg_exe
 from video_samples import EVEN, FRAMES, HEIGHT, TICK, UNEVEN, WIDTH, drawing, make_video, refused
 
 from b2v.errors import MediaError, ShapeError, UsageError
-from b2v.media import PipeClosedError, live_writer, open_video
-from b2v.media.video_writer import LIVE_KINDS
+from b2v.media.video_reader import open_video
+from b2v.media.video_writer import LIVE_KINDS, PipeClosedError, live_writer
 
 PASS = textwrap.dedent("""
     import sys
-    from b2v.media import live_writer, open_video
+    from b2v.media.video_reader import open_video
+    from b2v.media.video_writer import live_writer
     with open_video("-") as reader, live_writer(reader.info, sys.argv[1]) as writer:
         for frame in reader:
             writer.write(*frame)

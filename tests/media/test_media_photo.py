@@ -8,7 +8,9 @@ import torch
 from PIL import Image, ImageCms, ImageOps
 
 from b2v.errors import MediaError, ShapeError, UsageError
-from b2v.media import Clip, images, read_photo, write_photo
+from b2v.media import images
+from b2v.media.clips import Clip
+from b2v.media.images import read_photo, write_photo
 
 WIDTH, HEIGHT = 64, 48
 EXIF_ORIENTATION, EXIF_IFD, EXIF_EXPOSURE = 0x112, 0x8769, 0x829A

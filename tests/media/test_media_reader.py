@@ -25,9 +25,8 @@ from video_samples import (
 )
 
 from b2v.errors import MediaError, UsageError
-from b2v.media import TruncatedVideoError, open_video
 from b2v.media.video_format import Turn, bend, hlg_to_light, pq_to_light
-from b2v.media.video_reader import read_video
+from b2v.media.video_reader import TruncatedVideoError, open_video, read_video
 
 
 def frames_of(path, **part):
@@ -390,7 +389,7 @@ def test_memory_does_not_grow_with_the_length(tmp_path):
     path = make_video(tmp_path / "a.mp4", times, size=(320, 240), options={"preset": "ultrafast"})
     code = (
         "import sys, torch; from b2v.inference.runtime import peak_bytes\n"
-        "from b2v.media import open_video\n"
+        "from b2v.media.video_reader import open_video\n"
         "peak = lambda: peak_bytes(torch.device('cpu'))\n"
         "reader = open_video(sys.argv[1]); frames = iter(reader)\n"
         "[next(frames) for _ in range(40)]; before = peak()\n"

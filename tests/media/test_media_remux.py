@@ -15,19 +15,12 @@ from video_samples import (
 )
 
 from b2v.errors import MediaError, UsageError
-from b2v.media import (
-    Encoding,
-    SegmentWriter,
-    TruncatedVideoError,
-    check_video_target,
-    choose_codec,
-    finish,
-    open_video,
-    remux,
-    verify,
-)
+from b2v.media import remux
 from b2v.media import remux as remux_module
-from b2v.media.remux import compare_audio
+from b2v.media.remux import check_video_target, compare_audio, finish, verify
+from b2v.media.segments import SegmentWriter
+from b2v.media.video_reader import TruncatedVideoError, open_video
+from b2v.media.video_writer import Encoding, choose_codec
 
 
 def copy(reader, writer):

@@ -11,9 +11,8 @@ import torch
 from PIL import Image
 
 from b2v.errors import MediaError
-from b2v.media import read_photo, tiff
-from b2v.media.images import open_photo, picture_size
-from b2v.media.metadata import tags_of
+from b2v.media import tiff
+from b2v.media.images import open_photo, picture_size, read_photo, tags_of
 
 HEIGHT, WIDTH = 48, 80
 ORIENTATION, DNG_VERSION, MAKE, CFA = 274, 50706, 271, 32803

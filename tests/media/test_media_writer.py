@@ -9,8 +9,9 @@ import torch
 from video_samples import EVEN, FRAMES, HEIGHT, TICK, UNEVEN, WIDTH, drawing, make_video, refused
 
 from b2v.errors import MediaError, ShapeError, UsageError
-from b2v.media import Encoding, SegmentWriter, VideoWriter, choose_codec, open_video
-from b2v.media.video_writer import CODECS, TARGETS
+from b2v.media.segments import SegmentWriter
+from b2v.media.video_reader import open_video
+from b2v.media.video_writer import CODECS, TARGETS, Encoding, VideoWriter, choose_codec
 
 
 @pytest.fixture

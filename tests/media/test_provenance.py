@@ -10,8 +10,9 @@ from conftest import make_picture
 from PIL import ExifTags, Image
 
 from b2v.errors import MediaError
-from b2v.media import Clip, read_clip, read_photo, write_photo
-from b2v.media.metadata import CAVEAT, Provenance, Tags, stamp, tags_of
+from b2v.media.clips import Clip, read_clip
+from b2v.media.images import read_photo, tags_of, write_photo
+from b2v.media.metadata import CAVEAT, Provenance, Tags, stamp
 
 MADE = Provenance(model="b2v", sha256="0123456789abcdef" * 4, licence="MIT")
 CLIPS = ("clip.mp4", "clip.gif", "clip.webp", "clip")

@@ -6,7 +6,6 @@ from conftest import make_picture
 from video_samples import drawing
 
 from b2v.errors import ShapeError
-from b2v.media import read_photo, write_photo
 from b2v.media.drawing import (
     CELL,
     GAP,
@@ -20,6 +19,7 @@ from b2v.media.drawing import (
     strip,
     write_words,
 )
+from b2v.media.images import read_photo, write_photo
 from b2v.metrics import reblur
 
 

@@ -26,16 +26,8 @@ from b2v.models.dtb import (
     run_clip,
 )
 from b2v.models.unet import UNet, UNetConfig
-from b2v.weights import (
-    Card,
-    card_entry,
-    file_name,
-    list_models,
-    load_model,
-    load_video_model,
-    save_network,
-    write_card,
-)
+from b2v.weights.checkpoints import Card, card_entry, file_name, save_network, write_card
+from b2v.weights.store import list_models, load_model, load_video_model
 
 SMALL = {"stem": 8, "features": 4, "encoder_blocks": 1, "decoder_blocks": 1}
 SMALL_UNET = {"widths": (8, 12), "blocks": (1, 1)}

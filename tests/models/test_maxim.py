@@ -7,11 +7,13 @@ import pytest
 import torch
 
 from b2v.errors import ShapeError, WeightsError
-from b2v.media import read_photo
+from b2v.files import shipped_dir
+from b2v.media.images import read_photo
 from b2v.metrics import psnr
 from b2v.models import MAXIM_STAGES, MODELS, Maxim, assemble
 from b2v.models.maxim import MaximConfig, MaximStage
-from b2v.weights import file_name, load_model, shipped_dir
+from b2v.weights.checkpoints import file_name
+from b2v.weights.store import load_model
 
 ASSETS = Path(__file__).parents[2] / "b2v" / "assets"
 

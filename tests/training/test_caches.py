@@ -14,7 +14,7 @@ from test_cli_extract import assert_one_line, run_main
 
 from b2v.data.datasets import BankConfig
 from b2v.errors import DatasetError, TrainingError, UsageError, WeightsError
-from b2v.media import write_photo
+from b2v.media.images import write_photo
 from b2v.training.caches import draw_bank, plan_bank, roughly
 from b2v.training.config import TrainConfig
 

@@ -17,11 +17,11 @@ from test_train import TINY
 import b2v.training.loop
 from b2v.color import to_linear
 from b2v.data.datasets import BankConfig, SequenceConfig, open_clips
-from b2v.data.pairs import find_windows, read_samples
+from b2v.data.footage import find_windows, read_samples
 from b2v.errors import DatasetError, UsageError
 from b2v.evaluate import open_entries
 from b2v.inference.runtime import Runtime
-from b2v.media import read_photo, write_photo
+from b2v.media.images import read_photo, write_photo
 from b2v.metrics import psnr, reblur
 from b2v.models import MODELS, SEVEN, VIDEO, Blueprint
 from b2v.models.cascade import ApartConfig

@@ -31,8 +31,9 @@ from b2v.training.config import TrainConfig
 from b2v.training.logs import Notice
 from b2v.training.loop import Report, train, train_stages
 from b2v.training.losses import new_critic
-from b2v.weights import load_network, publish, verify
-from b2v.weights.cards import read_card, write_card
+from b2v.weights import store
+from b2v.weights.checkpoints import load_network, read_card, write_card
+from b2v.weights.store import verify
 
 STAGE_FILES = {
     "config.json",
@@ -332,9 +333,9 @@ def test_a_card_describes_the_networks_that_are_best_so_far(begin, tmp_path):
     assert "pair35: step 1 of 1, batch 2" in card.recipe
     assert set(card.scores) == {f"{role}, validation gain in dB" for role in ("middle", "pair35")}
     with pytest.raises(WeightsError, match="tiny has no licence on its card"):
-        publish.stage(str(folder / "tiny.json"), "me/tiny", tmp_path)
+        store.stage(str(folder / "tiny.json"), "me/tiny", tmp_path)
     write_card(replace(card, licence="CC0-1.0"), folder)
-    publish.stage(str(folder / "tiny.json"), "me/tiny", tmp_path)
+    store.stage(str(folder / "tiny.json"), "me/tiny", tmp_path)
     assert (tmp_path / "tiny-pair35.safetensors").is_file()
     list(begin(replace(CONFIG, stage=3, steps=1)))
     assert read_card(folder / "tiny.json").licence == "CC0-1.0"

@@ -18,7 +18,7 @@ from torch import Tensor
 import b2v.training.loop
 from b2v.errors import UsageError
 from b2v.inference.runtime import Runtime
-from b2v.media import read_photo, write_photo
+from b2v.media.images import read_photo, write_photo
 from b2v.models import MODELS, VIDEO, Blueprint
 from b2v.models.dtb import DTB, BlendConfig, BlendNet, DTBConfig, run_clip
 from b2v.models.unet import UNetConfig
@@ -27,7 +27,8 @@ from b2v.training.config import TrainConfig, check, is_for_video, recipe
 from b2v.training.loop import Report, learning_rate, train
 from b2v.training.losses import pixel_loss
 from b2v.training.stages import new_network, stage_loss, validate
-from b2v.weights import load_model, load_video_model, save_network
+from b2v.weights.checkpoints import save_network
+from b2v.weights.store import load_model, load_video_model
 
 CPU = Runtime(torch.device("cpu"), "fp32")
 SMALL = {"stem": 8, "features": 4, "encoder_blocks": 1, "decoder_blocks": 1}

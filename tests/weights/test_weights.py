@@ -11,26 +11,22 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from b2v.errors import UsageError, WeightsError
+from b2v.files import cache_dir
 from b2v.models import ROLES, Blueprint
 from b2v.models.unet import UNetConfig
-from b2v.weights import (
+from b2v.weights import hub
+from b2v.weights.checkpoints import (
     Card,
-    cache_dir,
     card_entry,
-    checkpoints,
-    download,
     file_name,
     inspect,
-    list_models,
-    load_model,
     load_network,
-    path_of,
     read_card,
     save_network,
-    sha256_of,
-    verify,
     write_card,
 )
+from b2v.weights.hub import sha256_of
+from b2v.weights.store import download, list_models, load_model, path_of, verify
 
 TINY = {
     role: Blueprint(
@@ -467,13 +463,13 @@ def test_a_written_file_can_be_read_by_whoever_the_umask_allows(tmp_path):
 
 def test_a_file_is_hashed_once_and_again_when_it_has_been_touched(tmp_path, monkeypatch):
     hashed = []
-    real = checkpoints._digest
-    monkeypatch.setattr(checkpoints, "_digest", lambda path: hashed.append(path) or real(path))
+    real = hub._digest
+    monkeypatch.setattr(hub, "_digest", lambda path: hashed.append(path) or real(path))
     path = tmp_path / "some.safetensors"
     path.write_bytes(b"weights")
-    monkeypatch.setattr(checkpoints, "SETTLED", -(10**18))
+    monkeypatch.setattr(hub, "SETTLED", -(10**18))
     for _ in range(2):
-        checkpoints._kept_digest.cache_clear()  # as a new process has it
+        hub._kept_digest.cache_clear()  # as a new process has it
         assert sha256_of(path) == hashlib.sha256(b"weights").hexdigest()
     assert len(hashed) == 1
     sha256_of(path, anew=True)
@@ -488,13 +484,13 @@ def test_a_file_that_has_just_changed_is_hashed_again_at_the_next_start(tmp_path
     path = tmp_path / "some.safetensors"
     path.write_bytes(b"weights")
     sha256_of(path)
-    assert not (cache_dir() / checkpoints.RECORD).exists()
+    assert not (cache_dir() / hub.RECORD).exists()
 
 
 @pytest.mark.parametrize("spoilt", ["", "[]", '{"x": 1}', "{"])
 def test_a_spoilt_record_of_hashes_is_no_record(tmp_path, monkeypatch, spoilt):
     monkeypatch.setenv("B2V_CACHE", str(tmp_path / "cache"))
-    record = tmp_path / "cache" / checkpoints.RECORD
+    record = tmp_path / "cache" / hub.RECORD
     record.parent.mkdir(parents=True)
     record.write_text(spoilt)
     path = tmp_path / "some.safetensors"

@@ -10,7 +10,9 @@ from huggingface_hub import constants
 from test_weights import make_model
 
 from b2v.errors import UsageError, WeightsError
-from b2v.weights import Card, download, hub, list_models, load_model, verify, write_card
+from b2v.weights import hub
+from b2v.weights.checkpoints import Card, write_card
+from b2v.weights.store import download, list_models, load_model, verify
 
 REVISION = "a" * 40
 SOURCE = f"hf://someone/tiny@{REVISION}"

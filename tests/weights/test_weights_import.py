@@ -12,7 +12,9 @@ import torch
 
 from b2v.errors import UsageError, WeightsError
 from b2v.models import ROLES
-from b2v.weights import import_released, list_models, load_model, load_network, read_card
+from b2v.weights.checkpoints import load_network, read_card
+from b2v.weights.imports import import_released
+from b2v.weights.store import list_models, load_model
 
 REFERENCE = Path(__file__).parents[3] / "shared" / "reference"
 COUNTS = {"middle": 4_972_032, "pair35": 2 * 3_934_464, "pair26": 2_686_208, "pair17": 2_686_208}

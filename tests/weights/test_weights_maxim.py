@@ -11,16 +11,9 @@ from test_cli_extract import assert_one_line, run_main
 
 from b2v.errors import UsageError, WeightsError
 from b2v.models import MAXIM_STAGES, Maxim
-from b2v.weights import (
-    import_maxim,
-    list_models,
-    load_model,
-    load_network,
-    path_of,
-    read_card,
-    verify,
-)
-from b2v.weights.imports import parameters
+from b2v.weights.checkpoints import load_network, read_card
+from b2v.weights.imports import import_maxim, parameters
+from b2v.weights.store import list_models, load_model, path_of, verify
 
 EVERY = [p for role in MAXIM_STAGES for p in parameters(role)]
 FILES = [*(f"maxim-{role}.safetensors" for role in MAXIM_STAGES), "maxim-1.json", "maxim-3.json"]

@@ -15,9 +15,9 @@ from test_cli_extract import assert_one_line, run_main, write_tiny_cascade
 from test_weights_hub import BLOB, REVISION, SOURCE, Hub, fetch_blob, server  # noqa: F401
 
 from b2v.errors import UsageError, WeightsError
-from b2v.weights import download, load_model, read_card, write_card
+from b2v.weights.checkpoints import read_card, write_card
 from b2v.weights.hub import parse_address
-from b2v.weights.publish import publish, stage
+from b2v.weights.store import download, load_model, publish, stage
 
 REPO = "someone/tiny"
 pytestmark = pytest.mark.filterwarnings("ignore:Use 'content=:DeprecationWarning")
