@@ -17,13 +17,11 @@ import typer
 
 from b2v import __version__
 from b2v.cli import (
-    bench,
     demo,
-    doctor,
     evaluate,
     extract,
+    machine,
     options,
-    study,
     synth,
     train,
     video,
@@ -52,9 +50,9 @@ app.command("demo", cls=options.Command, epilog=examples("demo"))(demo.command)
 app.command("eval", cls=options.Command, epilog=examples("eval"))(evaluate.command)
 app.command("synth-dataset", cls=options.Command, epilog=examples("synth-dataset"))(synth.command)
 app.command("train", cls=options.Command, epilog=examples("train"))(train.command)
-app.command("study", cls=options.Command, epilog=examples("study"))(study.command)
-app.command("bench", cls=options.Command, epilog=examples("bench"))(bench.command)
-app.command("doctor", cls=options.Command, epilog=examples("doctor"))(doctor.command)
+app.command("study", cls=options.Command, epilog=examples("study"))(train.study)
+app.command("bench", cls=options.Command, epilog=examples("bench"))(machine.bench)
+app.command("doctor", cls=options.Command, epilog=examples("doctor"))(machine.doctor)
 app.add_typer(weights.app, name="weights")
 
 

@@ -2,9 +2,8 @@
 
 import json
 from collections.abc import Sequence
-from enum import Enum
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, NamedTuple
+from typing import TYPE_CHECKING, Annotated, Any, Literal, NamedTuple
 
 import typer
 from rich.console import Console
@@ -137,22 +136,6 @@ TAU = 11
 """Frames averaged to one, unless another number is asked for."""
 
 
-class Part(str, Enum):
-    """Scenes of a set."""
-
-    TRAIN = "train"
-    VAL = "val"
-    TEST = "test"
-    ALL = "all"
-
-
-class Protocol(str, Enum):
-    """What is scored of a photo."""
-
-    SEVEN = "seven"
-    MIDDLE = "middle"
-
-
 BUNDLED = "bundled"
 """Stands for the set that is made of bundled photographs."""
 Source = Annotated[
@@ -171,13 +154,14 @@ WeightsOf = Annotated[
     ),
 ]
 Frames = Annotated[
-    Protocol | None, typer.Option(help="Photos: all seven frames, or the middle one alone.")
+    Literal["seven", "middle"] | None,
+    typer.Option(help="Photos: all seven frames, or the middle one alone."),
 ]
 Scale = Annotated[
     float, typer.Option(help="Photos: size as a part of the files'; 0.45 in Jin et al.")
 ]
 Split = Annotated[
-    Part | None,
+    Literal["train", "val", "test", "all"] | None,
     typer.Option(help="Photos: scenes that are scored; test where there are any."),
 ]
 Taus = Annotated[
@@ -255,9 +239,7 @@ def command(
     outputs = Outputs(csv, plot, strips, overwrite)
     _check(outputs)
     name = model or _model_for(path, quality)
-    entries = open_entries(
-        name, weights, None if protocol is None else protocol.value, videos=has_videos(path)
-    )
+    entries = open_entries(name, weights, protocol, videos=has_videos(path))
     kept = [Extremes() if strips else None for _ in entries]
     runtime = choose(device, precision)
     if entries[0].protocol == "video":
@@ -265,8 +247,7 @@ def command(
         results = _score_videos(path, entries, (tau, period), runtime, kept, quiet)
     else:
         _refuse_shutter(entries[0].name, tau, period)
-        whole = protocol is Protocol.SEVEN
-        how = align, scale, whole, None if split is None else split.value
+        how = align, scale, protocol == "seven", split
         results = _score_photos(path, entries, how, runtime, kept, quiet)
     _write(results, outputs, entries, kept, quiet)
     summaries = [result.summary for result in results]
@@ -305,7 +286,7 @@ def _refuse_shutter(model: str, taus: list[int], period: int | None) -> None:
         raise UsageError(f"--tau and --period are for video, and {model} is for photos")
 
 
-def _refuse_photo_options(scale: float, split: Part | None, model: str) -> None:
+def _refuse_photo_options(scale: float, split: str | None, model: str) -> None:
     from b2v.errors import UsageError
 
     if scale != 1 or split is not None:

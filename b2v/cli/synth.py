@@ -4,13 +4,13 @@ import json
 import os
 import re
 from dataclasses import replace
-from enum import Enum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
 from b2v.cli import options
+from b2v.data.sources import Layout
 from b2v.errors import UsageError
 
 if TYPE_CHECKING:
@@ -18,73 +18,6 @@ if TYPE_CHECKING:
     from b2v.data.synthesize import Finished, Plan
 
 FAILED, PARTLY_FAILED = 1, 4
-
-
-class Layout(str, Enum):
-    """How the sources lie."""
-
-    AUTO = "auto"
-    GOPRO = "gopro"
-    REDS = "reds"
-    BSD = "bsd"
-    FRAMES = "frames"
-    VIDEOS = "videos"
-    PHOTOS = "photos"
-
-
-class Written(str, Enum):
-    """How the dataset is laid out."""
-
-    GOPRO7 = "gopro7"
-    GOPRO = "gopro"
-    REDS = "reds"
-    BSD = "bsd"
-    PAIRS = "pairs"
-
-
-class Format(str, Enum):
-    """Kind of picture."""
-
-    PNG = "png"
-    JPG = "jpg"
-
-
-class Name(str, Enum):
-    """Recipes."""
-
-    JIN = "jin"
-    KIM = "kim"
-    REDS = "reds"
-    GOPRO = "gopro"
-
-
-class Light(str, Enum):
-    """What is averaged."""
-
-    LINEAR = "linear"
-    CODE = "code"
-
-
-class Curve(str, Enum):
-    """From code values to light."""
-
-    SRGB = "srgb"
-    GAMMA = "gamma2.2"
-
-
-class Hole(str, Enum):
-    """The aperture: a plain one, or with a phase mask and a sweep of focus."""
-
-    OPEN = "open"
-    CODED = "coded"
-
-
-class Sweep(str, Enum):
-    """Direction of the sweep of focus."""
-
-    FORWARD = "forward"
-    BACKWARD = "backward"
-
 
 Sources = Annotated[
     list[Path] | None,
@@ -97,13 +30,15 @@ Output = Annotated[
     ),
 ]
 LayoutIn = Annotated[Layout, typer.Option(help="How SRC lies; auto looks at it.")]
-Write = Annotated[Written, typer.Option(help="Layout to write.")]
-Kind = Annotated[Format, typer.Option("--format", help="Kind of picture.")]
+Write = Annotated[
+    Literal["gopro7", "gopro", "reds", "bsd", "pairs"], typer.Option(help="Layout to write.")
+]
+Kind = Annotated[Literal["png", "jpg"], typer.Option("--format", help="Kind of picture.")]
 Split = Annotated[
     str | None, typer.Option(help="Shares of sequences in no split yet: train:0.8,test:0.2.")
 ]
 Preset = Annotated[
-    Name,
+    Literal["jin", "kim", "reds", "gopro"],
     typer.Option(
         help="jin: 7 frames, 0.45 of the size; kim: 7 to 15 frames with gaps, within 960x540;"
         " reds: 7 frames; gopro: 7 to 13 frames. The options below change it."
@@ -113,8 +48,8 @@ Frames = Annotated[int | None, typer.Option(help="Frames averaged, an odd number
 Stride = Annotated[int | None, typer.Option(help="Frames from one window to the next.")]
 Scale = Annotated[str | None, typer.Option(help="Size: a factor as 0.45, or 960x540 at most.")]
 Noise = Annotated[float, typer.Option(help="Noise on blurry pictures; 0.01 is 1 % of white.")]
-LightOption = Annotated[Light, typer.Option(help="Average light, or code values.")]
-CurveOption = Annotated[Curve, typer.Option(help="Curve between both.")]
+Light = Annotated[Literal["linear", "code"], typer.Option(help="Average light, or code values.")]
+Curve = Annotated[Literal["srgb", "gamma2.2"], typer.Option(help="Curve between both.")]
 SubFrames = Annotated[
     str | None,
     typer.Option(
@@ -130,14 +65,16 @@ Objects = Annotated[
     Path | None,
     typer.Option(help="Folder of cut-outs (alpha) to fly through photographs.", metavar="DIR"),
 ]
-ApertureOption = Annotated[Hole, typer.Option(help="coded: phase mask and focus sweep.")]
+Hole = Annotated[Literal["open", "coded"], typer.Option(help="coded: phase mask and focus sweep.")]
 Psf = Annotated[
     Path | None, typer.Option(help="PSFs of the coded aperture, .npz with `psfs` [T, k, k, 3].")
 ]
 Gains = Annotated[
     bool, typer.Option("--his-gains", help="Keep the light that PSFs lose, as in Berman 2021.")
 ]
-SweepOption = Annotated[Sweep, typer.Option(help="Direction of the focus sweep.")]
+Sweep = Annotated[
+    Literal["forward", "backward"], typer.Option(help="Direction of the focus sweep.")
+]
 ShowPsf = Annotated[
     Path | None,
     typer.Option(help="Draw the PSFs over the exposure and stop.", metavar="PICTURE"),
@@ -148,26 +85,26 @@ Jobs = Annotated[int, typer.Option("--jobs", "-j", help="Sequences at a time; 0:
 def command(
     sources: Sources = None,
     output: Output = None,
-    layout: LayoutIn = Layout.AUTO,
-    write: Write = Written.GOPRO7,
-    kind: Kind = Format.PNG,
+    layout: LayoutIn = "auto",
+    write: Write = "gopro7",
+    kind: Kind = "png",
     split: Split = None,
-    recipe: Preset = Name.JIN,
+    recipe: Preset = "jin",
     frames: Frames = None,
     stride: Stride = None,
     scale: Scale = None,
     noise: Noise = 0.0,
-    light: LightOption = Light.LINEAR,
-    curve: CurveOption = Curve.GAMMA,
+    light: Light = "linear",
+    curve: Curve = "gamma2.2",
     sub_frames: SubFrames = None,
     seed: Seed = 0,
     per_photo: PerPhoto = 4,
     size: Size = 256,
     objects: Objects = None,
-    aperture: ApertureOption = Hole.OPEN,
+    aperture: Hole = "open",
     psf: Psf = None,
     his_gains: Gains = False,
-    sweep: SweepOption = Sweep.FORWARD,
+    sweep: Sweep = "forward",
     show_psf: ShowPsf = None,
     jobs: Jobs = 0,
     as_json: options.Json = False,
@@ -182,7 +119,9 @@ def command(
     from b2v.data.sources import find_sequences
     from b2v.data.synthesize import plan
 
-    lens = _aperture(aperture, psf, his_gains, sweep, drawn=show_psf is not None)
+    lens = _aperture(
+        aperture, psf, his_gains, backward=sweep == "backward", drawn=show_psf is not None
+    )
     if show_psf is not None and lens is not None:
         return _draw(lens, show_psf)
     if not sources or (output is None and len(sources) > 1):
@@ -192,31 +131,31 @@ def command(
         output = place.with_name(f"{place.stem if place.is_file() else place.name}_b2v")
         options.note(f"writes to {output}; -o names another folder", quiet=quiet)
     settings = Settings(
-        recipe=_recipe(recipe.value, frames, stride, scale),
-        layout=write.value, suffix=kind.value, light=light.value, curve=curve.value,
+        recipe=_recipe(recipe, frames, stride, scale),
+        layout=write, suffix=kind, light=light, curve=curve,
         noise=noise, sub_frames=_sub_frames(sub_frames), per_photo=per_photo, photo_size=size,
         objects=None if objects is None else str(objects), aperture=lens, seed=seed,
     )  # fmt: skip
-    found = find_sequences(sources, layout.value, leave_out=output)
+    found = find_sequences(sources, layout, leave_out=output)
     planned = plan(found, settings, output, _splits(split))
     if scale is None and (size_of := settings.recipe.scale) < 1:
-        made = f"recipe {recipe.value} makes pictures of {size_of:.0%} of their size"
+        made = f"recipe {recipe} makes pictures of {size_of:.0%} of their size"
         options.note(f"{made}; --scale 1 keeps it", quiet=quiet)
     _run(planned, jobs or os.cpu_count() or 1, as_json=as_json, quiet=quiet)
 
 
 def _aperture(
-    hole: Hole, psf: Path | None, gains: bool, sweep: Sweep, *, drawn: bool
+    hole: str, psf: Path | None, gains: bool, *, backward: bool, drawn: bool
 ) -> "Aperture | None":
     """Settle the coded aperture; read its file once, so that a bad one is known before work."""
     from b2v.data.rendering import Aperture
 
-    if hole is Hole.OPEN and not drawn:
-        if psf or gains or sweep is Sweep.BACKWARD:
+    if hole == "open" and not drawn:
+        if psf or gains or backward:
             raise UsageError("--psf, --his-gains and --sweep need --aperture coded")
         return None
     name = None if psf is None else str(psf)
-    lens = Aperture(psf=name, gains=gains, backward=sweep is Sweep.BACKWARD)
+    lens = Aperture(psf=name, gains=gains, backward=backward)
     lens.psfs(1)
     return lens
 

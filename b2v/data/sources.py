@@ -12,7 +12,7 @@ import re
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Literal, NamedTuple
+from typing import Literal, NamedTuple, get_args
 
 from b2v import files
 from b2v.errors import DatasetError, UsageError
@@ -26,7 +26,8 @@ BLURRY = ("blur", "blur_gamma", "blurry", "blurred", "input")
 SHARP = ("sharp", "gt", "target", "groundtruth")
 """Names of those with the sharp ones beside them; or `x_sharp`."""
 MANIFEST = "manifest.jsonl"
-LAYOUTS = ("auto", "gopro", "reds", "bsd", "frames", "videos", "photos")
+Layout = Literal["auto", "gopro", "reds", "bsd", "frames", "videos", "photos"]
+"""How sources lie; auto looks at them."""
 NUMBERED = re.compile(r"(.*?)(\d+)")
 CAMERAS = re.compile(r"(img|dsc|dscn|dscf|dji|gopr|gp|pxl|p|pict?|mg|_mg|_dsc)[-_]?\d*[-_]?", re.I)
 """What cameras put before the running number of a photograph."""
@@ -63,8 +64,8 @@ def find_sequences(
         UsageError: there is no such layout, or a source is `leave_out`.
 
     """
-    if layout not in LAYOUTS:
-        raise UsageError(f"unknown layout {layout}; expected {', '.join(LAYOUTS)}")
+    if layout not in get_args(Layout):
+        raise UsageError(f"unknown layout {layout}; expected {', '.join(get_args(Layout))}")
     found: list[Sequence] = []
     hidden = {os.path.realpath(leave_out)} if leave_out is not None else set()
     for source in sources:

@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 from test_cli_extract import run_main, write_tiny_prior
 
-from b2v.cli import doctor
-from b2v.cli.doctor import Finding, examine
+from b2v.cli import machine
+from b2v.cli.machine import Finding, examine
 from b2v.defaults import PHOTO_MODEL
 from b2v.errors import MediaError
 from b2v.files import shipped_dir
@@ -34,7 +34,7 @@ def tiny(tmp_path, monkeypatch):
 
 
 def found(check):
-    return list(getattr(doctor, f"_{check}")())
+    return list(getattr(machine, f"_{check}")())
 
 
 def states(findings):
@@ -60,8 +60,8 @@ def test_all_that_is_not_ok_comes_with_advice(tiny):
 
 def test_json_says_the_same(tiny, capsys, monkeypatch):
     bad = Finding("memory", "fail", "none", "buy some")
-    monkeypatch.setattr(doctor, "_memory", lambda: iter([bad]))
-    monkeypatch.setattr(doctor, "_precision", lambda: iter([]))
+    monkeypatch.setattr(machine, "_memory", lambda: iter([bad]))
+    monkeypatch.setattr(machine, "_precision", lambda: iter([]))
     ran = run_main(capsys, "doctor", "--json")
     said = json.loads(ran.out)
     assert (ran.code, ran.err, said["ok"]) == (1, "", False)
@@ -125,13 +125,13 @@ def test_damaged_weights_fail_and_missing_ones_are_told(tiny):
 )
 def test_little_room_is_told(monkeypatch, free, memory, disk):
     monkeypatch.setattr("b2v.inference.runtime.free_bytes", lambda: free)
-    monkeypatch.setattr(doctor.shutil, "disk_usage", lambda _: Disk(1, 1, free))
+    monkeypatch.setattr(machine.shutil, "disk_usage", lambda _: Disk(1, 1, free))
     assert states(found("memory")) == {"memory": memory}
     assert states(found("disk")) == {"disk": disk}
 
 
 def test_folders_that_cannot_be_written_are_told(tiny, monkeypatch):
-    monkeypatch.setattr(doctor.os, "access", lambda *_: False)
+    monkeypatch.setattr(machine.os, "access", lambda *_: False)
     assert [f.state for f in [*found("disk"), *found("cache")]] == ["warn"] * 3
     assert "B2V_CACHE" in (found("cache")[0].advice or "")
 
@@ -167,7 +167,7 @@ def test_ffmpeg_is_where_it_says_and_nothing_is_missing():
 
 
 def test_packages_that_are_not_installed_are_told(monkeypatch):
-    monkeypatch.setitem(doctor.PACKAGES, "no-such-package", "nothing")
+    monkeypatch.setitem(machine.PACKAGES, "no-such-package", "nothing")
     finding = found("versions")[1]
     assert (finding.state, finding.advice) == ("fail", "pip install no-such-package")
 
@@ -181,7 +181,7 @@ def test_what_is_set_for_the_network_is_named_without_its_value(monkeypatch):
 
 def test_a_package_that_is_broken_is_a_finding_and_not_the_end(tiny, monkeypatch):
     monkeypatch.setitem(sys.modules, "b2v.media.ffmpeg", None)
-    monkeypatch.setattr(doctor, "_precision", lambda: iter([]))
+    monkeypatch.setattr(machine, "_precision", lambda: iter([]))
     findings = list(examine())
     (broken,) = [finding for finding in findings if finding.state == "fail"]
     assert broken.name == "ffmpeg"
