@@ -192,7 +192,7 @@ def b2v(capsys, monkeypatch, tmp_path):
     plan = Blueprint("dtb", DTBConfig(**SMALL))
     path = weights / file_name("dtb", VIDEO)
     save_network(plan.build().state_dict(), plan, VIDEO, path)
-    write_card(Card(name="dtb", licence="MIT", networks={VIDEO: card_entry(path)[1]}), weights)
+    write_card(Card(name="dtb", license="MIT", networks={VIDEO: card_entry(path)[1]}), weights)
     plain_surroundings(monkeypatch, tmp_path, weights)
     (tmp_path / "videos").mkdir()
     save_video(tmp_path / "videos" / "b.mkv", 23)

@@ -53,15 +53,15 @@ def wheel(tmp_path_factory):
     return path
 
 
-def test_wheel_has_the_weights_the_demo_and_the_licences(wheel):
+def test_wheel_has_the_weights_the_demo_and_the_licenses(wheel):
     with zipfile.ZipFile(wheel) as archive:
         names = set(archive.namelist())
     for model, roles in (("unet", [PRIOR]), ("maxim", MAXIM_STAGES), ("cascade", ROLES)):
         assert {f"b2v/_weights/{model}-{role}.safetensors" for role in roles} <= names
     assert {"b2v/_weights/unet.json", "b2v/assets/demo.jpg", "b2v/assets/CREDITS.md"} <= names
     assert {"b2v/assets/demo_video.mp4", "b2v/assets/page.css", "b2v/assets/page.js"} <= names
-    for licence in ("LICENSE", "NOTICE", "weights/LICENSE-maxim.txt"):
-        assert any(name.endswith(f"licenses/{licence}") for name in names)
+    for license in ("LICENSE", "NOTICE", "weights/LICENSE-maxim.txt"):
+        assert any(name.endswith(f"licenses/{license}") for name in names)
     assert not [name for name in names if name.startswith(("tests", "runs", "weights"))]
     assert wheel.stat().st_size < LARGEST
 

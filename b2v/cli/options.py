@@ -278,7 +278,7 @@ class Result:
     def made_by(self, model: "LoadedModel") -> None:
         """Note which networks restore it, and where they run."""
         self.device, self.precision = str(model.device), model.precision
-        self.model = {"name": model.name, "sha256": model.sha256, "licence": model.license}
+        self.model = {"name": model.name, "sha256": model.sha256, "license": model.license}
 
     def as_json(self) -> str:
         """Write it as one line of JSON."""

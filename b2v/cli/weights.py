@@ -31,10 +31,10 @@ def list_command(as_json: options.Json = False) -> None:
     if as_json:
         typer.echo(json.dumps([asdict(model) for model in models], default=str))
         return
-    table = Table("name", "where", "size", "licence", "networks", show_lines=True)
+    table = Table("name", "where", "size", "license", "networks", show_lines=True)
     for model in models:
         size = f"{model.bytes / MB:.1f} MB"
-        cells = (model.name, model.where, size, model.licence, _state(model))
+        cells = (model.name, model.where, size, model.license, _state(model))
         table.add_row(*map(Text, cells))
     if models:
         Console().print(table)
@@ -172,7 +172,7 @@ def publish_command(
 ) -> None:
     """Upload a model to the Hugging Face Hub.
 
-    Networks, card, licence and a page made of the card go up in one commit. HF_TOKEN must be a
+    Networks, card, license and a page made of the card go up in one commit. HF_TOKEN must be a
     token that may write; HF_ENDPOINT, HTTPS_PROXY and NO_PROXY are respected.
     """
     from b2v.weights.store import publish, stage

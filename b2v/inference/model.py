@@ -51,7 +51,7 @@ class Model:
 
     def __init__(self, loaded: LoadedModel | LoadedVideoModel, runtime: Runtime) -> None:
         self.loaded = loaded
-        self.name, self.license, self.sha256 = loaded.name, loaded.licence, loaded.sha256
+        self.name, self.license, self.sha256 = loaded.name, loaded.license, loaded.sha256
         self.net: Extractor | None = None
         if isinstance(loaded, LoadedModel):
             runtime = settle(runtime, loaded)
@@ -90,7 +90,7 @@ class Model:
     @property
     def provenance(self) -> Provenance:
         """What files that it made say of it."""
-        return Provenance(model=self.name, sha256=self.sha256, licence=self.license)
+        return Provenance(model=self.name, sha256=self.sha256, license=self.license)
 
     def extract(
         self,

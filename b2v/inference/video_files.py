@@ -328,7 +328,7 @@ def _put_together(
     """Make the file of its pieces and of what else the source has; return notes on what is lost."""
     if not isinstance(writer, SegmentWriter):
         return []
-    made = Provenance(model=model.name, sha256=model.sha256, licence=model.licence)
+    made = Provenance(model=model.name, sha256=model.sha256, license=model.license)
     said = {} if settings.strip_metadata else Tags(made).video()
     said = beside_what_is_said(said, writer.info.tags)
     how = partial(

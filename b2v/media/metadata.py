@@ -35,7 +35,7 @@ class Provenance:
 
     model: str
     sha256: str
-    licence: str | None = None
+    license: str | None = None
     version: str = __version__
     strength: float = 1.0
 
@@ -52,7 +52,7 @@ class Provenance:
             "software": f"b2v {self.version}",
             "model": self.model,
             "sha256": self.sha256,
-            "licence": self.licence,
+            "license": self.license,
             "note": CAVEAT,
             **mixed,
         }

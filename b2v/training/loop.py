@@ -406,7 +406,7 @@ def _write_card(work: Work, gain: float) -> None:
     card = (
         read_card(path)
         if path.exists()
-        else Card(name=config.model, licence=NOT_STATED, networks={})
+        else Card(name=config.model, license=NOT_STATED, networks={})
     )
     files = (exported_to(config, work.run, role) for role in MODELS[config.model])
     about = f"{config.role}: step {work.state.step} of {config.steps}, batch {config.batch}"

@@ -137,7 +137,7 @@ def inspect(path: Path) -> Header:
         )
     try:
         about = json.loads(metadata["b2v"])
-        version, role, note = about["format"], about["role"], about.get("note", {})
+        version, role, note = about["format"], about["role"], _renamed(about.get("note", {}))
         kind, config = about["kind"], about["config"]
         if isinstance(version, int) and version > FORMAT:
             raise B2VError(f"format {version}, this b2v knows {FORMAT}: update b2v")
@@ -214,6 +214,8 @@ def _check_finite(state: Mapping[str, Tensor], path: Path) -> None:
 
 
 NOT_STATED = "not stated"
+OLD_KEYS = {"licence": "license"}
+"""Keys of older files and cards, and what they are called now."""
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
 _SHA256 = re.compile(r"[0-9a-f]{64}")
 _SOURCE = re.compile(r"hf://[\w.-]+/[\w.-]+@[\w.-]+(/[\w.-]+)*")
@@ -238,7 +240,7 @@ class Card:
     """
 
     name: str
-    licence: str
+    license: str
     networks: dict[str, CardNetwork]
     summary: str = ""
     data: str = ""
@@ -330,16 +332,20 @@ def read_card(path: Path) -> Card:
     return card
 
 
+def _renamed(plain: dict[str, Any]) -> dict[str, Any]:
+    return {OLD_KEYS.get(key, key): value for key, value in plain.items()}
+
+
 def _parse(plain: object) -> Card:
     if not isinstance(plain, dict):
         raise B2VError("it is not a JSON object")
-    known = [f.name for f in fields(Card)]
+    plain, known = _renamed(plain), [f.name for f in fields(Card)]
     for key, value in plain.items():
         if key not in known:
             raise B2VError(f"unknown field {key!r}; known: {', '.join(known)}")
         if not isinstance(value, _TYPES.get(key, (str,))) or isinstance(value, bool):
             raise B2VError(f"field {key!r} has the wrong type, {type(value).__name__}")
-    for key in ("name", "licence", "networks"):
+    for key in ("name", "license", "networks"):
         if not plain.get(key):
             raise B2VError(f"field {key!r} is missing or empty")
     if not _NAME.fullmatch(plain["name"]):

@@ -48,7 +48,7 @@ MODEL = f"{FAMILY}-released"
 """Name of what is imported; `jin2018` is what one trains oneself."""
 MOST_UNPACKED = 2
 """By how many times a file may grow when it is unpacked."""
-LICENCE = "not stated by the authors"
+LICENSE = "not stated by the authors"
 _DROPPED = ("running_mean", "running_var", "num_batches_tracked")
 _PREFIXES = {
     "middle": {"": ""},
@@ -130,7 +130,7 @@ def _write(imports: Mapping[str, _Import], out: Path) -> list[Path]:
     written = []
     for role, new in imports.items():
         target = out / file_name(MODEL, role)
-        note = {"licence": LICENCE, "made_from": new.path.name, "made_from_sha256": new.sha256}
+        note = {"license": LICENSE, "made_from": new.path.name, "made_from_sha256": new.sha256}
         save_network(new.state, MODELS[FAMILY][role], role, target, half=False, note=note)
         written.append(target)
     return [*written, write_card(_card(list(imports.values()), out), out)]
@@ -257,13 +257,13 @@ def _card(imports: Sequence[_Import], out: Path) -> Card:
         lineage.append(f"{role}: converted from {new.path.name}, sha256 {new.sha256} ({same})")
     return Card(
         name=MODEL,
-        licence=LICENCE,
+        license=LICENSE,
         networks=networks,
         summary="The cascade of Jin, Meishvili and Favaro, CVPR 2018, with their weights",
         data="GoPro and the authors' own videos, as the paper has it",
         recipe="Paper, Sec. 6; converted without any change of the weights",
         lineage="\n".join(lineage),
-        limits="For study: who wants more must ask the authors for a licence",
+        limits="For study: who wants more must ask the authors for a license",
     )
 
 
@@ -430,8 +430,8 @@ def _write_stages(
 ) -> list[Path]:
     """Write the stages, and the cards of the models that they make."""
     known = digest == EXPORTED
-    licence = "Apache-2.0" if known else NOT_STATED
-    note = {"licence": licence, "made_from_sha256": digest}
+    license = "Apache-2.0" if known else NOT_STATED
+    note = {"license": license, "made_from_sha256": digest}
     for role, target in targets.items():
         save_network(states[role], MODELS["maxim-3"][role], role, target, note=note)
     cards = []
@@ -439,7 +439,7 @@ def _write_stages(
         networks = {role: card_entry(targets[role])[1] for role in MODELS[model]}
         card = Card(
             name=model,
-            licence=licence,
+            license=license,
             networks=networks,
             summary=summary,
             data="GoPro (Nah et al., CVPR 2017), CC BY 4.0" if known else "",

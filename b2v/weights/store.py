@@ -43,7 +43,7 @@ class Loaded:
 
     name: str
     sha256: str
-    licence: str
+    license: str
     networks: dict[str, Network]
 
 
@@ -171,23 +171,23 @@ def _gather(model: str, weights: Path | None, *, video: bool) -> Loaded:
     """Load the files of a model for photos or for video; a single one may replace one of them."""
     if weights is None or not weights.is_file() or weights.suffix == ".json":
         found = find_model(model, weights=weights)
-        name, licence = found.card.name, found.card.licence
+        name, license = found.card.name, found.card.license
         _check_use(name, found.card.networks, video=video)
         roles = needed_roles(found.card.networks)
-        return _join(name, licence, {role: _load(found, role) for role in roles})
+        return _join(name, license, {role: _load(found, role) for role in roles})
     own = load_network(weights)
-    own_licence = str(own.note.get("licence", NOT_STATED))
+    own_license = str(own.note.get("license", NOT_STATED))
     _check_use(str(weights), (own.role,), video=video)
     if not missing_roles((own.role,)):
-        return _join(weights.stem, own_licence, {own.role: own})
+        return _join(weights.stem, own_license, {own.role: own})
     found = find_model(model)
-    name, licence, roles = found.card.name, found.card.licence, needed_roles(found.card.networks)
+    name, license, roles = found.card.name, found.card.license, needed_roles(found.card.networks)
     if own.role not in roles:
         raise WeightsError(f"{name} has no {own.role} network that {weights} could replace")
     others = {role: _load(found, role) for role in roles if role != own.role}
     name += f" with {own.role} from {weights.name}"
-    licence += f"; {own.role}: {own_licence}" if own_licence != licence else ""
-    return _join(name, licence, {role: others.get(role, own) for role in roles})
+    license += f"; {own.role}: {own_license}" if own_license != license else ""
+    return _join(name, license, {role: others.get(role, own) for role in roles})
 
 
 def _check_use(name: str, networks: Collection[str], *, video: bool) -> None:
@@ -200,9 +200,9 @@ def _check_use(name: str, networks: Collection[str], *, video: bool) -> None:
     raise WeightsError(f"{name} deblurs video; use `b2v deblur`, or -m {PHOTO_MODEL} for photos")
 
 
-def _join(name: str, licence: str, networks: dict[str, Network]) -> Loaded:
+def _join(name: str, license: str, networks: dict[str, Network]) -> Loaded:
     joined = "".join(network.sha256 for network in networks.values())
-    return Loaded(name, hashlib.sha256(joined.encode()).hexdigest(), licence, networks)
+    return Loaded(name, hashlib.sha256(joined.encode()).hexdigest(), license, networks)
 
 
 def _load(found: Model, role: str) -> Network:
@@ -261,7 +261,7 @@ def _bare(folder: Path, name: str, pattern: str) -> Model | None:
         networks[role] = entry
     if not networks:
         return None
-    return Model(Card(name=name, licence=NOT_STATED, networks=networks), folder)
+    return Model(Card(name=name, license=NOT_STATED, networks=networks), folder)
 
 
 def _unknown(model: str) -> WeightsError:
@@ -285,7 +285,7 @@ class ModelInfo:
     where: str
     folder: Path
     bytes: int
-    licence: str
+    license: str
     summary: str
     complete: bool
     verified: bool
@@ -408,7 +408,7 @@ def _describe(path: Path, where: str, shadowed: bool) -> ModelInfo:
         where,
         folder,
         total,
-        card.licence,
+        card.license,
         card.summary,
         not missing,
         verified,
@@ -418,7 +418,7 @@ def _describe(path: Path, where: str, shadowed: bool) -> ModelInfo:
 
 
 _REPO = re.compile(r"[\w][\w.-]*/[\w][\w.-]*")
-PAGE, LICENCE = "README.md", "LICENSE"
+PAGE, LICENSE = "README.md", "LICENSE"
 APACHE = "LICENSE-maxim.txt"
 """Text of Apache-2.0, among the weights that come with b2v."""
 
@@ -433,7 +433,7 @@ def publish(model: str, repo: str, *, private: bool = False) -> Address:
 
     Raises:
         UsageError: `repo` is not such a name.
-        WeightsError: the model is incomplete, damaged or without a licence, or the hub or the
+        WeightsError: the model is incomplete, damaged or without a license, or the hub or the
             connection to it refuses.
 
     """
@@ -463,7 +463,7 @@ def stage(model: str, repo: str, folder: Path) -> Card:
 
     Raises:
         UsageError: `repo` is not `owner/name`.
-        WeightsError: the model is incomplete, damaged or without a licence, or the folder
+        WeightsError: the model is incomplete, damaged or without a license, or the folder
             cannot be written.
 
     """
@@ -471,8 +471,8 @@ def stage(model: str, repo: str, folder: Path) -> Card:
         raise UsageError(f"{repo}: not the name of a repository; expected owner/name")
     found = find_model(model)
     card = replace(found.card, source=None)  # it lies beside its networks there
-    if card.licence.lower() in ("", NOT_STATED):
-        raise WeightsError(f"{card.name} has no licence on its card; without one, nobody may share")
+    if card.license.lower() in ("", NOT_STATED):
+        raise WeightsError(f"{card.name} has no license on its card; without one, nobody may share")
     for check in verify(str(found.folder / f"{card.name}.json")):
         if check.problem:
             raise WeightsError(f"{card.name} is not whole: {check.path}: {check.problem}")
@@ -481,8 +481,8 @@ def stage(model: str, repo: str, folder: Path) -> Card:
         for entry in card.networks.values():
             shutil.copyfile(place_of(found, entry), folder / entry.file)
         (folder / PAGE).write_text(page(card, repo), encoding="utf-8")
-        if (text := licence_text(card, found.folder)) is not None:
-            (folder / LICENCE).write_text(text, encoding="utf-8")
+        if (text := license_text(card, found.folder)) is not None:
+            (folder / LICENSE).write_text(text, encoding="utf-8")
     except OSError as error:
         raise WeightsError(f"cannot write to {folder}: {error.strerror or error}") from error
     return read_card(folder / f"{card.name}.json")
@@ -491,9 +491,9 @@ def stage(model: str, repo: str, folder: Path) -> Card:
 def page(card: Card, repo: str) -> str:
     """Write the page of a model from its card, with the header that the hub reads."""
     video = VIDEO in card.networks
-    plain = re.fullmatch(r"[A-Za-z0-9.-]+", card.licence)
-    name = card.licence.replace('"', "'")
-    named = card.licence.lower() if plain else f'other\nlicense_name: "{name}"'
+    plain = re.fullmatch(r"[A-Za-z0-9.-]+", card.license)
+    name = card.license.replace('"', "'")
+    named = card.license.lower() if plain else f'other\nlicense_name: "{name}"'
     parts = [
         f"---\nlicense: {named}\nlibrary_name: b2v\n"
         f"pipeline_tag: {'video-to-video' if video else 'image-to-video'}\n"
@@ -506,23 +506,23 @@ def page(card: Card, repo: str) -> str:
         card.limits,
         f"Data: {card.data}" if card.data else "",
         f"Lineage: {card.lineage}" if card.lineage else "",
-        f"Licence: {card.licence}. `{card.name}.json` has the rest: recipe, scores, hashes.",
+        f"License: {card.license}. `{card.name}.json` has the rest: recipe, scores, hashes.",
     ]
     return "\n\n".join(part for part in parts if part) + "\n"
 
 
-def licence_text(card: Card, folder: Path) -> str | None:
-    """Find the text of the licence: beside the card, or one of the two that come with b2v."""
-    places = [folder / LICENCE]
-    if card.licence == "Apache-2.0":
+def license_text(card: Card, folder: Path) -> str | None:
+    """Find the text of the license: beside the card, or one of the two that come with b2v."""
+    places = [folder / LICENSE]
+    if card.license == "Apache-2.0":
         places.append(shipped_dir() / APACHE)
-    if card.licence == "MIT":
-        places.append(Path(__file__).resolve().parents[2] / LICENCE)
+    if card.license == "MIT":
+        places.append(Path(__file__).resolve().parents[2] / LICENSE)
     for place in places:
         with suppress(OSError, UnicodeDecodeError):
             return place.read_text(encoding="utf-8")
     with suppress(PackageNotFoundError):
         return (
-            distribution("b2v").read_text(f"licenses/{LICENCE}") if card.licence == "MIT" else None
+            distribution("b2v").read_text(f"licenses/{LICENSE}") if card.license == "MIT" else None
         )
     return None

@@ -71,7 +71,7 @@ def write_tiny_dtb(folder, name=MODEL, *, seed=0, **config):
         net.head.bias.fill_(0.1)
     path = folder / file_name(name, VIDEO)
     save_network(net.state_dict(), blueprint, VIDEO, path)
-    write_card(Card(name=name, licence="MIT", networks={VIDEO: card_entry(path)[1]}), folder)
+    write_card(Card(name=name, license="MIT", networks={VIDEO: card_entry(path)[1]}), folder)
     return path
 
 
@@ -173,7 +173,7 @@ def test_json_says_what_came_of_the_video(b2v):
     assert said["seconds"] > 0
     assert said["fps"] == pytest.approx(FRAMES / said["seconds"], rel=0.2)
     model = said["model"]
-    assert (model["name"], model["licence"], len(model["sha256"])) == (MODEL, "MIT", 64)
+    assert (model["name"], model["license"], len(model["sha256"])) == (MODEL, "MIT", 64)
     assert said["provenance"]["sha256"] == model["sha256"]
     varying = ("seconds", "fps", "model", "provenance", "notes", "lost")
     told = {key: said[key] for key in JSON_KEYS if key not in varying}

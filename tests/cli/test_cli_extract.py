@@ -83,7 +83,7 @@ def write_tiny(folder, name, blueprints, seed):
         path = folder / file_name(name, role)
         save_network(net.state_dict(), blueprint, role, path)
         networks[role] = card_entry(path)[1]
-    return write_card(Card(name=name, licence="MIT", networks=networks), folder)
+    return write_card(Card(name=name, license="MIT", networks=networks), folder)
 
 
 def plain_surroundings(monkeypatch, folder, weights):
@@ -226,7 +226,7 @@ def test_json_says_what_came_of_the_photo(b2v):
     assert said["seconds"] > 0
     assert 0 < said["reblur_db"] <= 100
     model = said["model"]
-    assert (model["name"], model["licence"], len(model["sha256"])) == (PHOTO_MODEL, "MIT", 64)
+    assert (model["name"], model["license"], len(model["sha256"])) == (PHOTO_MODEL, "MIT", 64)
     made = said["provenance"]
     assert (made["model"], made["sha256"]) == (PHOTO_MODEL, model["sha256"])
     assert made["note"] == "estimated, not evidence"

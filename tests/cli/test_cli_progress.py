@@ -29,7 +29,7 @@ def write_tiny_prior(folder):
     path = folder / file_name(PHOTO_MODEL, PRIOR)
     save_network(blueprint.build().state_dict(), blueprint, PRIOR, path)
     networks = {PRIOR: card_entry(path)[1]}
-    write_card(Card(name=PHOTO_MODEL, licence="MIT", networks=networks), folder)
+    write_card(Card(name=PHOTO_MODEL, license="MIT", networks=networks), folder)
 
 
 @pytest.fixture

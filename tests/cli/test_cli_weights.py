@@ -66,7 +66,7 @@ def write_authors_file(path, role="pair26"):
 # list
 
 
-def test_list_shows_name_place_size_licence_and_state(b2v, cache):
+def test_list_shows_name_place_size_license_and_state(b2v, cache):
     write_tiny_cascade(cache, "other")
     ran = b2v("list")
     assert (ran.code, ran.err) == (0, "")
@@ -91,7 +91,7 @@ def test_list_as_json(b2v, own, cache):
         "where": "environment",
         "folder": str(own),
         "bytes": size,
-        "licence": "MIT",
+        "license": "MIT",
         "summary": "",
         "complete": True,
         "verified": True,

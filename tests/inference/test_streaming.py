@@ -279,7 +279,7 @@ def test_weights_are_found_by_name_and_path_and_refused_at_once(tmp_path, monkey
     net, frames, folder = small_net(), video(3), tmp_path / "weights"
     path = folder / "mine-video.safetensors"
     save_network(net.state_dict(), Blueprint("dtb", net.config), VIDEO, path, half=False)
-    write_card(Card(name="mine", licence="MIT", networks=dict([card_entry(path)])), folder)
+    write_card(Card(name="mine", license="MIT", networks=dict([card_entry(path)])), folder)
     monkeypatch.setenv("B2V_WEIGHTS_DIR", str(folder))
     expected = restore(net, frames)
     for weights in ("mine", folder, str(folder), path, str(path), folder / "mine.json"):

@@ -14,7 +14,7 @@ from b2v.media.clips import Clip, read_clip
 from b2v.media.images import read_photo, tags_of, write_photo
 from b2v.media.metadata import CAVEAT, Provenance, Tags, stamp
 
-MADE = Provenance(model="b2v", sha256="0123456789abcdef" * 4, licence="MIT")
+MADE = Provenance(model="b2v", sha256="0123456789abcdef" * 4, license="MIT")
 CLIPS = ("clip.mp4", "clip.gif", "clip.webp", "clip")
 STILLS = ("a.png", "a.jpg", "a.webp")
 PARIS = (48.0, 51.0, 29.88), (2.0, 17.0, 40.2)

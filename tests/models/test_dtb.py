@@ -379,8 +379,8 @@ def shipped(tmp_path, monkeypatch):
     ):
         state = small_net().state_dict() if role == VIDEO else plan.build().state_dict()
         path = folder / file_name(name, role)
-        save_network(state, plan, role, path, note={"licence": "CC0"})
-        write_card(Card(name=name, licence="MIT", networks=dict([card_entry(path)])), folder)
+        save_network(state, plan, role, path, note={"license": "CC0"})
+        write_card(Card(name=name, license="MIT", networks=dict([card_entry(path)])), folder)
     return folder
 
 
@@ -388,8 +388,8 @@ def test_weights_for_video_are_found_by_name_folder_and_file(shipped):
     path = shipped / "dtb-video.safetensors"
     by_name, by_folder = load_video_model("dtb"), load_video_model("dtb", weights=shipped)
     by_file = load_video_model("nothing else is needed", weights=path)
-    assert (by_name.name, by_name.licence) == ("dtb", "MIT")
-    assert (by_file.name, by_file.licence) == ("dtb-video", "CC0")
+    assert (by_name.name, by_name.license) == ("dtb", "MIT")
+    assert (by_file.name, by_file.license) == ("dtb-video", "CC0")
     assert by_name.sha256 == by_folder.sha256 == by_file.sha256
     assert list(by_name.networks) == [VIDEO]
     assert [(model.name, model.problem) for model in list_models()] == [

@@ -332,13 +332,13 @@ def test_a_card_describes_the_networks_that_are_best_so_far(begin, tmp_path):
     assert list(card.networks) == ["middle", "pair35"]
     assert "pair35: step 1 of 1, batch 2" in card.recipe
     assert set(card.scores) == {f"{role}, validation gain in dB" for role in ("middle", "pair35")}
-    with pytest.raises(WeightsError, match="tiny has no licence on its card"):
+    with pytest.raises(WeightsError, match="tiny has no license on its card"):
         store.stage(str(folder / "tiny.json"), "me/tiny", tmp_path)
-    write_card(replace(card, licence="CC0-1.0"), folder)
+    write_card(replace(card, license="CC0-1.0"), folder)
     store.stage(str(folder / "tiny.json"), "me/tiny", tmp_path)
     assert (tmp_path / "tiny-pair35.safetensors").is_file()
     list(begin(replace(CONFIG, stage=3, steps=1)))
-    assert read_card(folder / "tiny.json").licence == "CC0-1.0"
+    assert read_card(folder / "tiny.json").license == "CC0-1.0"
 
 
 def test_how_far_it_is_and_how_long_it_takes_is_told(begin):

@@ -57,7 +57,7 @@ def make_model(folder, name="tiny", *, seed=0, card=True, **fields):
         save_network(state_of(blueprint, seed), blueprint, role, path)
         networks[role] = card_entry(path)[1]
     if card:
-        write_card(Card(name=name, licence="MIT", networks=networks, **fields), folder)
+        write_card(Card(name=name, license="MIT", networks=networks, **fields), folder)
     return networks
 
 
@@ -206,7 +206,7 @@ def test_card_comes_back_as_it_was_written(tmp_path):
     networks = make_model(tmp_path, card=False)
     card = Card(
         name="tiny",
-        licence="MIT",
+        license="MIT",
         networks=networks,
         summary="Für den Test",
         commands=("b2v train --stage 1", "b2v train --stage 2"),
@@ -217,11 +217,24 @@ def test_card_comes_back_as_it_was_written(tmp_path):
     assert read_card(write_card(card, tmp_path)) == card
 
 
+def test_a_card_and_a_file_of_the_old_spelling_are_read_as_new_ones_are(tmp_path):
+    make_model(tmp_path)
+    path = tmp_path / "tiny.json"
+    card = read_card(path)
+    text = path.read_text()
+    path.write_text(text.replace('"license"', '"licence"'))
+    assert path.read_text() != text
+    assert read_card(path) == card
+    one = tmp_path / "one.safetensors"
+    save_network(state_of(MIDDLE), MIDDLE, "middle", one, note={"licence": "CC0", "steps": 1})
+    assert inspect(one).note == {"license": "CC0", "steps": 1}
+
+
 @pytest.mark.parametrize(
     ("change", "words"),
     [
-        ({"licence": None}, "'licence' has the wrong type"),
-        ({"licence": ""}, "'licence' is missing or empty"),
+        ({"license": None}, "'license' has the wrong type"),
+        ({"license": ""}, "'license' is missing or empty"),
         ({"colour": "red"}, "unknown field 'colour'"),
         ({"name": "other"}, "expected 'tiny'"),
         ({"hours": "two"}, "'hours' has the wrong type, str"),
@@ -254,7 +267,7 @@ def test_loaded_cascade_turns_a_picture_into_seven_frames(places):
     with torch.inference_mode():
         frames = loaded.net(torch.rand(1, 3, 16, 16))
     assert frames.shape == (1, 7, 3, 16, 16)
-    assert (loaded.name, loaded.licence) == ("tiny", "MIT")
+    assert (loaded.name, loaded.license) == ("tiny", "MIT")
     assert list(loaded.networks) == list(ROLES)
     again = load_model("tiny")
     assert again.sha256 == loaded.sha256
@@ -283,7 +296,7 @@ def test_folder_without_a_card_will_do(places, monkeypatch):
     make_model(places / "run", card=False)
     assert load_model("b2v", weights=places / "run").name == "run"
     monkeypatch.setenv("B2V_WEIGHTS_DIR", str(places / "run"))
-    assert load_model("tiny").licence == "not stated"
+    assert load_model("tiny").license == "not stated"
 
 
 def test_card_can_be_given_by_its_path(places):
@@ -301,7 +314,7 @@ def test_single_file_takes_the_place_of_the_network_of_its_role(places):
     assert loaded.networks["middle"].sha256 == plain.networks["middle"].sha256
     assert loaded.sha256 != plain.sha256
     assert loaded.name == "tiny with pair26 from best.safetensors"
-    assert loaded.licence == "MIT; pair26: not stated"
+    assert loaded.license == "MIT; pair26: not stated"
 
 
 def test_file_that_differs_from_its_card_is_not_used(places):
@@ -320,7 +333,7 @@ def test_file_that_differs_from_its_card_is_not_used(places):
 def test_file_with_the_wrong_network_is_not_used(places):
     networks = make_model(places / "shipped")
     swapped = {**networks, "pair17": networks["pair26"]}
-    write_card(Card(name="tiny", licence="MIT", networks=swapped), places / "shipped")
+    write_card(Card(name="tiny", license="MIT", networks=swapped), places / "shipped")
     with pytest.raises(WeightsError, match="holds a unet network for pair26"):
         load_model("tiny")
 
@@ -336,7 +349,7 @@ def test_missing_file_is_named(places):
 def test_card_of_part_of_a_cascade_is_completed_by_a_file(places):
     networks = make_model(places / "shipped")
     del networks["pair17"]
-    write_card(Card(name="tiny", licence="MIT", networks=networks), places / "shipped")
+    write_card(Card(name="tiny", license="MIT", networks=networks), places / "shipped")
     (model,) = list_models()
     assert (model.complete, model.verified) == (False, True)
     with pytest.raises(WeightsError, match="has no pair17 network, only middle, pair35, pair26"):
@@ -378,12 +391,12 @@ def test_weights_dir_that_is_no_folder_is_an_error(places, monkeypatch):
         load_model("tiny")
 
 
-def test_list_tells_size_and_licence_and_goes_on_past_a_broken_card(places):
+def test_list_tells_size_and_license_and_goes_on_past_a_broken_card(places):
     make_model(places / "shipped", summary="Small")
     (places / "shipped" / "broken.json").write_text("{")
     broken, good = list_models()
     assert "is not JSON" in (broken.problem or "")
-    assert (good.name, good.where, good.licence, good.summary) == (
+    assert (good.name, good.where, good.license, good.summary) == (
         "tiny",
         "shipped",
         "MIT",
@@ -396,7 +409,7 @@ def test_list_tells_size_and_licence_and_goes_on_past_a_broken_card(places):
 def test_a_network_for_the_middle_frame_alone_lacks_nothing_that_it_should_have(places):
     networks = make_model(places / "shipped")
     for kept, said in (("middle", "the middle frame alone"), ("pair26", "no network for middle")):
-        card = Card(name="tiny", licence="MIT", networks={kept: networks[kept]})
+        card = Card(name="tiny", license="MIT", networks={kept: networks[kept]})
         write_card(card, places / "shipped")
         (model,) = list_models()
         assert said in (model.problem or "")

@@ -209,7 +209,7 @@ def upload(server, folder, **fields):
 
 def test_model_whose_card_names_a_source_is_downloaded_when_it_is_first_used(server, tmp_path):
     networks = upload(server, tmp_path / "remote")
-    card = Card(name="tiny", licence="MIT", networks=networks, source=SOURCE)
+    card = Card(name="tiny", license="MIT", networks=networks, source=SOURCE)
     write_card(card, tmp_path / "shipped")
     (model,) = list_models()
     assert (model.where, model.verified) == ("shipped", False)
@@ -229,7 +229,7 @@ def test_card_on_the_hub_brings_its_networks_and_is_known_by_name_then(server, t
     assert len(paths) == 5
     assert all(path.parent.name == REVISION for path in paths)
     server.seen.clear()
-    assert load_model("tiny").licence == "MIT"
+    assert load_model("tiny").license == "MIT"
     assert load_model(f"{SOURCE}/tiny.json").name == "tiny"
     assert server.seen == []
     paths[1].unlink()

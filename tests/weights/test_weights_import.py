@@ -18,7 +18,7 @@ from b2v.weights.store import list_models, load_model
 
 REFERENCE = Path(__file__).parents[3] / "shared" / "reference"
 COUNTS = {"middle": 4_972_032, "pair35": 2 * 3_934_464, "pair26": 2_686_208, "pair17": 2_686_208}
-LICENCE = "not stated by the authors"
+LICENSE = "not stated by the authors"
 
 pytestmark = pytest.mark.skipif(
     not (REFERENCE / "jin2018_state_dict_keys.json").is_file(),
@@ -121,11 +121,11 @@ def test_import_writes_fp32_files_and_a_card(imported, monkeypatch):
     assert written == [out / name for name in names]
     assert sorted(path.name for path in out.iterdir()) == sorted(names)
     card = read_card(out / "jin2018-released.json")
-    assert card.licence == LICENCE
+    assert card.license == LICENSE
     assert list(card.networks) == list(ROLES)
     assert f"middle: converted from {paths[0].name}, sha256" in card.lineage
     assert card.networks["middle"].bytes > 4 * COUNTS["middle"]
-    assert load_network(written[0]).note["licence"] == LICENCE
+    assert load_network(written[0]).note["license"] == LICENSE
     monkeypatch.setenv("B2V_WEIGHTS_DIR", str(out))
     first = list_models()[0]
     assert (first.name, first.complete, first.verified) == ("jin2018-released", True, True)

@@ -146,7 +146,7 @@ def test_a_file_in_half_precision_gives_the_same_weights(exported, imported, tmp
 
 def test_only_the_exported_file_itself_is_called_free_and_the_authors(exported, imported):
     card = read_card(imported / "maxim-3.json")
-    assert card.licence == "not stated"
+    assert card.license == "not stated"
     assert card.lineage.startswith(f"{exported.name}, sha256 ")
 
 

@@ -135,13 +135,13 @@ def test_the_page_says_what_the_card_says(uploads, mine):
     publish("tiny", REPO)
     page = uploads.files["README.md"].decode()
     assert page.startswith("---\nlicense: mit\nlibrary_name: b2v\npipeline_tag: image-to-video\n")
-    for word in (*words.values(), "For photos.", "b2v extract photo.jpg -m tiny", "Licence: MIT."):
+    for word in (*words.values(), "For photos.", "b2v extract photo.jpg -m tiny", "License: MIT."):
         assert word in page
     assert "MIT License" in uploads.files["LICENSE"].decode()
 
 
-def test_another_licence_is_named_and_its_text_taken_from_beside_the_card(mine, tmp_path):
-    change_card(mine, licence="CC BY-NC 4.0")
+def test_another_license_is_named_and_its_text_taken_from_beside_the_card(mine, tmp_path):
+    change_card(mine, license="CC BY-NC 4.0")
     stage("tiny", REPO, tmp_path / "a")
     page = (tmp_path / "a/README.md").read_text()
     assert 'license: other\nlicense_name: "CC BY-NC 4.0"\n' in page
@@ -151,8 +151,8 @@ def test_another_licence_is_named_and_its_text_taken_from_beside_the_card(mine, 
     assert (tmp_path / "b/LICENSE").read_text() == "You may not."
 
 
-def test_the_text_of_the_licence_of_maxim_goes_with_it(mine, tmp_path):
-    change_card(mine, licence="Apache-2.0")
+def test_the_text_of_the_license_of_maxim_goes_with_it(mine, tmp_path):
+    change_card(mine, license="Apache-2.0")
     stage("tiny", REPO, tmp_path / "a")
     assert (tmp_path / "a/README.md").read_text().startswith("---\nlicense: apache-2.0\n")
     assert "Apache License" in (tmp_path / "a/LICENSE").read_text()
@@ -172,7 +172,7 @@ def test_one_can_look_before_anything_is_uploaded(uploads, mine, b2v, tmp_path):
 @pytest.mark.parametrize(
     ("spoil", "said"),
     [
-        (lambda own: change_card(own, licence="not stated"), "no licence"),
+        (lambda own: change_card(own, license="not stated"), "no license"),
         (lambda own: (own / "tiny-pair17.safetensors").unlink(), "not whole"),
         (lambda own: (own / "tiny-pair17.safetensors").write_bytes(BLOB), "not whole"),
     ],
