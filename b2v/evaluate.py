@@ -15,8 +15,8 @@ the mean of its clips. Memory does not grow with the video.
 """
 
 from collections import Counter, deque
-from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass, fields
 from functools import partial
 from pathlib import Path
 from typing import Any, Literal, cast
@@ -308,22 +308,14 @@ def summarize(scores: list[Score], name: str, model: str) -> dict[str, Any]:
 
 def records(scores: list[Score], name: str, model: str) -> list[dict[str, Any]]:
     """Put the scores of each sample into a line of a table, all frames beside each other."""
+    alike = [f.name for f in fields(Score)[4:]]
     return [
         {
-            "set": name,
-            "model": model,
-            "sample": s.name,
+            **{"set": name, "model": model, "sample": s.name},
             **_by_frame("psnr", s.psnr),
             **_by_frame("p", s.psnr_p),
             **_by_frame("nothing", s.nothing),
-            "ssim_middle": s.ssim_middle,
-            "nothing_ssim": s.nothing_ssim,
-            "shifted_middle": s.shifted_middle,
-            "nothing_shifted": s.nothing_shifted,
-            "reblur": s.reblur,
-            "motion": s.motion,
-            "lpips_middle": s.lpips_middle,
-            "nothing_lpips": s.nothing_lpips,
+            **{key: getattr(s, key) for key in alike},
         }
         for s in scores
     ]
@@ -445,17 +437,15 @@ def score_video(
         last = shown
         if strips is not None:
             name = f"{path.stem}-tau{shutter.tau}-{frames:06d}"
-            strips.offer(scores[0] - scores[2], name, partial(_video_strip, *shown))
+            strips.offer(
+                scores[0] - scores[2], name, partial(in_a_grid, [[shown[1], shown[0], shown[2]]])
+            )
     if not frames:
         raise DatasetError(
             f"{path}: has {read} frames; one exposure of tau {shutter.tau} needs {shutter.tau}"
         )
     steady: list[float | None] = [float(x / moves[2]) if moves[2] > 0 else None for x in moves[:2]]
     return ClipScore(path.name, frames, *(sums / frames).tolist(), *steady)
-
-
-def _video_strip(restored: Tensor, blurry: Tensor, sharp: Tensor) -> Tensor:
-    return in_a_grid([[blurry, restored, sharp]])
 
 
 def _compare(frame: Tensor, sharp: Tensor) -> tuple[float, float]:
@@ -472,35 +462,20 @@ def summarize_videos(
         return sum(values) / len(values) if values else None
 
     return {
-        "set": name,
-        "model": model,
-        "tau": shutter.tau,
-        "period": shutter.period,
+        **{"set": name, "model": model, "tau": shutter.tau, "period": shutter.period},
         "frames": sum(s.frames for s in scores),
-        "psnr": mean("psnr"),
-        "ssim": mean("ssim"),
-        "nothing": {
-            "psnr": mean("nothing_psnr"),
-            "ssim": mean("nothing_ssim"),
-            "steadiness": mean("nothing_steadiness"),
-        },
+        **_beside_nothing(mean),
         "clips": [
-            {
-                "name": s.name,
-                "frames": s.frames,
-                "psnr": s.psnr,
-                "ssim": s.ssim,
-                "nothing": {
-                    "psnr": s.nothing_psnr,
-                    "ssim": s.nothing_ssim,
-                    "steadiness": s.nothing_steadiness,
-                },
-                "steadiness": s.steadiness,
-            }
+            {"name": s.name, "frames": s.frames, **_beside_nothing(partial(getattr, s))}
             for s in scores
         ],
-        "steadiness": mean("steadiness"),
     }
+
+
+def _beside_nothing(value: Callable[[str], float | None]) -> dict[str, Any]:
+    nothing = {key: value(f"nothing_{key}") for key in ("psnr", "ssim", "steadiness")}
+    kept = {key: value(key) for key in ("psnr", "ssim")}
+    return {**kept, "nothing": nothing, "steadiness": value("steadiness")}
 
 
 def records_of_videos(
@@ -508,8 +483,7 @@ def records_of_videos(
 ) -> list[dict[str, Any]]:
     """Put the scores of each clip into a line of a table."""
     about = {"set": name, "model": model, "tau": shutter.tau, "period": shutter.period}
-    lines = []
-    for score in scores:
-        line = {**about, **vars(score)}
-        lines.append({**about, "clip": line.pop("name"), **line})
-    return lines
+    return [
+        {**about, "clip": s.name, **{k: v for k, v in vars(s).items() if k != "name"}}
+        for s in scores
+    ]

@@ -125,6 +125,12 @@ def replacing(
         raise MediaError(f"{path}: cannot be written ({one_line(error)})") from error
 
 
+def write_text(path: Path, text: str, *, overwrite: bool = False) -> None:
+    """Write a file through a `.part` beside it; raises as `replacing`."""
+    with replacing(path, overwrite=overwrite) as part:
+        part.write_text(text, errors="surrogateescape")
+
+
 def hidden_part(path: Path) -> Path:
     """Name the hidden file beside `path` that is written before it is renamed."""
     return path.with_name(f".{path.name}.part")

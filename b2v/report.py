@@ -18,7 +18,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from b2v.errors import UsageError
-from b2v.files import check_parent, replacing
+from b2v.files import check_free, replacing, write_text
 from b2v.media.images import write_photo
 
 if TYPE_CHECKING:
@@ -26,21 +26,6 @@ if TYPE_CHECKING:
 
 
 Value = str | int | float | None
-
-
-def check_file(path: Path, *, overwrite: bool) -> None:
-    """Check that a file can be written, before there is anything to write.
-
-    Raises:
-        UsageError: it exists, or is a folder.
-        MediaError: its folder is missing or read-only.
-
-    """
-    if path.is_dir():
-        raise UsageError(f"{path}: is a folder; name a file")
-    if path.exists() and not overwrite:
-        raise UsageError(f"{path}: exists already; give another name or --overwrite")
-    check_parent(path)
 
 
 def write_csv(
@@ -53,12 +38,6 @@ def write_csv(
     for record in records:
         writer.writerow({key: _number(value) for key, value in record.items()})
     write_text(path, text.getvalue(), overwrite=overwrite)
-
-
-def write_text(path: Path, text: str, *, overwrite: bool = False) -> None:
-    """Write a file through a `.part` beside it; raises as `replacing`."""
-    with replacing(path, overwrite=overwrite) as part:
-        part.write_text(text, errors="surrogateescape")
 
 
 def _number(value: Value) -> Value:
@@ -102,12 +81,12 @@ def can_draw() -> bool:
 
 
 def check_chart(path: Path, *, overwrite: bool) -> None:
-    """Check that a chart can be drawn into a file; raises UsageError, and as `check_file`."""
+    """Check that a chart can be drawn into a file; raises UsageError, and as `check_free`."""
     if path.suffix.lower() not in SUFFIXES:
         raise UsageError(f"{path}: unknown suffix; charts are written as {', '.join(SUFFIXES)}")
     if not can_draw():
         raise UsageError('charts are drawn by matplotlib; pip install "b2v[plot]"')
-    check_file(path, overwrite=overwrite)
+    check_free(path, (), overwrite=overwrite)
 
 
 def draw_chart(chart: Chart, path: Path, *, overwrite: bool = False) -> None:

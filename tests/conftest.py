@@ -127,3 +127,30 @@ def tiny_bank(tmp_path: Path) -> Path:
     folder.mkdir()
     np.save(folder / "clips.npy", (torch.stack(clips) * 255).round().byte().numpy())
     return folder
+
+
+@pytest.fixture(scope="session")
+def tiny_prior(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Folder with a tiny prior under the name of the default model."""
+    from command_line import write_tiny_prior
+
+    folder = tmp_path_factory.mktemp("weights")
+    write_tiny_prior(folder)
+    return folder
+
+
+@pytest.fixture
+def b2v(
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+    tmp_path: Path,
+    tiny_prior: Path,
+) -> Callable:
+    """`b2v(*args)` in a folder with `photo.png`, 48 x 32 pixels, and tiny weights."""
+    from command_line import plain_surroundings, run_main
+
+    from b2v.media.images import write_photo
+
+    plain_surroundings(monkeypatch, tmp_path, tiny_prior)
+    write_photo(make_picture(32, 48), "photo.png")
+    return lambda *args: run_main(capsys, *args)

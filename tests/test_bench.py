@@ -4,7 +4,7 @@ import json
 
 import pytest
 import torch
-from test_cli_extract import assert_one_line, plain_surroundings, run_main, write_tiny_prior
+from command_line import assert_one_line, plain_surroundings, run_main, write_tiny_prior
 
 from b2v import bench
 from b2v.bench import Case, Machine, cpu_name, list_cases, matrix_rate, measure, run_case

@@ -7,11 +7,11 @@ from pathlib import Path
 
 import pytest
 import torch
+from command_line import assert_one_line, plain_surroundings, run_main, write_tiny_prior
 from conftest import make_picture
 from safetensors import safe_open
 from safetensors.torch import save_file
 from test_cli_deblur import write_tiny_dtb
-from test_cli_extract import assert_one_line, plain_surroundings, run_main, write_tiny_prior
 from video_samples import make_video
 
 from b2v.errors import WeightsError

@@ -1,7 +1,7 @@
 """What is scored, by names and paths."""
 
 import pytest
-from test_cli_extract import write_tiny_cascade, write_tiny_prior
+from command_line import write_tiny_cascade, write_tiny_prior
 from test_evaluate_video import SMALL
 
 from b2v.defaults import PHOTO_MODEL

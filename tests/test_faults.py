@@ -11,9 +11,9 @@ from pathlib import Path
 
 import pytest
 import torch
+from command_line import TINY, assert_one_line, names_in, run_main, write_tiny_prior
 from conftest import make_picture
 from forks import REPOSITORY, posix
-from test_cli_extract import TINY, assert_one_line, names_in, run_main, write_tiny_prior
 from test_cli_weights import write_authors_file
 from video_samples import make_video
 

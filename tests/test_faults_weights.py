@@ -8,7 +8,7 @@ import zipfile
 
 import pytest
 import torch
-from test_cli_extract import (
+from command_line import (
     assert_one_line,
     listing,
     plain_surroundings,

@@ -7,7 +7,7 @@ import pytest
 import torch
 from conftest import make_picture
 
-from b2v.errors import MediaError, UsageError
+from b2v.errors import UsageError
 from b2v.media.images import read_photo
 from b2v.report import (
     Chart,
@@ -15,7 +15,6 @@ from b2v.report import (
     Line,
     chart_of,
     check_chart,
-    check_file,
     draw_chart,
     in_a_grid,
     write_csv,
@@ -85,13 +84,7 @@ def test_a_table_has_a_line_a_record_and_leaves_out_what_is_not_known(tmp_path):
     ]
 
 
-def test_files_are_refused_before_the_work(tmp_path):
-    (tmp_path / "x.png").touch()
-    with pytest.raises(UsageError, match="exists already"):
-        check_file(tmp_path / "x.png", overwrite=False)
-    check_file(tmp_path / "x.png", overwrite=True)
-    with pytest.raises(MediaError, match="does not exist"):
-        check_file(tmp_path / "no" / "x.png", overwrite=False)
+def test_a_chart_of_an_unknown_kind_is_refused_before_the_work(tmp_path):
     with pytest.raises(UsageError, match=r"\.png, \.svg, \.pdf"):
         check_chart(tmp_path / "x.jpg", overwrite=False)
 

@@ -3,9 +3,8 @@
 import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
-from enum import Enum
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
@@ -27,19 +26,12 @@ if TYPE_CHECKING:
 PICTURES, PAGES = (".png", ".jpg", ".jpeg", ".webp"), (".html", ".htm")
 
 
-class Compare(str, Enum):
-    """Where the blurry picture goes in a comparison."""
-
-    SIDE = "side"
-    STACK = "stack"
-
-
 @dataclass(frozen=True, kw_only=True)
 class Showing:
     """What is to be written beside the results; `several` inputs have folders for that."""
 
     compare: Annotated[
-        Compare | None,
+        Literal["side", "stack"] | None,
         typer.Option(
             help="Show the blurry picture beside or above the restored one.",
             rich_help_panel=options.OUTPUT,
@@ -172,27 +164,10 @@ FILES = (*VIDEOS, ".gif", ".webp")
 """What `b2v.media.clips` writes, without the second that it takes to import torch."""
 
 
-class Order(str, Enum):
-    """Direction of time, which a blurry photo does not tell."""
-
-    FORWARD = "forward"
-    REVERSE = "reverse"
-    BOOMERANG = "boomerang"
-
-
-class Format(str, Enum):
-    """Kinds of clip, of which PNG and TIFF are folders of pictures, and of one picture."""
-
-    MP4 = "mp4"
-    MOV = "mov"
-    MKV = "mkv"
-    WEBM = "webm"
-    GIF = "gif"
-    WEBP = "webp"
-    PNG = "png"
-    TIFF = "tiff"
-    JPG = "jpg"
-    AVIF = "avif"
+Order = Literal["forward", "reverse", "boomerang"]
+"""Direction of time, which a blurry photo does not tell."""
+Format = Literal["mp4", "mov", "mkv", "webm", "gif", "webp", "png", "tiff", "jpg", "avif"]
+"""Kinds of clip, of which PNG and TIFF are folders of pictures, and of one picture."""
 
 
 @dataclass
@@ -233,9 +208,9 @@ def arrange(frames: "Tensor", order: Order) -> "Tensor":
     """Put frames into the order they are played in; of seven, a boomerang has twelve."""
     import torch
 
-    if order is Order.REVERSE:
+    if order == "reverse":
         return frames.flip(0)
-    if order is Order.BOOMERANG:
+    if order == "boomerang":
         return torch.cat([frames, frames[1:-1].flip(0)])
     return frames
 
@@ -287,9 +262,7 @@ def write(
         Path(result.output).parent.mkdir(parents=True, exist_ok=True)
     made = (_write_still if job.still else _write_clip)(frames, photo, blurry, tags, job, result)
     result.frames, result.size = len(made), [made.shape[3], made.shape[2]]
-    _write_extras(
-        frames.flip(0) if job.order is Order.REVERSE else frames, blurry, tags, job, result
-    )
+    _write_extras(frames.flip(0) if job.order == "reverse" else frames, blurry, tags, job, result)
 
 
 def _write_still(
@@ -329,7 +302,7 @@ def _write_clip(
     if is_video(result) and job.loop > 1:
         played = played.repeat(max(1, job.loop), 1, 1, 1)
     if job.showing.compare is not None:
-        played = beside(blurry, played, job.showing.compare.value)
+        played = beside(blurry, played, job.showing.compare)
     alpha = photo.alpha if job.showing.compare is None else None
     result.lost += [
         f"{result.output}: {lost}" for lost in lost_in(result.output, photo.alpha, photo.bits)
@@ -433,17 +406,17 @@ def notes_on(tags: "Sequence[Tags]", *, photo: bool = True) -> list[str]:
     return ([GUESS] if photo else []) + said
 
 
-KINDS = {
-    Format.JPG: (".jpg", ".jpeg"),
-    Format.PNG: (".png",),
-    Format.WEBP: (".webp",),
-    Format.TIFF: (".tiff", ".tif"),
-    Format.AVIF: (".avif",),
+KINDS: dict[Format, tuple[str, ...]] = {
+    "jpg": (".jpg", ".jpeg"),
+    "png": (".png",),
+    "webp": (".webp",),
+    "tiff": (".tiff", ".tif"),
+    "avif": (".avif",),
 }
 """Kinds of one picture and their suffixes, the usual one first."""
 SUFFIXES = tuple(suffix for suffixes in KINDS.values() for suffix in suffixes)
 """What `write_still` writes, without the second that it takes to import torch."""
-ALONE = (Format.JPG, Format.AVIF)
+ALONE = ("jpg", "avif")
 """Kinds that no clip has; PNG and TIFF are also folders of frames, WebP can be played."""
 MANY = re.compile(r"%\d*d(?![A-Za-z])")
 """The number of a frame, as FFmpeg writes it into names."""
@@ -485,7 +458,7 @@ def is_wanted(asked: bool, output: str | None, kind: Format | None) -> bool:
     if output is None or names_folder(output):
         return False
     suffix = Path(output).suffix.lower()
-    if suffix not in SUFFIXES or suffix in KINDS[Format.WEBP]:
+    if suffix not in SUFFIXES or suffix in KINDS["webp"]:
         return False
     if MANY.search(Path(output).name):
         many = "one picture has no number; for all frames name a folder (--format tiff for TIFF)"
@@ -507,14 +480,14 @@ def namer(kind: Format | None, ending: str) -> Callable[[Path], str]:
 def check_kind(kind: Format | None) -> None:
     """Check that `kind`, if given, is one of a picture; raises UsageError."""
     if kind is not None and kind not in KINDS:
-        known = ", ".join(one.value for one in KINDS)
-        raise UsageError(f"--format {kind.value} is a clip, not one picture; use {known}")
+        known = ", ".join(KINDS)
+        raise UsageError(f"--format {kind} is a clip, not one picture; use {known}")
 
 
 def check_suffix(kind: Format | None, output: str) -> None:
     """Check that the file `output` is called as `kind`, if given, is; raises UsageError."""
     if kind is not None and Path(output).suffix.lower() not in KINDS[kind]:
-        raise UsageError(f"{output}: is not {kind.value}; leave out --format, or name a folder")
+        raise UsageError(f"{output}: is not {kind}; leave out --format, or name a folder")
 
 
 def refuse_idle(job: Job) -> None:
@@ -528,7 +501,7 @@ def refuse_idle(job: Job) -> None:
         "--compare": job.showing.compare is not None,
         "--codec": job.codec is not None,
         "--loop": job.loop != 0,
-        "--order": job.order is not Order.FORWARD and not rows,
+        "--order": job.order != "forward" and not rows,
         "--frames": job.frames != FRAMES and not rows,
         "--fps": job.fps != FPS and not page,
     }

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from b2v.cli import options
-from b2v.cli.clip_outputs import PAGES, Job, Order, PhotoResult, Showing, notes_on, scene_of, show
+from b2v.cli.clip_outputs import PAGES, Job, PhotoResult, Showing, notes_on, scene_of, show
 from b2v.cli.extract import extract_one
 from b2v.cli.video import VideoResult, deblur_one, show_result, video_scene
 from b2v.defaults import FPS
@@ -60,7 +60,7 @@ def command(no_open: Shut = False, overwrite: options.Overwrite = False) -> None
 def _photo(*, overwrite: bool) -> tuple["Scene", "Tags"]:
     """Make a clip of the photo; return what the page shows of it, and what made it."""
     model = options.ModelOptions().load("photo")
-    result, job = PhotoResult(PHOTO, CLIP), Job(FPS, Order.FORWARD, 0, None, overwrite, None)
+    result, job = PhotoResult(PHOTO, CLIP), Job(FPS, "forward", 0, None, overwrite, None)
     frames, blurry = extract_one(model, job, result)
     show(result, as_json=False, quiet=False)
     return scene_of(frames, blurry, result, played=FPS), job.showing.tags_for(None, model)
@@ -70,7 +70,7 @@ def _video(*, overwrite: bool) -> tuple["Scene", "Tags"]:
     """Restore the video; likewise. Raises WeightsError where there are no weights for it."""
     from b2v.inference.video_files import Settings
 
-    model = options.ModelOptions(quality=options.Quality.FAST).load("video")
+    model = options.ModelOptions(quality="fast").load("video")
     settings, showing = Settings(overwrite=overwrite), Showing()
     result = VideoResult(VIDEO, RESTORED)
     deblur_one(model, model.stream(), settings, showing, result, quiet=False)

@@ -12,7 +12,8 @@ from rich.text import Text
 
 from b2v.cli import options
 from b2v.defaults import PHOTO_MODELS, VIDEO_MODEL, VIDEO_MODELS
-from b2v.errors import DatasetError
+from b2v.errors import DatasetError, UsageError, WeightsError
+from b2v.files import check_free
 
 if TYPE_CHECKING:
     from b2v.evaluate import Entry
@@ -201,7 +202,7 @@ class Result(NamedTuple):
 
 def command(
     path: Source,
-    quality: options.Preset = options.Quality.GOOD,
+    quality: options.Preset = "good",
     model: options.OwnModel = None,
     weights: WeightsOf = [],  # noqa: B006 - typer reads it and leaves it alone
     protocol: Frames = None,
@@ -238,15 +239,21 @@ def command(
     path = path if path.exists() else score_set()
     outputs = Outputs(csv, plot, strips, overwrite)
     _check(outputs)
-    name = model or _model_for(path, quality)
-    entries = open_entries(name, weights, protocol, videos=has_videos(path))
+    videos = has_videos(path)
+    name = model or (VIDEO_MODELS if videos else PHOTO_MODELS)[quality]
+    entries = open_entries(name, weights, protocol, videos=videos)
     kept = [Extremes() if strips else None for _ in entries]
     runtime = choose(device, precision)
     if entries[0].protocol == "video":
-        _refuse_photo_options(scale, split, entries[0].name)
+        if scale != 1 or split is not None:
+            option = "--split" if scale == 1 else "--scale"
+            raise UsageError(f"{option} is for photos, and {entries[0].name} is for video")
         results = _score_videos(path, entries, (tau, period), runtime, kept, quiet)
     else:
-        _refuse_shutter(entries[0].name, tau, period)
+        if tau or period is not None:
+            raise UsageError(
+                f"--tau and --period are for video, and {entries[0].name} is for photos"
+            )
         how = align, scale, protocol == "seven", split
         results = _score_photos(path, entries, how, runtime, kept, quiet)
     _write(results, outputs, entries, kept, quiet)
@@ -258,20 +265,12 @@ def command(
         print_scores(summaries)
 
 
-def _model_for(path: Path, quality: options.Quality) -> str:
-    """Choose the model of a quality: the one for videos where there are any."""
-    from b2v.evaluate import has_videos
-
-    return (VIDEO_MODELS if has_videos(path) else PHOTO_MODELS)[quality.value]
-
-
 def _check(outputs: Outputs) -> None:
     """Check what can be checked of the outputs before the work begins."""
-    from b2v.errors import UsageError
-    from b2v.report import check_chart, check_file
+    from b2v.report import check_chart
 
     if outputs.csv is not None:
-        check_file(outputs.csv, overwrite=outputs.overwrite)
+        check_free(outputs.csv, (), overwrite=outputs.overwrite)
     if outputs.plot is not None:
         check_chart(outputs.plot, overwrite=outputs.overwrite)
     folder = outputs.strips
@@ -279,24 +278,8 @@ def _check(outputs: Outputs) -> None:
         raise UsageError(f"{folder}: exists already; give another name or --overwrite")
 
 
-def _refuse_shutter(model: str, taus: list[int], period: int | None) -> None:
-    from b2v.errors import UsageError
-
-    if taus or period is not None:
-        raise UsageError(f"--tau and --period are for video, and {model} is for photos")
-
-
-def _refuse_photo_options(scale: float, split: str | None, model: str) -> None:
-    from b2v.errors import UsageError
-
-    if scale != 1 or split is not None:
-        name = "--split" if scale == 1 else "--scale"
-        raise UsageError(f"{name} is for photos, and {model} is for video")
-
-
 def _perceptual(quiet: bool) -> "Perceptual | None":
     """Load LPIPS where it is installed; say so where it then cannot be had."""
-    from b2v.errors import WeightsError
     from b2v.metrics import load_lpips
 
     try:
@@ -316,7 +299,6 @@ def _score_photos(
 ) -> list[Result]:
     """Score models for photos on a set of windows."""
     from b2v.data.footage import find_windows, of_split, read_samples, set_name
-    from b2v.errors import UsageError
     from b2v.evaluate import evaluate, has_videos, records, summarize
 
     if has_videos(path):

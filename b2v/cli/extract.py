@@ -170,7 +170,7 @@ class Play:
     ] = FPS
     order: Annotated[
         Order, typer.Option(help="Direction of time.", rich_help_panel=options.OUTPUT)
-    ] = Order.FORWARD
+    ] = "forward"
     loop: Annotated[
         int,
         typer.Option(
@@ -248,7 +248,7 @@ def command(
     if not as_json:
         batch.refuse_missing(photos)
     shown = replace(shown, several=is_several(photos))
-    codec = None if play.codec is None else play.codec.value
+    codec = play.codec
     one = still.is_wanted(sharp, output, kind)
     ending = "_preview_b2v" if preview is not None else "_sharp" if one else "_b2v"
     results, folder = (
@@ -267,7 +267,7 @@ def command(
         showing=shown,
         max_memory=options.parse_bytes(max_memory),
         codec=codec,
-        stills="tiff" if kind is Format.TIFF else "png",
+        stills="tiff" if kind == "tiff" else "png",
         still=one,
         strength=strength,
         preview=preview,
@@ -313,9 +313,9 @@ def _plan(
     from b2v.files import PHOTOS, safe_name
     from b2v.media.video_writer import TARGETS
 
-    stills = kind in (Format.PNG, Format.TIFF)
-    usual = Format.MP4 if codec in (None, *TARGETS[".mp4"]) else Format.MKV
-    suffix = "" if stills else f".{(kind or usual).value}"
+    stills = kind in ("png", "tiff")
+    usual = "mp4" if codec in (None, *TARGETS[".mp4"]) else "mkv"
+    suffix = "" if stills else f".{kind or usual}"
     results, folder = batch.plan(
         photos,
         output,
@@ -329,7 +329,7 @@ def _plan(
     if stills and found not in FILES:
         found = ""  # any other dot belongs to the name of the folder
     if kind and output and folder is None and found != suffix:
-        raise UsageError(f"{output}: is not {kind.value}; leave out --format, or name a folder")
+        raise UsageError(f"{output}: is not {kind}; leave out --format, or name a folder")
     return results, folder
 
 

@@ -9,7 +9,6 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field, fields, is_dataclass
 from datetime import timedelta
-from enum import Enum
 from functools import wraps
 from pathlib import Path
 from typing import (
@@ -89,14 +88,8 @@ def grouped(command: Callable[..., None]) -> Callable[..., None]:
     return run
 
 
-class Quality(str, Enum):
-    """How good the model is that is taken, and how long it takes: names of `b2v.defaults`."""
-
-    FAST = "fast"
-    GOOD = "good"
-    BEST = "best"
-
-
+Quality = Literal["fast", "good", "best"]
+"""How good the model is that is taken, and how long it takes: names of `b2v.defaults`."""
 Weights = Annotated[
     Path | None,
     typer.Option(
@@ -145,7 +138,7 @@ OwnModel = Annotated[
 class ModelOptions:
     """The model that is asked for, and what it is to run on."""
 
-    quality: Preset = Quality.GOOD
+    quality: Preset = "good"
     model: OwnModel = None
     weights: Weights = None
     device: Device = "auto"
@@ -159,7 +152,7 @@ class ModelOptions:
         keep_large_blocks()
         return load_model(
             self.model,
-            quality=self.quality.value,
+            quality=self.quality,
             weights=self.weights,
             task=task,
             device=self.device,
@@ -210,18 +203,8 @@ def check_count(frames: int) -> int:
     return frames
 
 
-class Codec(str, Enum):
-    """How a video is encoded."""
-
-    H264 = "h264"
-    HEVC = "hevc"
-    VP9 = "vp9"
-    AV1 = "av1"
-    PRORES = "prores"
-
-
 Coding = Annotated[
-    Codec | None,
+    Literal["h264", "hevc", "vp9", "av1", "prores"] | None,
     typer.Option(
         "--codec",
         help="Video codec  [default: from the file extension]",

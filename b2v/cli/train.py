@@ -159,8 +159,8 @@ def _plain(value: Any) -> Any:  # noqa: ANN401
 
 def _train(settings: "Settings", voice: Voice, recipe: str) -> Path:
     """Train as the settings say, which `recipe` keeps; return the folder of the weights."""
+    from b2v.files import write_text
     from b2v.inference.runtime import choose, keep_large_blocks
-    from b2v.report import write_text
     from b2v.training.caches import draw_bank, plan_bank
     from b2v.training.config import ALL
     from b2v.training.logs import joined, own_device, place_in_team

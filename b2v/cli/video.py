@@ -3,11 +3,10 @@
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing, contextmanager
 from dataclasses import dataclass, replace
-from enum import Enum
 from fractions import Fraction
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
@@ -222,12 +221,12 @@ class VideoOptions:
                 raise UsageError("--preview and --end both say where to end; give one of them")
             end = (self.start or 0.0) + self.preview
         return Settings(
-            codec=None if self.codec is None else self.codec.value,
+            codec=self.codec,
             crf=self.crf,
             pix_fmt=self.pix_fmt,
             start=self.start,
             end=end,
-            compare=None if shown.compare is None else shown.compare.value,
+            compare=shown.compare,
             shutter=self.shutter,
             only_blurry=self.only_blurry,
             resume=self.resume,
@@ -377,13 +376,6 @@ def show_result(result: VideoResult, *, as_json: bool, quiet: bool) -> None:
         options.note(f"b2v: {options.one_line(result.error)}")
 
 
-class Stream(str, Enum):
-    """Kinds of video on standard output."""
-
-    MATROSKA = "matroska"
-    Y4M = "y4m"
-
-
 Videos = Annotated[
     list[str],
     typer.Argument(
@@ -401,7 +393,7 @@ Output = Annotated[
     ),
 ]
 To = Annotated[
-    Stream | None,
+    Literal["matroska", "y4m"] | None,
     typer.Option(
         help="Kind of stream for -o -  [default: matroska]", rich_help_panel=options.OUTPUT
     ),
@@ -432,7 +424,7 @@ def deblur(
     """
     if not as_json:
         batch.refuse_missing(inputs)
-    settings = video.settings(shown, handling, to=None if to is None else to.value)
+    settings = video.settings(shown, handling, to=to)
     restore(inputs, output, settings, shown, chosen, handling, as_json=as_json, quiet=quiet)
 
 

@@ -31,12 +31,12 @@ from b2v.evaluate import (
     summarize,
     summarize_videos,
 )
+from b2v.files import write_text
 from b2v.frames import FRAMES
 from b2v.inference.runtime import Runtime
 from b2v.inference.videos import Deblurrer
 from b2v.metrics import reblur
 from b2v.models import MODELS, VideoNet
-from b2v.report import write_text
 from b2v.training.caches import Bank, draw_bank, plan_bank
 from b2v.training.config import ABLATION, TrainConfig, recipe
 from b2v.training.logs import Notice, Report

@@ -6,14 +6,14 @@ import sys
 from pathlib import Path
 
 import pytest
-from conftest import make_picture
-from test_cli_extract import (
+from command_line import (
     assert_one_line,
     listing,
     plain_surroundings,
     run_main,
     write_tiny_prior,
 )
+from conftest import make_picture
 from video_samples import EVEN, make_video
 
 from b2v.media.clips import read_clip

@@ -15,7 +15,7 @@ from pathlib import Path
 import av
 import pytest
 import torch
-from test_cli_extract import (
+from command_line import (
     REPOSITORY,
     assert_one_line,
     listing,

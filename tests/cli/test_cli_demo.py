@@ -5,8 +5,7 @@ from pathlib import Path
 
 import av
 import pytest
-from test_cli_deblur import write_tiny_dtb
-from test_cli_extract import (
+from command_line import (
     assert_one_line,
     listing,
     names_in,
@@ -14,6 +13,7 @@ from test_cli_extract import (
     run_main,
     write_tiny_prior,
 )
+from test_cli_deblur import write_tiny_dtb
 from test_inference import needs_shipped_weights
 
 from b2v.cli import demo

@@ -6,14 +6,14 @@ import sys
 from types import SimpleNamespace
 
 import pytest
-from conftest import make_picture
-from test_cli_extract import (
+from command_line import (
     assert_one_line,
     plain_surroundings,
     run_main,
     write_tiny_cascade,
     write_tiny_prior,
 )
+from conftest import make_picture
 from test_evaluate import moving, write_window
 
 from b2v.data.footage import find_windows, read_samples
@@ -200,7 +200,7 @@ def test_a_chart_is_drawn_and_nothing_is_overwritten_unasked(b2v, tmp_path):
     [
         (("--plot", "gain.bmp"), 2, ["gain.bmp", ".png, .svg, .pdf"]),
         (("--csv", "no/x.csv"), 1, ["no/x.csv", "does not exist"]),
-        (("--csv", "weights"), 2, ["weights: is a folder"]),
+        (("--csv", "weights"), 2, ["weights: exists already and is a folder"]),
         (("--scale", 0), 2, ["scale"]),
         (("--scale", 0.1), 1, ["pixels"]),
         (("--protocol", "nine"), 2, ["nine"]),

@@ -4,13 +4,21 @@ import errno
 import json
 import os
 import resource
-import subprocess
 import sys
 from pathlib import Path
-from typing import NamedTuple
 
 import pytest
 import torch
+from command_line import (
+    JSON_KEYS,
+    assert_one_line,
+    frames_of,
+    listing,
+    names_in,
+    run_process,
+    write_tiny_cascade,
+    write_tiny_prior,
+)
 from conftest import make_picture
 from PIL import Image
 
@@ -19,121 +27,9 @@ from b2v.defaults import PHOTO_MODEL, PHOTO_MODELS
 from b2v.inference.images import SHARP
 from b2v.media.clips import read_clip
 from b2v.media.images import read_photo, write_photo
-from b2v.models import PRIOR, ROLES, Blueprint
-from b2v.models.unet import UNet, UNetConfig
-from b2v.weights.checkpoints import Card, card_entry, file_name, save_network, write_card
-
-REPOSITORY = Path(__file__).parents[2]
-TINY = {
-    role: Blueprint(
-        "unet",
-        UNetConfig(
-            inputs=inputs, outputs=2 if role == "pair35" else 1, widths=(8, 8, 8), blocks=(1, 1, 1)
-        ),
-    )
-    for role, inputs in zip(ROLES, (1, 2, 3, 3), strict=True)
-}
-JSON_KEYS = [
-    *("input", "output", "ok", "skipped", "error", "frames", "size", "seconds", "device"),
-    *("precision", "model", "reblur_db", "exposure", "provenance", "notes", "lost"),
-]
-
-
-class Ran(NamedTuple):
-    """What a run of the command line left behind."""
-
-    code: int
-    out: str
-    err: str
-
-
-def run_main(capsys, *args):
-    """Run `b2v ARGS` in this process, through `main()` as the installed command does."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(sys, "argv", ["b2v", *map(str, args)])
-        with pytest.raises(SystemExit) as stop:
-            main()
-    return Ran(int(stop.value.code or 0), *capsys.readouterr())
-
-
-def run_process(*args, cwd, stdout=subprocess.PIPE, **environment):
-    """Run `python ARGS` on this source tree, from another folder; output is bytes."""
-    env = {**os.environ, "PYTHONPATH": str(REPOSITORY), "OMP_NUM_THREADS": "1", **environment}
-    command = [sys.executable, *args]
-    return subprocess.run(command, cwd=cwd, env=env, stdout=stdout, stderr=subprocess.PIPE)
-
-
-def write_tiny_cascade(folder, name="cascade", *, seed=0):
-    """Write four small networks that change their input, and their card."""
-    return write_tiny(folder, name, TINY, seed)
-
-
-def write_tiny_prior(folder, name=PHOTO_MODEL, *, seed=0):
-    """Write one small network that changes its input, and its card; it passes for the default."""
-    return write_tiny(folder, name, {PRIOR: TINY["middle"]}, seed)
-
-
-def write_tiny(folder, name, blueprints, seed):
-    torch.manual_seed(seed)
-    networks = {}
-    for role, blueprint in blueprints.items():
-        net = blueprint.build()
-        with torch.no_grad():
-            net.head.weight.normal_(std=0.01)
-        path = folder / file_name(name, role)
-        save_network(net.state_dict(), blueprint, role, path)
-        networks[role] = card_entry(path)[1]
-    return write_card(Card(name=name, license="MIT", networks=networks), folder)
-
-
-def plain_surroundings(monkeypatch, folder, weights):
-    """Work in `folder` with these weights, off any terminal."""
-    for name in ("FORCE_COLOR", "TTY_COMPATIBLE", "TTY_INTERACTIVE", "CLICOLOR_FORCE"):
-        monkeypatch.delenv(name, raising=False)
-    monkeypatch.setenv("B2V_WEIGHTS_DIR", str(weights))
-    monkeypatch.chdir(folder)
-
-
-def listing(folder):
-    """Everything below `folder`, with the bytes of its files."""
-    paths = sorted(Path(folder).rglob("*"))
-    return [(path, path.read_bytes() if path.is_file() else None) for path in paths]
-
-
-def names_in(folder):
-    return sorted(path.name for path in Path(folder).iterdir())
-
-
-def assert_one_line(ran, code, *words):
-    """Check that a run failed as it should: one line on stderr, nothing on stdout."""
-    assert ran.out == ""
-    assert ran.err.startswith("b2v: ")
-    assert ran.err.count("\n") == 1
-    assert ran.err.endswith("\n")
-    for word in words:
-        assert word in ran.err
-    assert ran.code == code
-
-
-@pytest.fixture(scope="module")
-def tiny(tmp_path_factory):
-    """Folder with a tiny prior under the name of the default model."""
-    folder = tmp_path_factory.mktemp("weights")
-    write_tiny_prior(folder)
-    return folder
-
-
-@pytest.fixture
-def b2v(capsys, monkeypatch, tmp_path, tiny):
-    """`b2v(*args)` in a folder with `photo.png`, 48 x 32 pixels."""
-    plain_surroundings(monkeypatch, tmp_path, tiny)
-    write_photo(make_picture(32, 48), "photo.png")
-    return lambda *args: run_main(capsys, *args)
-
-
-def frames_of(path):
-    return read_clip(path).frames
-
+from b2v.models import PRIOR
+from b2v.models.unet import UNet
+from b2v.weights.checkpoints import file_name
 
 # What goes well
 
@@ -569,11 +465,11 @@ def test_full_disk_under_the_output_is_one_line(tmp_path):
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="names of files are text here")
-def test_true_process_takes_a_name_that_is_no_text(tmp_path, tiny):
+def test_true_process_takes_a_name_that_is_no_text(tmp_path, tiny_prior):
     name = b"caf\xe9.png"
     write_photo(make_picture(32, 48), tmp_path / "photo.png")
     (tmp_path / "photo.png").rename(tmp_path / os.fsdecode(name))
-    ran = run_process("-m", "b2v", "extract", name, cwd=tmp_path, B2V_WEIGHTS_DIR=str(tiny))
+    ran = run_process("-m", "b2v", "extract", name, cwd=tmp_path, B2V_WEIGHTS_DIR=str(tiny_prior))
     assert (ran.returncode, ran.stdout) == (0, b"caf\xe9_b2v.mp4\n")
     assert len(frames_of(tmp_path / os.fsdecode(ran.stdout[:-1]))) == 7
 

@@ -9,7 +9,7 @@ import sys
 
 import pytest
 import typer.main
-from test_cli_extract import REPOSITORY, run_main
+from command_line import REPOSITORY, run_main
 
 from b2v.cli import app
 from b2v.cli.options import EXAMPLES

@@ -7,30 +7,18 @@ import numpy as np
 import pytest
 import tifffile
 import torch
-from conftest import make_picture
-from PIL import Image
-from test_cli_extract import (
+from command_line import (
     assert_one_line,
     names_in,
-    plain_surroundings,
-    run_main,
-    write_tiny_prior,
 )
+from conftest import make_picture
+from PIL import Image
 
 from b2v.cli.options import parse_bytes
 from b2v.errors import UsageError
 from b2v.frames import to_codes
 from b2v.inference.images import plan_for
 from b2v.media.images import centre, encode, read_photo, write_photo
-
-
-@pytest.fixture
-def b2v(capsys, monkeypatch, tmp_path):
-    """`b2v(*args)` in a folder with `photo.png`, 48 x 32 pixels, and tiny weights."""
-    write_tiny_prior(tmp_path / "weights")
-    plain_surroundings(monkeypatch, tmp_path, tmp_path / "weights")
-    write_photo(make_picture(32, 48), "photo.png")
-    return lambda *args: run_main(capsys, *args)
 
 
 @pytest.mark.parametrize(
@@ -50,7 +38,7 @@ def test_what_is_no_size_is_refused(text):
 def test_a_photo_that_does_not_fit_is_one_line_that_says_what_it_takes(b2v, tmp_path):
     ran = b2v("extract", "photo.png", "--max-memory", "1M", "-q")
     assert_one_line(ran, 1, "photo.png: 48x32 pixels need", "0.0 GB may be used", "--max-memory")
-    assert names_in(tmp_path) == ["photo.png", "weights"]
+    assert names_in(tmp_path) == ["photo.png"]
     assert_one_line(b2v("extract", "photo.png", "--max-memory", "lots"), 2, "--max-memory lots")
 
 

@@ -12,18 +12,9 @@ import tifffile
 from conftest import make_picture
 from forks import posix
 from PIL import Image
-from test_cli_extract import plain_surroundings, run_main, write_tiny_prior
 from video_samples import ffmpeg, make_video
 
 from b2v.media.images import read_photo, write_photo
-
-
-@pytest.fixture
-def b2v(capsys, monkeypatch, tmp_path):
-    """`b2v(*args)` with tiny weights for photos and videos."""
-    write_tiny_prior(tmp_path / "weights")
-    plain_surroundings(monkeypatch, tmp_path, tmp_path / "weights")
-    return lambda *args: run_main(capsys, *args)
 
 
 def lost_sound():
@@ -105,7 +96,6 @@ def test_what_a_photo_loses_is_told_with_quiet_and_in_json(b2v):
 @posix
 @pytest.mark.parametrize("closed", [(1,), (2,), (0, 1, 2)])
 def test_the_result_does_not_depend_on_streams_that_are_open(b2v, driver, tmp_path, closed):
-    write_photo(make_picture(32, 48), "photo.png")
     driver.folder = tmp_path
     driver.run("extract", "photo.png", "-o", "out.png", closed=closed)
     assert read_photo("out.png").pixels.shape == (3, 32, 48)
@@ -114,7 +104,6 @@ def test_the_result_does_not_depend_on_streams_that_are_open(b2v, driver, tmp_pa
 
 @posix
 def test_a_process_may_begin_without_any_stream(b2v):
-    write_photo(make_picture(32, 48), "photo.png")
     command = f"{sys.executable} -m b2v extract photo.png -o out.png >&- 2>&- <&-"
     subprocess.run(["sh", "-c", command], check=True)
     assert read_photo("out.png").pixels.shape == (3, 32, 48)

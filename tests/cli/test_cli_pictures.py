@@ -5,10 +5,10 @@ import json
 import numpy as np
 import pytest
 import torch
+from command_line import assert_one_line, names_in, plain_surroundings, run_main
+from command_line import write_tiny_prior as write_weights
 from conftest import make_picture
 from PIL import Image
-from test_cli_extract import assert_one_line, names_in, plain_surroundings, run_main
-from test_cli_extract import write_tiny_prior as write_weights
 
 from b2v.cli.clip_outputs import FILES, VIDEOS
 from b2v.frames import to_codes

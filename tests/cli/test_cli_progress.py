@@ -5,7 +5,7 @@ import re
 
 import pytest
 import torch
-from test_cli_extract import JSON_KEYS, plain_surroundings, run_main
+from command_line import JSON_KEYS, plain_surroundings, run_main
 from test_motion import of_disc, texture
 from test_pyramid import CPU, Fixed, one_tile
 

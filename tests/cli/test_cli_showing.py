@@ -7,9 +7,7 @@ from pathlib import Path
 import av
 import pytest
 import torch
-from conftest import make_picture
-from PIL import ExifTags, Image
-from test_cli_extract import (
+from command_line import (
     assert_one_line,
     listing,
     names_in,
@@ -17,6 +15,8 @@ from test_cli_extract import (
     run_main,
     write_tiny_prior,
 )
+from conftest import make_picture
+from PIL import ExifTags, Image
 from video_samples import HEIGHT, WIDTH, drawing, ffmpeg
 
 from b2v.cli.clip_outputs import timing, told

@@ -5,7 +5,7 @@ import shutil
 from pathlib import Path
 
 import pytest
-from test_cli_extract import (
+from command_line import (
     assert_one_line,
     names_in,
     plain_surroundings,

@@ -6,9 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from conftest import make_picture
-from PIL import ExifTags, Image, features
-from test_cli_extract import (
+from command_line import (
     assert_one_line,
     frames_of,
     listing,
@@ -17,6 +15,8 @@ from test_cli_extract import (
     run_main,
     write_tiny_prior,
 )
+from conftest import make_picture
+from PIL import ExifTags, Image, features
 from test_media_photo import swapped_profile
 
 from b2v.cli import clip_outputs

@@ -11,8 +11,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from command_line import REPOSITORY, assert_one_line, run_main
 from conftest import make_picture
-from test_cli_extract import REPOSITORY, assert_one_line, run_main
 from test_synth_dataset import bytes_in, files_in, manifest, photos_in, write_frames
 from video_samples import UNEVEN, make_video
 

@@ -6,14 +6,14 @@ from dataclasses import replace
 
 import pytest
 import torch
-from conftest import make_picture
-from test_cli_extract import (
+from command_line import (
     assert_one_line,
     listing,
     plain_surroundings,
     run_main,
     write_tiny_cascade,
 )
+from conftest import make_picture
 
 from b2v.media.images import write_photo
 from b2v.models import MODELS, ROLES

@@ -7,7 +7,7 @@ from collections import namedtuple
 from pathlib import Path
 
 import pytest
-from test_cli_extract import run_main, write_tiny_prior
+from command_line import run_main, write_tiny_prior
 
 from b2v.cli import machine
 from b2v.cli.machine import Finding, examine

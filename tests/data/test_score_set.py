@@ -4,7 +4,7 @@ import json
 
 import pytest
 import torch
-from test_cli_extract import run_main
+from command_line import run_main
 
 from b2v.data.footage import find_windows, read_samples
 from b2v.data.score_set import BLUR_PSNR, EACH, PHOTOS, SIZE, digest, score_set, windows

@@ -6,8 +6,8 @@ from itertools import chain
 
 import pytest
 import torch
+from command_line import run_main
 from conftest import make_picture
-from test_cli_extract import run_main
 from test_evaluate import write_window
 
 from b2v.data.datasets import (

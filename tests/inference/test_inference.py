@@ -5,8 +5,8 @@ from importlib.resources import files
 
 import pytest
 import torch
+from command_line import write_tiny_cascade, write_tiny_prior
 from conftest import make_picture
-from test_cli_extract import write_tiny_cascade, write_tiny_prior
 from test_direction import LEFT, filmed, torn
 from torch.nn import functional as F
 

@@ -9,8 +9,8 @@ from collections import namedtuple
 from functools import partial
 
 import pytest
+from command_line import assert_one_line, run_main
 from conftest import make_picture
-from test_cli_extract import assert_one_line, run_main
 
 from b2v.data.datasets import BankConfig
 from b2v.errors import DatasetError, TrainingError, UsageError, WeightsError

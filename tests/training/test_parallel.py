@@ -11,8 +11,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from command_line import run_main
 from conftest import make_picture
-from test_cli_extract import run_main
 from torch import Tensor
 
 from b2v.data.datasets import BankConfig

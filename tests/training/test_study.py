@@ -7,8 +7,8 @@ from types import SimpleNamespace
 
 import pytest
 import torch
+from command_line import assert_one_line, run_main
 from conftest import make_picture
-from test_cli_extract import assert_one_line, run_main
 from test_evaluate import moving, write_window
 from test_evaluate_video import save_video
 from test_train import SMALL as TINY_NET

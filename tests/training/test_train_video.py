@@ -10,8 +10,8 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from command_line import assert_one_line, run_main
 from conftest import make_picture
-from test_cli_extract import assert_one_line, run_main
 from test_train import STAGE_FILES, assert_equal, checkpoint, rows_of
 from torch import Tensor
 

@@ -6,8 +6,8 @@ import zlib
 import numpy as np
 import pytest
 import torch
+from command_line import assert_one_line, run_main
 from safetensors.torch import load_file, save_file
-from test_cli_extract import assert_one_line, run_main
 
 from b2v.errors import UsageError, WeightsError
 from b2v.models import MAXIM_STAGES, Maxim

@@ -10,8 +10,8 @@ from pathlib import Path
 
 import huggingface_hub
 import pytest
+from command_line import assert_one_line, run_main, write_tiny_cascade
 from huggingface_hub import constants
-from test_cli_extract import assert_one_line, run_main, write_tiny_cascade
 from test_weights_hub import BLOB, REVISION, SOURCE, Hub, fetch_blob, server  # noqa: F401
 
 from b2v.errors import UsageError, WeightsError
