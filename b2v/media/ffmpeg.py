@@ -43,11 +43,23 @@ def _version_of(path: str) -> str:
     return version[1] if version else "unknown"
 
 
+MAX_SAID = 300
+"""Characters of FFmpeg's complaint that are passed on."""
+
+
+def run_ffmpeg(arguments: list[str], failed: str) -> None:
+    """Run FFmpeg; raises MediaError, which says what `failed` and the end of its complaint."""
+    command = [ffmpeg_program()[0], "-nostdin", "-hide_banner", "-v", "error", "-y", *arguments]
+    done = subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True, check=False)
+    if done.returncode:
+        said = " ".join(done.stderr.decode(errors="replace").split())
+        said = said if len(said) <= MAX_SAID else f"… {said[-MAX_SAID:]}"
+        raise MediaError(f"{failed} ({said})")
+
+
 SUFFIX, CONTAINER = ".mka", "matroska"
 SOUND_CODECS = {".webm": "libopus"}
 """Codec of the new sound where it is not AAC, which WebM cannot hold."""
-MAX_SAID = 200
-"""Characters of FFmpeg's complaint that are passed on."""
 
 
 def stretch_sound(
@@ -71,8 +83,7 @@ def stretch_sound(
     """
     kind = info.container.split(",")[0]  # the one it was read as, and no list of other files
     first, end = info.cut or (info.start, None)
-    command = [ffmpeg_program()[0], "-nostdin", "-hide_banner", "-v", "error", "-y"]
-    command += ["-format_whitelist", kind, "-protocol_whitelist", "file", "-f", kind]
+    command = ["-format_whitelist", kind, "-protocol_whitelist", "file", "-f", kind]
     command += ["-fflags", "+discardcorrupt", "-seek_timestamp", "1", "-ss", f"{float(first):.6f}"]
     command += [] if end is None else ["-t", f"{float(end - first):.6f}"]
     command += ["-i", f"file:{source.absolute()}", "-map", "0:a", "-map_metadata", "-1"]
@@ -84,10 +95,7 @@ def stretch_sound(
         CONTAINER,
         f"file:{written.absolute()}",
     ]
-    done = subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True, check=False)
-    if done.returncode:
-        said = " ".join(done.stderr.decode(errors="replace").split())[-MAX_SAID:]
-        raise MediaError(f"{source}: the sound could not be stretched ({said})")
+    run_ffmpeg(command, f"{source}: the sound could not be stretched")
     with av.open(f"file:{written.absolute()}", "r") as file:
         return stream_infos(file)
 

@@ -10,7 +10,6 @@ place.
 """
 
 import os
-import subprocess
 from array import array
 from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
@@ -24,7 +23,7 @@ from av.container import InputContainer
 
 from b2v.errors import MediaError
 from b2v.files import check_free, check_name, one_line, replacing
-from b2v.media.ffmpeg import ffmpeg_program
+from b2v.media.ffmpeg import ffmpeg_program, run_ffmpeg
 from b2v.media.segments import AS_STORED, SegmentWriter, movie_timescale
 from b2v.media.video_format import (
     StreamInfo,
@@ -64,8 +63,6 @@ PLACE = ("location", "gps", "xyz")
 LEFT_OUT = "the place of recording (GPS) was left out of the metadata"
 DAMAGED = "+discardcorrupt"
 """Has FFmpeg leave out packets that it knows to be damaged."""
-MAX_SAID = 300
-"""Characters of FFmpeg's complaint that are passed on."""
 
 
 @dataclass
@@ -283,8 +280,7 @@ def remux(
     `target` may have any suffix, `plan` knows the kind of file; `metadata` is added; `tolerant`
     leaves out damaged packets. Raises MediaError with what FFmpeg says where it fails.
     """
-    command = [ffmpeg_program()[0], "-nostdin", "-hide_banner", "-v", "error", "-y"]
-    command += ["-copyts"] if info.cut is None else []
+    command = ["-copyts"] if info.cut is None else []
     command += ["-fflags", AS_STORED["fflags"], "-i", _url(video)]
     if source is not None:
         kind = info.container.split(",")[0]  # the one it was read as, and no list of other files
@@ -299,11 +295,7 @@ def remux(
     for key, value in (metadata or {}).items():
         command += ["-metadata", f"{key}={value}"]
     command += ["-f", plan.container, _url(target)]
-    done = subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True, check=False)
-    if done.returncode:
-        said = " ".join(done.stderr.decode(errors="replace").split())
-        said = said if len(said) <= MAX_SAID else f"… {said[-MAX_SAID:]}"
-        raise MediaError(f"{target}: FFmpeg could not put the video together ({said})")
+    run_ffmpeg(command, f"{target}: FFmpeg could not put the video together")
 
 
 def _saved(cover: StreamInfo, source: Path | None, file: Path) -> Path:

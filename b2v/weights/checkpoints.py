@@ -22,7 +22,7 @@ from safetensors.torch import save
 from torch import Tensor, nn
 
 from b2v.errors import B2VError, WeightsError
-from b2v.files import alone, gone, may_never_end
+from b2v.files import alone, gone, hidden_part, may_never_end
 from b2v.models import ALL_ROLES, Blueprint, refuse_gone
 from b2v.weights.hub import SUFFIX, check_plain, sha256_of, unreadable
 
@@ -87,7 +87,10 @@ def save_network(
     _check_finite(stored, path)
     kind, config = blueprint.describe()
     about = {"format": FORMAT, "role": role, "kind": kind, "config": config, "note": note or {}}
-    _write(stored, {"b2v": json.dumps(about, sort_keys=True)}, path)
+    try:  # save_file() would let only its owner read it
+        _put(path, save(stored, {"b2v": json.dumps(about, sort_keys=True)}))
+    except (OSError, SafetensorError) as error:
+        raise WeightsError(f"cannot write {path}: {error}; choose another folder") from error
     return sha256_of(path)
 
 
@@ -151,15 +154,13 @@ def inspect(path: Path) -> Header:
     return Header(role, blueprint, note)
 
 
-def _write(stored: dict[str, Tensor], metadata: dict[str, str], path: Path) -> None:
-    part = path.with_name(f".{path.name}.part")
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with alone(path, wait=True), gone(part):
-            part.write_bytes(save(stored, metadata))  # save_file() would let only its owner read it
-            part.replace(path)
-    except (OSError, SafetensorError) as error:
-        raise WeightsError(f"cannot write {path}: {error}; choose another folder") from error
+def _put(path: Path, data: bytes) -> None:
+    """Write a file through a `.part` beside it, when no other run writes it."""
+    part = hidden_part(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with alone(path, wait=True), gone(part):
+        part.write_bytes(data)
+        part.replace(path)
 
 
 def _plain(tensor: Tensor, dtype: torch.dtype) -> Tensor:
@@ -295,13 +296,8 @@ def write_card(card: Card, folder: Path) -> Path:
         entry = {"file": network.file, "sha256": network.sha256, "bytes": network.bytes}
         plain["networks"][role] = {**entry, "kind": kind, "config": config}
     path = folder / f"{card.name}.json"
-    part = path.with_name(path.name + ".part")
     try:
-        folder.mkdir(parents=True, exist_ok=True)
-        with alone(path, wait=True), gone(part):
-            text = json.dumps(plain, indent=2, ensure_ascii=False)
-            part.write_text(f"{text}\n", encoding="utf-8")
-            part.replace(path)
+        _put(path, f"{json.dumps(plain, indent=2, ensure_ascii=False)}\n".encode())
     except OSError as error:
         raise WeightsError(f"cannot write {path}: {error.strerror}") from error
     return path

@@ -384,11 +384,11 @@ def download(target: str) -> list[Path]:
 
 
 def _describe(path: Path, where: str, shadowed: bool) -> ModelInfo:
-    folder = path.parent
     try:
         found = find_model(str(path))
     except WeightsError as error:
-        return ModelInfo(path.stem, where, folder, 0, "", "", False, False, shadowed, str(error))
+        nothing = 0, "", "", False, False
+        return ModelInfo(path.stem, where, path.parent, *nothing, shadowed, str(error))
     card, problem = found.card, None
     for entry in card.networks.values():
         file = place_of(found, entry)
@@ -403,18 +403,8 @@ def _describe(path: Path, where: str, shadowed: bool) -> ModelInfo:
         lacks = "the middle frame alone" if alone else f"no network for {', '.join(missing)}"
         problem = problem or lacks
     total = sum(entry.bytes for entry in card.networks.values())
-    return ModelInfo(
-        card.name,
-        where,
-        folder,
-        total,
-        card.license,
-        card.summary,
-        not missing,
-        verified,
-        shadowed,
-        problem,
-    )
+    known = total, card.license, card.summary, not missing, verified
+    return ModelInfo(card.name, where, path.parent, *known, shadowed, problem)
 
 
 _REPO = re.compile(r"[\w][\w.-]*/[\w][\w.-]*")

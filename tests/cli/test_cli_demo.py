@@ -61,11 +61,7 @@ def test_demo_makes_a_clip_and_a_page_and_leaves_the_inputs_beside_them(b2v, ope
     page = Path("b2v_demo.html").read_text()
     assert (page.count('class="scene"'), page.count('class="after"')) == (1, 7)
     assert opened == []  # nobody sits at a terminal here
-
-
-@pytest.mark.usefixtures("_no_weights_for_videos")
-def test_without_weights_for_videos_that_is_said_in_one_line(b2v):
-    lines = b2v("demo").err.splitlines()
+    lines = ran.err.splitlines()  # without weights for videos, that is said in one
     assert sum("b2v_demo_video.mp4" in line for line in lines) == 1
     assert "no model 'blend'" in lines[-1]
 
@@ -88,9 +84,7 @@ def test_with_weights_for_videos_the_video_is_restored_and_shown_too(b2v, tmp_pa
 @pytest.mark.usefixtures("_no_weights_for_videos")
 def test_the_page_is_opened_at_a_terminal_with_a_screen_only(b2v, monkeypatch, opened):
     monkeypatch.setattr(demo, "_has_desktop", lambda: True)
-    assert b2v("demo", "--no-open").code == 0
-    assert opened == []
-    assert b2v("demo", "--overwrite").code == 0
+    assert b2v("demo").code == 0
     assert opened == [Path("b2v_demo.html").resolve().as_uri()]
 
 
@@ -115,11 +109,13 @@ def test_demo_leaves_nothing_half_done(b2v, name):
 
 
 @pytest.mark.usefixtures("_no_weights_for_videos")
-def test_demo_overwrites_only_when_asked(b2v):
+def test_demo_overwrites_and_opens_only_as_it_is_asked(b2v, monkeypatch, opened):
+    monkeypatch.setattr(demo, "_has_desktop", lambda: True)
     Path("b2v_demo.jpg").write_bytes(b"mine")
     assert b2v("demo").code == 1
     assert Path("b2v_demo.jpg").read_bytes() == b"mine"
-    assert b2v("demo", "--overwrite").code == 0
+    assert b2v("demo", "--overwrite", "--no-open").code == 0
+    assert opened == []
     assert len(read_photo("b2v_demo.jpg").pixels) == 3
 
 

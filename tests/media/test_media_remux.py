@@ -1,3 +1,4 @@
+import subprocess
 from fractions import Fraction
 
 import av
@@ -16,7 +17,6 @@ from video_samples import (
 
 from b2v.errors import MediaError, UsageError
 from b2v.media import remux
-from b2v.media import remux as remux_module
 from b2v.media.remux import check_video_target, compare_audio, finish, verify
 from b2v.media.segments import SegmentWriter
 from b2v.media.video_reader import TruncatedVideoError, open_video
@@ -426,9 +426,9 @@ def test_the_source_is_read_as_what_it_was_and_nothing_else(tmp_path, monkeypatc
     """A playlist in front of a TS would make FFmpeg read other files."""
     plain = make_video(tmp_path / "plain.mp4", audio="aac")
     ffmpeg("-i", plain, "-c", "copy", tmp_path / "a.ts")
-    ran, real = [], remux_module.subprocess.run
+    ran, real = [], subprocess.run
     monkeypatch.setattr(
-        remux_module.subprocess, "run", lambda words, **how: ran.append(words) or real(words, **how)
+        subprocess, "run", lambda words, **how: ran.append(words) or real(words, **how)
     )
     restore(tmp_path / "a.ts", tmp_path / "out.mkv")
     (words,) = ran
