@@ -107,7 +107,8 @@ def draw_chart(chart: Chart, path: Path, *, overwrite: bool = False) -> None:
     axes.set_title(chart.title, fontsize=11, parse_math=False)
     axes.grid(alpha=0.25)
     axes.spines[["top", "right"]].set_visible(False)
-    columns = min(len(chart.lines), max(1, 96 // (_widest(chart) + 6)))
+    widest = max(len(line.label) for line in chart.lines)
+    columns = min(len(chart.lines), max(1, 96 // (widest + 6)))
     legend = figure.legend(loc="outside lower center", ncols=columns, fontsize=8, frameon=False)
     for text in legend.get_texts():
         text.set_parse_math(False)
@@ -150,10 +151,6 @@ def _wrapped(name: str) -> str:
     """Break a name into lines that fit below the axis; of a long one, show the end."""
     plain = name if len(name) <= LONGEST else f"…{name[1 - LONGEST :]}"
     return textwrap.fill(plain.replace("$", r"\$"), LINE)
-
-
-def _widest(chart: Chart) -> int:
-    return max(len(line.label) for line in chart.lines)
 
 
 GAIN = "gain over doing nothing (dB)"

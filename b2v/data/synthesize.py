@@ -22,7 +22,7 @@ import hashlib
 import json
 import signal
 from collections.abc import Generator, Iterator
-from concurrent.futures import Future, ProcessPoolExecutor
+from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import asdict, dataclass, replace
 from multiprocessing import get_context
@@ -396,7 +396,9 @@ def _in_parallel(tasks: list[Task], jobs: int) -> Generator[Report, None, None]:
             try:
                 report = queue.get(timeout=POLL)
             except Empty:
-                _raise_errors(futures)
+                for future in futures:
+                    if future.done():
+                        future.result()  # raises what ended the worker
                 continue
             left -= isinstance(report, Finished)
             yield report
@@ -405,9 +407,3 @@ def _in_parallel(tasks: list[Task], jobs: int) -> Generator[Report, None, None]:
     finally:
         stop.set()
         pool.shutdown(cancel_futures=True)
-
-
-def _raise_errors(futures: "list[Future[None]]") -> None:
-    for future in futures:
-        if future.done():
-            future.result()

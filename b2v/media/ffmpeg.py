@@ -27,12 +27,9 @@ def ffmpeg_program() -> tuple[str, str]:
         return path, _version_of(path)
     except (RuntimeError, OSError, subprocess.SubprocessError) as error:
         how = "install imageio-ffmpeg anew, or name one by IMAGEIO_FFMPEG_EXE"
+        chosen = os.environ.get("IMAGEIO_FFMPEG_EXE", "which comes with imageio-ffmpeg")
         why = one_line(error)
-        raise MediaError(f"FFmpeg's program, {_chosen()}, does not run ({why}); {how}") from error
-
-
-def _chosen() -> str:
-    return os.environ.get("IMAGEIO_FFMPEG_EXE", "which comes with imageio-ffmpeg")
+        raise MediaError(f"FFmpeg's program, {chosen}, does not run ({why}); {how}") from error
 
 
 @lru_cache
