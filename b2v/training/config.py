@@ -19,7 +19,7 @@ from torch import nn
 
 from b2v.errors import UsageError
 from b2v.frames import FRAMES
-from b2v.models import MAXIM_STAGES, MODELS, PRIOR, ROLES, VIDEO, Blueprint
+from b2v.models import MAXIM_STAGES, MODELS, ROLES, VIDEO, Blueprint
 from b2v.models.dtb import INPUTS, BlendConfig, DTBConfig
 from b2v.models.unet import UNetConfig
 from b2v.training.losses import PairLoss, PixelLoss
@@ -222,10 +222,8 @@ def _check_choices(config: TrainConfig) -> None:
 
 
 def _trainable() -> tuple[str, ...]:
-    """List the models that there are training stages for: priors come trained."""
-    return tuple(
-        model for model, plans in MODELS.items() if not {MAXIM_STAGES[0], PRIOR} & {*plans}
-    )
+    """List the models that there are training stages for: not those of several stages of MAXIM."""
+    return tuple(model for model, plans in MODELS.items() if MAXIM_STAGES[1] not in plans)
 
 
 def _is_blind(config: TrainConfig, role: str) -> bool:

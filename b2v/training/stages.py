@@ -25,7 +25,7 @@ from b2v.errors import UsageError
 from b2v.frames import FRAMES, MIDDLE, crop_back, pad_to_multiple
 from b2v.inference.runtime import Runtime
 from b2v.metrics import psnr
-from b2v.models import ROLES, SEVEN, VIDEO, gives_pair
+from b2v.models import MAXIM_STAGES, PRIOR, ROLES, SEVEN, VIDEO, gives_pair
 from b2v.models.cascade import Apart
 from b2v.models.dtb import VideoNet, run_clip
 from b2v.models.unet import Hourglass, UNet
@@ -102,8 +102,12 @@ class Outcome(NamedTuple):
     sharp: Frames
 
 
+MIDDLES = ROLES[0], PRIOR, MAXIM_STAGES[0]
+"""Roles of networks that give the middle frame."""
+
 FRAMES_OF: dict[str, tuple[int, ...]] = {
     SEVEN: tuple(range(FRAMES)),
+    **dict.fromkeys(MIDDLES, (MIDDLE,)),
     **{role: tuple(sorted({MIDDLE - k, MIDDLE + k})) for k, role in enumerate(ROLES)},
 }
 """Indices of the frames that the network of a role gives, in order of time."""
@@ -166,8 +170,9 @@ def restore_frames(
     """
     if role == SEVEN:
         return nets[SEVEN](blurry).unbind(1), ()
-    if role == "middle":
-        return (nets["middle"](blurry),), ()
+    if role in MIDDLES:
+        frame = nets[role](blurry)  # a stage of MAXIM gives features for the next one, too
+        return (frame[0] if isinstance(frame, tuple) else frame,), ()
     with torch.no_grad():
         x4 = nets["middle"](blurry) if x4 is None else x4
     if role == "pair35" or gives_pair(nets[role]):
@@ -221,7 +226,7 @@ def compare(config: TrainConfig, nets: Nets, blurry: Tensor, sharp: Tensor, step
     x4 = sharp[:, MIDDLE] if is_forced(config, step) else None
     restored, inner = restore_frames(role, nets, blurry, x4)
     truth = frames_of(role, sharp)
-    if role == "middle":
+    if role in MIDDLES:
         return Outcome(pixel_loss(restored[0], truth[0], config.pixel), restored, truth)
     if restored is inner:  # it chooses the direction of time
         if config.pair != "best-order" or step >= config.canonical * config.steps:

@@ -24,8 +24,9 @@ from b2v.data.clip_cache import open_array, setting
 from b2v.data.datasets import Crops
 from b2v.errors import B2VError, DatasetError, TrainingError, WeightsError
 from b2v.inference.runtime import Runtime
-from b2v.models import MODELS, ROLES, SEVEN, Blueprint
+from b2v.models import MODELS, PRIOR, ROLES, SEVEN, Blueprint
 from b2v.models.cascade import ApartConfig
+from b2v.models.prior import Prior
 from b2v.models.unet import UNetConfig
 from b2v.training.config import TrainConfig
 from b2v.training.logs import Notice
@@ -115,6 +116,15 @@ def rows_of(run: Path, stage: int = 1) -> list[dict[str, str]]:
 def finish_stages(begin, config: TrainConfig, run: str, upto: int) -> None:
     for stage in range(1, upto + 1):
         list(begin(replace(config, stage=stage, steps=1), run))
+
+
+def test_a_prior_is_trained_and_restores_photos(begin, tmp_path, monkeypatch):
+    monkeypatch.setitem(MODELS, "tiny-prior", {PRIOR: TINY["middle"]})
+    reports = list(begin(replace(CONFIG, model="tiny-prior")))
+    assert reports[-1].step == 4
+    net = store.load_model("unet", weights=tmp_path / "run" / "weights").net
+    assert isinstance(net, Prior)
+    assert net(torch.rand(1, 3, 64, 64)).shape == (1, 3, 64, 64)
 
 
 @pytest.mark.parametrize("stage", [1, 2, 3, 4])
