@@ -20,6 +20,7 @@ from b2v.frames import COUNTS, FRAMES, check_frame, inner
 from b2v.inference.pyramid import motion_level, moved, planned_pixels, restored_middle
 from b2v.inference.runner import run_frames, run_tiles, tiles_of
 from b2v.inference.runtime import Plan, Runtime, make_plan, memory_for, tried
+from b2v.metrics import psnr
 from b2v.models import Cascade, Extractor
 from b2v.models.cascade import Apart, JinMiddle, Pairs
 from b2v.models.motion import HALF_LENGTHS, Motion
@@ -42,6 +43,8 @@ BEYOND = 0.05
 PART, APART, PARTS = 32, 0.06, 0.1
 """Pixels a side of the parts in which frames and photo are compared, the difference (rms) from
 which a part is not explained, and the share of such parts that is worth a word."""
+ALIKE = 40.0
+"""PSNR in dB of the middle frame as the photo from which nobody sees a difference."""
 SHARP = "already sharp: no motion blur was found"
 UNSEEN = "no motion blur was found; --quality good sees more"
 DEFOCUS = "this looks like missed focus, not motion; it was left as it is"
@@ -79,7 +82,11 @@ def remarks(restored: Restored, again: Tensor, photo: Tensor, *, fast: bool = Fa
         return [DEFOCUS]
     motion, found = restored.motion, []
     if motion is not None and is_still(motion) and has_detail(photo):
-        found.append(UNSEEN if fast else SHARP)
+        middle = restored.frames[len(restored.frames) // 2]
+        if fast:
+            found.append(UNSEEN)
+        elif psnr(middle, photo) > ALIKE:
+            found.append(SHARP)
     if motion is not None and is_too_long(motion, motion_level(photo)):
         found.append(TOO_LONG)
     if is_unexplained(again, photo):
@@ -201,7 +208,8 @@ def restore_photo(
         if isinstance(net, Prior):
             sharp, motion = restored_middle(net, blurry, runtime, middle=middle, done=done)
             out_of_focus = middle is None and motion.is_defocus()
-            restored = store.copy_(blurry) if out_of_focus else moved(sharp, motion, store)
+            unsure = blurry if net.knows_sharp else None
+            restored = store.copy_(blurry) if out_of_focus else moved(sharp, motion, store, unsure)
             return Restored(inner(restored, frames), motion, out_of_focus)
         restored = run_frames(net, pictures, runtime, store, done=done).clamp_(0, 1)
         aligned = in_one_direction(restored, in_place=True) if align else restored

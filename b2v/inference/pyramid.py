@@ -7,11 +7,11 @@ best, against no motion. A finer level runs only where the motion that was found
 for it and there is any: the cost follows the blur, not the number of pixels.
 
 Then what blur is left is taken back along the motion, which is estimated anew from the sharper
-frame each time (`b2v.models.motion`, `b2v.models.deconvolution`).
+frame (`b2v.models.motion`, `b2v.models.deconvolution`).
 """
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 
 import torch
 from torch import Tensor
@@ -41,12 +41,16 @@ SLOPE = 6.0
 """How firmly the level is taken with which motion explains more, as a log of costs."""
 LONG, SOFT = 20.0, 3.0
 """Pixels of motion from which a coarser level is taken where motion is not sought, how firmly."""
-ROUNDS, RELAXED = 2, 1.2
-"""Times that motion is estimated and light taken back along it, and by how much it is exaggerated.
+LITTLE, MUCH = (0.6,), (1.2, 1.2)
+"""How far light is taken back, each time along motion that is found anew: from the frame of a
+network that knows what is sharp, and of another one.
 
-A second time makes all frames crisper; in PSNR the middle frame of photographs set in motion gains
-0.05 dB on held-out scenes. 1.0 and 1.5 instead of 1.2 change the middle frame by 0.01 dB.
+The former leaves little: on held-out scenes 0.4, 0.8 and two times 1.2 give 1.84, 1.78 and 1.62 dB
+at the middle frame of videos, 3.77, 3.69 and 3.42 of photographs in motion.
 """
+HEDGE = 0.6
+"""How much of the photo is mixed in at the ends of the exposure where motion explains nothing: on
+held-out scenes frames 1 and 7 gain 0.2 dB, and 0.03 more by 1.0, which leaves less crispness."""
 BAND = 512
 """Rows that light is taken back in at once."""
 
@@ -67,13 +71,16 @@ def restored_middle(
     return sharpen(prior, blurry, runtime, done=done)
 
 
-def moved(sharp: Tensor, motion: Motion, store: Tensor) -> Tensor:
+def moved(sharp: Tensor, motion: Motion, store: Tensor, unsure: Tensor | None = None) -> Tensor:
     """Move the middle frame [3, H, W] to the times of frames, and keep them in [T, 3, H, W].
 
     Each of seven frames is the middle of a seventh of the exposure: 1 and 7 are not at its ends.
+    Far from the middle a sharp edge in a wrong place is worse than the photo, so that `unsure`,
+    [3, H, W], is mixed in where the motion is in doubt.
     """
     frames, _, height, width = store.shape
     path, _ = motion.at(height, width)
+    doubt = HEDGE * _spread(motion.doubt, height, width)
     times = (torch.arange(frames) - frames // 2) * (2 / FRAMES)
     look = math.ceil(float(path[1].abs().amax() * times[-1])) + 2
     for top in range(0, height, BAND):
@@ -82,7 +89,10 @@ def moved(sharp: Tensor, motion: Motion, store: Tensor) -> Tensor:
         window = sharp[None, :, first : top + BAND + look]
         for k, time in enumerate(times.tolist()):
             shift = time * path[None, None, :, rows]
-            store[k, :, rows] = move_along(window, shift, top - first)[0, 0].clamp_(0, 1)
+            frame = move_along(window, shift, top - first)[0, 0]
+            if unsure is not None:
+                frame.lerp_(unsure[:, rows], min(1.0, abs(time)) * doubt[:, rows])
+            store[k, :, rows] = frame.clamp_(0, 1)
     return store
 
 
@@ -120,7 +130,13 @@ def sharpen(
     assert motion is not None
     if motion.is_defocus():
         return blurry, motion
-    return take_light_back(blurry, sharp.clamp(0, 1))
+    changed = float((sharp - blurry).square().mean().sqrt())
+    amounts = LITTLE if prior.knows_sharp else MUCH
+    sharp, motion = take_light_back(blurry, sharp.clamp(0, 1), amounts)
+    if prior.knows_sharp:
+        return sharp, motion.evident(changed)
+    moved = _spread(motion.blurs, *blurry.shape[1:])
+    return torch.lerp(blurry, sharp, moved), motion.without_doubt()
 
 
 def first_level(height: int, width: int) -> int:
@@ -207,23 +223,25 @@ def _spread(cells: Tensor, height: int, width: int) -> Tensor:
     return F.interpolate(cells[None, None], (height, width), mode="bilinear")[0]
 
 
-def take_light_back(blurry: Tensor, sharp: Tensor) -> tuple[Tensor, Motion]:
-    """Take back what blur is left in a frame; the motion is found anew from each sharper one.
+def take_light_back(
+    blurry: Tensor, sharp: Tensor, amounts: Iterable[float] = LITTLE
+) -> tuple[Tensor, Motion]:
+    """Take back what blur is left in a frame along its motion; both are [3, H, W] in [0, 1].
 
-    Both are [3, H, W] in [0, 1]. Returns the frame, and the motion that explains the photo with it.
-    Where nothing moved the frame is the photo.
+    Returns the frame, and the motion that explains the photo with it.
     """
     level = motion_level(blurry)
     photo = shrunk(blurry, level)
-    for _ in range(ROUNDS):
-        motion = estimate(photo, shrunk(sharp, level))
-        sharp = _deconvolved(blurry, sharp, motion, 2**level)
     motion = estimate(photo, shrunk(sharp, level))
-    blurs = _spread(motion.blurs, *blurry.shape[1:])
-    return torch.lerp(blurry, sharp, blurs), motion.without_doubt().scaled(2.0**level)
+    for amount in amounts:
+        sharp = _deconvolved(blurry, sharp, motion, 2**level, amount)
+        motion = estimate(photo, shrunk(sharp, level))
+    return sharp, motion.scaled(2.0**level)
 
 
-def _deconvolved(blurry: Tensor, sharp: Tensor, motion: Motion, scale: int) -> Tensor:
+def _deconvolved(
+    blurry: Tensor, sharp: Tensor, motion: Motion, scale: int, amount: float
+) -> Tensor:
     """Correct a frame in bands of rows."""
     height, width = blurry.shape[1:]
     path, trust = motion.at(height, width, scale)
@@ -233,6 +251,6 @@ def _deconvolved(blurry: Tensor, sharp: Tensor, motion: Motion, scale: int) -> T
     for top in range(0, height, BAND):
         bottom, first, last = min(top + BAND, height), max(0, top - look), top + BAND + look
         seen, frame, paths, share = (x[None, :, first:last] for x in (blurry, sharp, path, trust))
-        found = deconvolve(seen, frame, paths, share, reach, RELAXED)
+        found = deconvolve(seen, frame, paths, share, reach, amount)
         restored[:, top:bottom] = found[0, :, top - first : bottom - first]
     return restored

@@ -45,6 +45,9 @@ RELAXED = 1.2
 """By how much a correction is exaggerated."""
 RELAXED_GRAY = 2.0
 """As much, of those that are the same for all colors."""
+LITTLE = 0.6
+"""As much, of the frame of a network that knows what is sharp: eight held-out clips gain 1.28 dB
+with it, 1.25 with 1.2."""
 LONG, SOFT = (0.0, 16.0, 32.0, 64.0), 5.0
 """Pixels of motion from which a level is taken rather than the next finer one, and how firmly."""
 WORTH, FEW = 0.3, 0.05
@@ -142,12 +145,13 @@ class Line(VideoNet):
 
     def _taken_back(self, blurry: Tensor, sharp: Tensor, moving: Passing) -> Tensor:
         """Take light back from a frame [3, H, W] along its motion."""
+        knows = isinstance(self.net, Prior) and self.net.knows_sharp
         return deconvolve(
             blurry[None],
             sharp.clamp(0, 1)[None],
             _spread(moving.path, blurry)[None],
             _spread(moving.trust, blurry)[None],
-            relaxed=RELAXED_GRAY if self.gray else RELAXED,
+            relaxed=RELAXED_GRAY if self.gray else LITTLE if knows else RELAXED,
             bends=_spread(moving.bend, blurry)[None],
             gray=self.gray,
         )[0]

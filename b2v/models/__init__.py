@@ -182,7 +182,7 @@ def assemble(networks: Mapping[str, nn.Module]) -> Extractor:
     if PRIOR in networks:
         return Prior(_one_to_one(networks[PRIOR]), PRIOR_TILES)
     if MAXIM_STAGES[0] in networks:
-        return Prior(Maxim(*_in_order(networks)), MAXIM_TILES)
+        return Prior(Maxim(*_in_order(networks)), MAXIM_TILES, knows_sharp=True)
     kind = Pairs if gives_pair(networks["pair26"]) else Cascade
     return kind(**{role: networks[role] for role in ROLES})
 

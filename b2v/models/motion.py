@@ -60,6 +60,11 @@ picture crisper leaves up to 2; of 12 photographs in motion and 20 windows of vi
 than 2.5 gain nothing by being moved."""
 EVIDENT = (0.2, 0.6)
 """Log of costs up to which motion does not explain a place, and from which it does."""
+SAID = (0.5, 2.0)
+"""Log of costs up to which motion may as well be another, and from which it is that motion."""
+CHANGED = (0.009, 0.016)
+"""Change (rms) of a picture by a network that knows what is sharp, up to which it was, and from
+which it was not: 15 photographs that were come to 0.009 at most."""
 MANY, CLEAR = (0.05, 0.12), (2.1, 2.6)
 """Share of the cells of a picture that move, and log of costs around the clearest place, up to
 which nothing moved in it, and from which something did. Ten crops of sharp photographs come to 0.07
@@ -114,9 +119,27 @@ class Motion:
         """Share in which motion is taken to have blurred a place, or what is around it, [h, w]."""
         return self.moved * blurring(self.explained, self.lengths)
 
+    @property
+    def doubt(self) -> Tensor:
+        """How little motion explains a place, [h, w] in [0, 1]."""
+        return 1 - _ramp(self.explained, *SAID)
+
     def without_doubt(self) -> "Motion":
         """Leave out what is no motion but what a network made of a sharp place."""
-        share = self.moved * _ramp(self.lengths, *SMALL)
+        return self.times(self.moved * _ramp(self.lengths, *SMALL))
+
+    def evident(self, changed: float) -> "Motion":
+        """Leave out all motion where nothing tells that anything moved.
+
+        Args:
+            changed: root of the mean square of what a network changed that leaves sharp pictures
+                as they are, in code values of [0, 1].
+
+        """
+        return self.times(torch.maximum(self.moved, _ramp(torch.tensor(changed), *CHANGED)))
+
+    def times(self, share: Tensor) -> "Motion":
+        """Shorten the paths to a share of them, [h, w] or one for all."""
         return Motion(self.path * share, self.explained, self.defocused)
 
     def at(self, height: int, width: int, scale: int = 1) -> tuple[Tensor, Tensor]:

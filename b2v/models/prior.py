@@ -75,11 +75,15 @@ class Tiling:
 
 
 class Prior(nn.Module):
-    """A network from blurry pictures [B, 3, H, W] to sharp ones, with the tiles it is run in."""
+    """A network from blurry pictures [B, 3, H, W] to sharp ones, with the tiles it is run in.
 
-    def __init__(self, net: nn.Module, tiling: Tiling) -> None:
+    One that `knows_sharp` leaves sharp places as they are; what others change where nothing moved
+    is not taken.
+    """
+
+    def __init__(self, net: nn.Module, tiling: Tiling, *, knows_sharp: bool = False) -> None:
         super().__init__()
-        self.net, self.tiling = net, tiling
+        self.net, self.tiling, self.knows_sharp = net, tiling, knows_sharp
         self.multiple = cast("int", net.multiple)
 
     def forward(self, blurry: Tensor) -> Tensor:

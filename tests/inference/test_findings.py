@@ -94,6 +94,13 @@ def test_each_photo_is_told_what_is_off_with_it(sharp: Tensor) -> None:
     assert told(blurred(sharp, LINE), sharp) == []
 
 
+def test_photo_that_was_sharpened_is_not_called_sharp(sharp: Tensor) -> None:
+    photo = blurred(sharp, LINE)
+    for answer, said in ((photo, [SHARP]), (sharp, [])):
+        restored = Restored(answer.expand(7, -1, -1, -1), straight(0.0))
+        assert [one for one in remarks(restored, photo, photo) if one == SHARP] == said
+
+
 def test_frames_of_a_photo_out_of_focus_are_the_photo(sharp: Tensor) -> None:
     photo = of_disc(sharp, 5.0)
     restored = restore_photo(one_tile(Fixed(sharp)), photo, CPU, frames=9)

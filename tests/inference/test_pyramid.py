@@ -100,6 +100,16 @@ def test_sharp_photo_comes_back_that_the_network_makes_crisper() -> None:
     assert psnr(frames, photo.expand_as(frames)).min() > 60
 
 
+def test_network_that_knows_what_is_sharp_is_believed_where_nothing_moves() -> None:
+    photo = texture(160, 224)
+    crisper = sharpened(photo)
+    prior = one_tile(Fixed(crisper))
+    prior.knows_sharp = True
+    sharp, motion = sharpen(prior, photo, CPU)
+    assert psnr(sharp, crisper) > 42
+    assert motion.lengths.quantile(0.9) < 2
+
+
 def test_still_ground_beside_a_moving_object_comes_back() -> None:
     sharp, path = texture(160, 320), torch.tensor([6.0, 2.0])
     photo = torch.where(torch.arange(320) < 160, blurred(sharp, path), sharp)
@@ -171,11 +181,22 @@ def test_frames_in_bands_are_those_of_the_whole(monkeypatch: pytest.MonkeyPatch)
 
 def test_frames_are_the_middles_of_sevenths_of_the_exposure() -> None:
     sharp, cells = texture(160, 224), torch.ones(20, 28)
-    motion = Motion(torch.stack([7 * cells, 0 * cells]), cells, cells)  # 14 pixels in all
+    motion = Motion(torch.stack([7 * cells, 0 * cells]), 2 * cells, cells)  # 14 pixels in all
     seven = moved(sharp, motion, torch.empty(7, *sharp.shape))
     for k, frame in enumerate(seven):
         shifted = sharp.roll(2 * (k - 3), 2)
         assert (frame - shifted)[..., 8:-8].abs().max() < 1e-4
+
+
+def test_where_motion_is_in_doubt_the_ends_keep_some_of_the_photo() -> None:
+    sharp, cells = texture(160, 224), torch.ones(20, 28)
+    photo = blurred(sharp, torch.tensor([5.0, 0.0]))
+    motion = Motion(torch.zeros(2, 20, 28), 0 * cells, cells)
+    frames = moved(sharp, motion, torch.empty(7, *sharp.shape), photo)
+    shares = [float((f - sharp).norm() / (photo - sharp).norm()) for f in frames]
+    assert shares[3] < 1e-3
+    assert 0 < shares[2] < shares[1] < shares[0] < 0.6
+    assert shares[4:] == pytest.approx(shares[2::-1])
 
 
 def test_more_than_seven_frames_lie_beyond_the_exposure() -> None:

@@ -1,5 +1,6 @@
-"""MAXIM: parity of the shipped weights with the authors', half precision, stages, sizes."""
+"""MAXIM: parity with what the authors' weights gave, half precision, stages, sizes."""
 
+import zlib
 from pathlib import Path
 
 import numpy as np
@@ -49,24 +50,33 @@ def tiny(*stages, **shape):
     return nets
 
 
-@needs_maxim
-def test_shipped_weights_give_what_the_authors_give(shipped, shared):
-    """Within what rounding the weights to fp16 makes of it, which is all that differs.
+def ruled(net):
+    """Weights by a rule, the same on every machine."""
+    for name, weight in net.named_parameters():
+        values = np.random.RandomState(zlib.crc32(name.encode())).standard_normal(weight.shape)
+        if weight.ndim == 1:
+            values = 0.1 * values + (("norm" in name) and name.endswith("weight"))
+        else:
+            values = values / np.sqrt(np.prod(weight.shape[1:]))
+        weight.data.copy_(torch.from_numpy(values.astype(np.float32)))
+    return net.requires_grad_(False)
 
-    With the same weights in fp32 the pictures differ by 1e-6, 3e-6 and 2e-5 at most. Rounded,
-    a weight is off by up to 1/2048 of itself: measured are 78.8, 73.3 and 73.1 dB and differences
-    of 1.2e-3, 3.8e-3 and 3.7e-3 at most, the largest a single step of eight bits.
+
+def test_three_stages_give_what_they_gave_when_they_were_compared_with_the_authors():
+    """The file is of the code that gave the authors' pictures with the authors' weights.
+
+    In fp32 those differed by 1e-6, 3e-6 and 2e-5 at most, stage by stage.
     """
-    with np.load(shared / "reference" / "maxim3s_outputs.npz") as reference:
-        blurry = torch.from_numpy(reference["blurry"])
-        expected = [torch.from_numpy(reference[role]) for role in MAXIM_STAGES]
-    with torch.inference_mode():
-        pictures = shipped.pictures(blurry[None])
-    for picture, truth, least, most in zip(
-        pictures, expected, (78, 72, 72), (2e-3, 5e-3, 5e-3), strict=True
-    ):
-        assert psnr(picture[0], truth) > least
-        assert (picture[0] - truth).abs().max() < most
+    net = ruled(Maxim(*tiny(1, 2, 3, features=16, groups=2, bottlenecks=2)))
+    axes = torch.linspace(0, 1, 64), torch.linspace(0, 1, 128)
+    y, x = torch.meshgrid(*axes, indexing="ij")
+    waves = [torch.sin(f * x * (1 + y)) * torch.cos(g * y) for f, g in ((9, 4), (30, 17), (55, 3))]
+    pictures = net.pictures(0.5 + 0.4 * torch.stack(waves)[None])
+    with np.load(Path(__file__).parent / "maxim_pictures.npz") as known:
+        for picture, role in zip(pictures, MAXIM_STAGES, strict=True):
+            expected = torch.from_numpy(known[role])
+            assert expected.std() > 0.1
+            assert (picture[0, :, ::5, ::5] - expected).abs().max() < 2e-4 * expected.abs().max()
 
 
 @needs_maxim
