@@ -1,6 +1,6 @@
 """Train the stages of MAXIM on: blur is rendered on the training device as it is needed.
 
-The shipped weights were made so, from the authors' (`weights/README.md` has the figures):
+An earlier form of this made the shipped weights of the authors' (figures: `weights/README.md`):
 
     python tools/train_on_maxim.py photos cutouts videos --start authors --out runs/maxim
 

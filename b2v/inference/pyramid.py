@@ -80,7 +80,7 @@ def moved(sharp: Tensor, motion: Motion, store: Tensor, unsure: Tensor | None = 
     """
     frames, _, height, width = store.shape
     path, _ = motion.at(height, width)
-    doubt = HEDGE * _spread(motion.doubt, height, width)
+    doubt = None if unsure is None else HEDGE * _spread(motion.doubt, height, width)
     times = (torch.arange(frames) - frames // 2) * (2 / FRAMES)
     look = math.ceil(float(path[1].abs().amax() * times[-1])) + 2
     for top in range(0, height, BAND):
@@ -90,7 +90,7 @@ def moved(sharp: Tensor, motion: Motion, store: Tensor, unsure: Tensor | None = 
         for k, time in enumerate(times.tolist()):
             shift = time * path[None, None, :, rows]
             frame = move_along(window, shift, top - first)[0, 0]
-            if unsure is not None:
+            if unsure is not None and doubt is not None:
                 frame.lerp_(unsure[:, rows], min(1.0, abs(time)) * doubt[:, rows])
             store[k, :, rows] = frame.clamp_(0, 1)
     return store
@@ -130,11 +130,12 @@ def sharpen(
     assert motion is not None
     if motion.is_defocus():
         return blurry, motion
-    changed = float((sharp - blurry).square().mean().sqrt())
-    amounts = LITTLE if prior.knows_sharp else MUCH
-    sharp, motion = take_light_back(blurry, sharp.clamp(0, 1), amounts)
+    sharp = sharp.clamp(0, 1)
     if prior.knows_sharp:
+        changed = float(F.mse_loss(sharp, blurry).sqrt())
+        sharp, motion = take_light_back(blurry, sharp)
         return sharp, motion.evident(changed)
+    sharp, motion = take_light_back(blurry, sharp, MUCH)
     moved = _spread(motion.blurs, *blurry.shape[1:])
     return torch.lerp(blurry, sharp, moved), motion.without_doubt()
 

@@ -60,7 +60,7 @@ picture crisper leaves up to 2; of 12 photographs in motion and 20 windows of vi
 than 2.5 gain nothing by being moved."""
 EVIDENT = (0.2, 0.6)
 """Log of costs up to which motion does not explain a place, and from which it does."""
-SAID = (0.5, 2.0)
+CERTAIN = (0.5, 2.0)
 """Log of costs up to which motion may as well be another, and from which it is that motion."""
 CHANGED = (0.009, 0.016)
 """Change (rms) of a picture by a network that knows what is sharp, up to which it was, and from
@@ -122,7 +122,7 @@ class Motion:
     @property
     def doubt(self) -> Tensor:
         """How little motion explains a place, [h, w] in [0, 1]."""
-        return 1 - _ramp(self.explained, *SAID)
+        return 1 - _ramp(self.explained, *CERTAIN)
 
     def without_doubt(self) -> "Motion":
         """Leave out what is no motion but what a network made of a sharp place."""
