@@ -33,7 +33,7 @@ from b2v.data.exposure import (
     read_psfs,
     through_psfs,
 )
-from b2v.data.interpolation import find_steps, instants_between, sub_frames_for
+from b2v.data.interpolation import find_gaps, instants_between, sub_frames_for
 from b2v.data.scenes import MotionConfig, Scene, render
 from b2v.data.sources import Sequence, frame_files
 from b2v.errors import DatasetError, UsageError
@@ -379,22 +379,19 @@ def _expose_between(
     sharp: Tensor, settings: Settings, psfs: Psfs
 ) -> tuple[int, dict[Light, Tensor]]:
     """Average instants between the frames too; return how many a frame there were."""
-    steps = find_steps(sharp)
-    count = settings.sub_frames if isinstance(settings.sub_frames, int) else sub_frames_for(steps)
+    gaps = find_gaps(sharp)
+    count = settings.sub_frames if isinstance(settings.sub_frames, int) else sub_frames_for(gaps)
     instants = len(sharp) * count
     focus = -(-settings.focus_steps() // count) if settings.sub_frames == "auto" else 1
     each = psfs(instants * focus, instants)
-    kinds = _kinds(settings)
-    light_lin = to_linear(sharp, settings.curve)
-    values = torch.cat([light_lin if kind == "linear" else sharp for kind in kinds], 1)
-    sums = torch.zeros_like(values[0])
-    for number, seen in enumerate(instants_between(values, steps, count)):
-        if each is not None:
-            psf = each[number : number + 1]
-            seen = torch.cat([through_psfs(part[None], psf) for part in seen.chunk(len(kinds))])
-        sums += seen
-    means = zip(kinds, (sums / instants).chunk(len(kinds)), strict=True)
-    return count, {kind: _developed(mean, kind, settings) for kind, mean in means}
+    blurry: dict[Light, Tensor] = {}
+    for kind in _kinds(settings):
+        values = to_linear(sharp, settings.curve) if kind == "linear" else sharp
+        total = torch.zeros_like(sharp[0])
+        for number, seen in enumerate(instants_between(values, gaps, count)):
+            total += seen if each is None else through_psfs(seen[None], each[number : number + 1])
+        blurry[kind] = _developed(total / instants, kind, settings)
+    return count, blurry
 
 
 def _of_photo(
