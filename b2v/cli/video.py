@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 from fractions import Fraction
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -388,14 +388,9 @@ Output = Annotated[
         "--output",
         "-o",
         metavar="OUT",
-        help=".mp4 .mov .mkv .webm, or - for standard output; for several videos, a folder.",
+        help=".mp4 .mov .mkv .webm, or - for standard output (Matroska); for several videos, a"
+        " folder.",
         rich_help_panel=options.OUTPUT,
-    ),
-]
-To = Annotated[
-    Literal["matroska", "y4m"] | None,
-    typer.Option(
-        help="Kind of stream for -o -  [default: matroska]", rich_help_panel=options.OUTPUT
     ),
 ]
 
@@ -405,7 +400,6 @@ def deblur(
     inputs: Videos,
     *,
     output: Output = None,
-    to: To = None,
     shown: Showing,
     video: VideoOptions,
     chosen: options.ModelOptions,
@@ -424,7 +418,7 @@ def deblur(
     """
     if not as_json:
         batch.refuse_missing(inputs)
-    settings = video.settings(shown, handling, to=to)
+    settings = video.settings(shown, handling)
     restore(inputs, output, settings, shown, chosen, handling, as_json=as_json, quiet=quiet)
 
 

@@ -19,7 +19,7 @@ from torch import Tensor
 
 from b2v.media.segments import SegmentWriter
 from b2v.media.video_reader import TimedFrame, VideoReader
-from b2v.media.video_writer import VideoWriter, Y4MWriter
+from b2v.media.video_writer import VideoWriter
 
 WAITING = 3
 """Frames that wait between two threads; more would only cost memory."""
@@ -136,7 +136,7 @@ class Writing:
     The writer of pieces saves with each the latest state that came with a frame.
     """
 
-    def __init__(self, writer: SegmentWriter | VideoWriter | Y4MWriter) -> None:
+    def __init__(self, writer: SegmentWriter | VideoWriter) -> None:
         self.writer, self.live = writer, not isinstance(writer, SegmentWriter)
         if isinstance(writer, SegmentWriter):
             writer.save = self._saved

@@ -29,7 +29,6 @@ from b2v.media.video_writer import (
     TARGETS,
     Encoding,
     VideoWriter,
-    Y4MWriter,
     choose_codec,
     live_writer,
 )
@@ -44,7 +43,7 @@ class Settings:
     """What is asked for: the part of the video in seconds, how to encode it, what to keep.
 
     None is the usual value. `compare` puts the blurry frame beside or above the restored one;
-    `to` is the kind of stream on standard output, `shutter` the exposure time in seconds; with
+    `shutter` is the exposure time in seconds; with
     `only_blurry` frames in which little moved are left as they are. For slow motion, `slower` is by
     how many times, `fps` the frames a second of the new video, and `sound` is whether it is kept,
     stretched.
@@ -56,7 +55,6 @@ class Settings:
     start: float | None = None
     end: float | None = None
     compare: Literal["side", "stack"] | None = None
-    to: str | None = None
     shutter: float | None = None
     only_blurry: bool = False
     slower: float | None = None
@@ -96,9 +94,8 @@ def check(
     if settings.resume and PIPE in (source, target):
         raise UsageError("-: a pipe cannot be read or written again; --resume is for files")
     if target == PIPE:
-        _check_stream(settings)
-    elif settings.to is not None:
-        raise UsageError(f"{target}: --to is for -o -; a file is what its suffix says")
+        if settings.codec not in (None, *LIVE):
+            raise UsageError(f"-: {settings.codec} is not for streams; use {' or '.join(LIVE)}")
     elif not new_folder:
         files = [name for name in inputs if name != PIPE]
         check_video_target(target, codec=settings.codec, overwrite=settings.overwrite, inputs=files)
@@ -108,13 +105,6 @@ def check(
     codec = codec_for(target, settings)
     if settings.crf is not None and CODECS[codec].crf is None:
         raise UsageError(f"{target}: {codec} has no --crf; leave it out")
-
-
-def _check_stream(settings: Settings) -> None:
-    if settings.to == "y4m" and (settings.codec or settings.pix_fmt or settings.crf is not None):
-        raise UsageError("-: y4m is not compressed; leave out --codec, --crf and --pix-fmt")
-    if settings.codec not in (None, *LIVE):
-        raise UsageError(f"-: {settings.codec} is not for streams; use {' or '.join(LIVE)}")
 
 
 def codec_for(target: str, settings: Settings) -> str:
@@ -289,13 +279,13 @@ def _go_on(deblurrer: Deblurrer, writer: object, slow: SlowMotion | None) -> tup
 
 def _writer(
     source: str, target: str, info: VideoInfo, work: str, settings: Settings
-) -> SegmentWriter | VideoWriter | Y4MWriter:
+) -> SegmentWriter | VideoWriter:
     """Open what the frames go to; a run with another `work`, source or settings is another run."""
     live = target == PIPE
     encoding = Encoding(codec_for(target, settings), settings.crf, settings.pix_fmt, live=live)
     encoding.for_size(info.width, info.height)
     if live:
-        return live_writer(info, settings.to or "matroska", encoding)
+        return live_writer(info, encoding)
     Path(target).parent.mkdir(exist_ok=True)
     key = work
     if source != PIPE:

@@ -423,7 +423,6 @@ def test_wrong_weights(b2v, options, word):
         ("a.mp4", "--codec", "wmv"),
         ("a.mp4", "--pix-fmt", "yuv999p"),
         ("a.mp4", "--compare", "diagonal"),
-        ("a.mp4", "--to", "y4m"),
         ("a.mp4", "--precision", "fp8"),
         ("a.mp4", "-o", "-", "--resume"),
         ("-",),
@@ -563,12 +562,11 @@ def stream(name):
     return Path(f"{name}.live").read_bytes()
 
 
-@pytest.mark.parametrize("kind", ["matroska", "y4m"])
-def test_frames_go_out_while_others_come_in(b2v, kind):
+def test_frames_go_out_while_others_come_in(b2v):
     make_video("plain.mp4", LONG, options={"bf": "0"})
     data = stream("plain.mp4")
     with Path("out").open("wb") as file:
-        process = start("deblur", "-", "-o", "-", "--to", kind, stdin=subprocess.PIPE, stdout=file)
+        process = start("deblur", "-", "-o", "-", stdin=subprocess.PIPE, stdout=file)
         process.stdin.write(data[: len(data) * 3 // 4])
         process.stdin.flush()
         wait_for(lambda: Path("out").stat().st_size > 5000 or process.poll() is not None)
@@ -595,7 +593,7 @@ def test_a_stream_goes_to_a_file_without_what_cannot_be_read_again(b2v):
 
 def test_a_reader_who_leaves_early_ends_the_run_quietly(b2v):
     reading, writing = os.pipe()
-    process = start("deblur", "long.mp4", "-o", "-", "--to", "y4m", "-q", stdout=writing)
+    process = start("deblur", "long.mp4", "-o", "-", "-q", stdout=writing)
     os.close(writing)
     os.read(reading, 5000)
     os.close(reading)

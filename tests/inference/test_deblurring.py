@@ -319,8 +319,6 @@ def test_the_name_has_the_suffix_of_the_source_where_that_can_be_written(source,
     [
         ("-", {"resume": True}, "--resume is for files"),
         ("-", {"codec": "prores"}, "h264 or vp9"),
-        ("-", {"to": "y4m", "crf": 3}, "not compressed"),
-        ("b.mp4", {"to": "y4m"}, "--to is for -o -"),
         ("b.mov", {"codec": "prores", "crf": 3}, "has no --crf"),
         ("b.webm", {"codec": "h264"}, "cannot hold h264"),
     ],

@@ -9,15 +9,15 @@ import pytest
 from imageio_ffmpeg import get_ffmpeg_exe
 from video_samples import EVEN, FRAMES, HEIGHT, TICK, UNEVEN, WIDTH, drawing, make_video, refused
 
-from b2v.errors import MediaError, ShapeError, UsageError
+from b2v.errors import MediaError, UsageError
 from b2v.media.video_reader import open_video
-from b2v.media.video_writer import LIVE_KINDS, PipeClosedError, live_writer
+from b2v.media.video_writer import PipeClosedError, live_writer
 
 PASS = textwrap.dedent("""
     import sys
     from b2v.media.video_reader import open_video
     from b2v.media.video_writer import live_writer
-    with open_video("-") as reader, live_writer(reader.info, sys.argv[1]) as writer:
+    with open_video("-") as reader, live_writer(reader.info) as writer:
         for frame in reader:
             writer.write(*frame)
             print(frame.pts, file=sys.stderr, flush=True)
@@ -37,9 +37,9 @@ class Memory:
         return len(data)
 
 
-def passed_on(data, kind):
+def passed_on(data):
     """Feed `data` through another process that reads and writes its standard streams."""
-    command = [sys.executable, "-c", PASS, kind]
+    command = [sys.executable, "-c", PASS]
     return subprocess.run(command, input=data, capture_output=True, check=True)
 
 
@@ -48,16 +48,15 @@ def read(path):
         return [(frame.pts * reader.info.time_base, frame.pixels) for frame in reader]
 
 
-@pytest.mark.parametrize("kind", LIVE_KINDS)
 @pytest.mark.parametrize("source", ["matroska", "yuv4mpegpipe"])
-def test_a_video_goes_through_pipes(tmp_path, source, kind):
+def test_a_video_goes_through_pipes(tmp_path, source):
     path = make_video(tmp_path / "a.mkv", EVEN, matrix=5, tags=(6, 6, 6))
     raw = ["-f", source, "-pix_fmt", "yuv420p", "-"]
     raw = ["-c", "copy", *raw] if source == "matroska" else raw
     command = [get_ffmpeg_exe(), "-v", "error", "-i", str(path), *raw]
     data = subprocess.run(command, capture_output=True, check=True).stdout
     out = tmp_path / "out"
-    out.write_bytes(passed_on(data, kind).stdout)
+    out.write_bytes(passed_on(data).stdout)
     frames = read(out)
     assert len(frames) == FRAMES
     for number, (time, pixels) in enumerate(frames):
@@ -68,16 +67,15 @@ def test_a_video_goes_through_pipes(tmp_path, source, kind):
 
 def test_uneven_times_go_through_matroska(tmp_path):
     path = make_video(tmp_path / "a.mkv", UNEVEN)
-    (tmp_path / "out.mkv").write_bytes(passed_on(path.read_bytes(), "matroska").stdout)
+    (tmp_path / "out.mkv").write_bytes(passed_on(path.read_bytes()).stdout)
     assert [time for time, _ in read(tmp_path / "out.mkv")] == [time for time, _ in read(path)]
 
 
-@pytest.mark.parametrize("kind", LIVE_KINDS)
-def test_frames_come_out_before_the_end_goes_in(tmp_path, kind):
+def test_frames_come_out_before_the_end_goes_in(tmp_path):
     times = [20 * number for number in range(120)]
     path = make_video(tmp_path / "a.mkv", times, options={"bf": "0"})
     data = path.read_bytes()
-    command = [sys.executable, "-c", PASS, kind]
+    command = [sys.executable, "-c", PASS]
     pipes = dict.fromkeys(("stdin", "stdout", "stderr"), subprocess.PIPE)
     with subprocess.Popen(command, **pipes) as process:
         came = []
@@ -104,12 +102,11 @@ def test_frames_come_out_before_the_end_goes_in(tmp_path, kind):
     assert len(read(tmp_path / "all")) == 120
 
 
-@pytest.mark.parametrize("kind", LIVE_KINDS)
-def test_a_reader_that_goes_away_is_told_in_one_line(tmp_path, kind):
+def test_a_reader_that_goes_away_is_told_in_one_line(tmp_path):
     path = make_video(tmp_path / "a.mp4", EVEN)
 
     def write():
-        with open_video(path) as reader, live_writer(reader.info, kind, sink=Memory(4700)) as out:
+        with open_video(path) as reader, live_writer(reader.info, sink=Memory(4700)) as out:
             for frame in reader:
                 out.write(*frame)
 
@@ -118,40 +115,22 @@ def test_a_reader_that_goes_away_is_told_in_one_line(tmp_path, kind):
     assert not message.endswith(" 0 frames")
 
 
-def test_y4m_is_of_the_matrix_that_players_take(tmp_path):
-    path = make_video(tmp_path / "a.mkv", EVEN, size=(63, 47), codec="ffv1", pix_fmt="yuv444p")
-    memory = Memory()
-    with open_video(path) as reader, live_writer(reader.info, "y4m", sink=memory) as writer:
-        for frame in reader:
-            writer.write(*frame)
-        assert "expected [3, 47, 63]" in refused(ShapeError, writer.write, drawing(0), 0, 1)
-    data = b"".join(memory.parts)
-    assert data.startswith(
-        b"YUV4MPEG2 W63 H47 F30:1 Ip A1:1 C420mpeg2 XCOLORRANGE=LIMITED\nFRAME\n"
-    )
-    assert len(data) == data.index(b"FRAME") + FRAMES * (6 + 63 * 47 + 2 * 32 * 24)
-    (tmp_path / "out.y4m").write_bytes(data)
-    for number, (_, pixels) in enumerate(read(tmp_path / "out.y4m")):
-        assert (pixels - drawing(number, 47, 63)).abs().max() < 8 / 255
-
-
 @pytest.mark.parametrize("data", [b"", b"Dear diary, " * 100])
 def test_a_pipe_without_video_is_refused(data):
-    done = subprocess.run([sys.executable, "-c", PASS, "y4m"], input=data, capture_output=True)
+    done = subprocess.run([sys.executable, "-c", PASS], input=data, capture_output=True)
     assert b"MediaError: -: " in done.stderr.splitlines()[-1]
 
 
 def test_a_pipe_that_breaks_off_ends_with_what_came(tmp_path):
     times = [20 * number for number in range(60)]
     data = make_video(tmp_path / "a.mkv", times, options={"bf": "0"}).read_bytes()
-    done = passed_on(data[: len(data) // 2], "y4m")
+    done = passed_on(data[: len(data) // 2])
     assert 10 < len(done.stderr.splitlines()) < 60
 
 
-def test_terminals_and_unknown_kinds_are_refused(tmp_path, monkeypatch):
+def test_terminals_are_refused(tmp_path, monkeypatch):
     with open_video(make_video(tmp_path / "a.mp4")) as reader:
         info = reader.info
-    assert "matroska or y4m" in refused(UsageError, live_writer, info, "avi")
     monkeypatch.setattr("sys.stdout", type("Terminal", (), {"isatty": lambda _: True})())
     assert "is the terminal" in refused(UsageError, live_writer, info)
     monkeypatch.setattr("sys.stdin", type("Terminal", (), {"isatty": lambda _: True})())
