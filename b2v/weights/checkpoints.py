@@ -9,10 +9,12 @@ be used for, with one file per network, `<model>-<role>.safetensors` unless mode
 it, or at the hub address that the card gives as its source.
 """
 
+import hashlib
 import json
 import re
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, fields
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -24,8 +26,8 @@ from torch import Tensor, nn
 from b2v.errors import B2VError, WeightsError
 from b2v.files import alone, gone, hidden_part, may_never_end
 from b2v.models import ALL_ROLES, Blueprint, refuse_gone
-from b2v.weights.hub import SUFFIX, check_plain, sha256_of, unreadable
 
+SUFFIX = ".safetensors"
 FORMAT = 1
 """Version of the metadata; a reader refuses files of a later one."""
 
@@ -152,6 +154,51 @@ def inspect(path: Path) -> Header:
         reason = f"missing {error}" if isinstance(error, KeyError) else str(error)
         raise WeightsError(f"{path}: its description cannot be used: {reason}") from error
     return Header(role, blueprint, note)
+
+
+def sha256_of(path: Path, *, anew: bool = False) -> str:
+    """Hash a file, once as long as nobody touches it; `anew` takes no earlier result.
+
+    Raises:
+        WeightsError: The file cannot be read.
+
+    """
+    check_plain(path)
+    try:
+        stat = path.stat()
+        touched = stat.st_size, stat.st_ino, stat.st_mtime_ns, stat.st_ctime_ns
+        return (_digest.__wrapped__ if anew else _digest)(path.resolve(), touched)
+    except OSError as error:
+        raise unreadable(path, error) from error
+
+
+@lru_cache(maxsize=256)
+def _digest(path: Path, _touched: tuple[int, ...]) -> str:
+    digest = hashlib.sha256()
+    with path.open("rb") as file:
+        while chunk := file.read(1 << 20):
+            digest.update(chunk)
+    return digest.hexdigest()
+
+
+def check_plain(path: Path) -> None:
+    """Refuse a pipe or a device, which could be read for ever; raises WeightsError."""
+    if may_never_end(path):
+        raise WeightsError(f"{path} is not a file; expected one {SUFFIX} file")
+
+
+def unreadable(path: Path, error: Exception) -> WeightsError:
+    """Say why a file of weights cannot be read."""
+    if isinstance(error, FileNotFoundError):
+        return WeightsError(f"{path} does not exist; check the path or `b2v weights list`")
+    if path.is_dir():
+        return WeightsError(f"{path} is a folder, expected one {SUFFIX} file")
+    if path.suffix == ".pth":
+        return WeightsError(f"{path} is not a {SUFFIX} file; convert it with `b2v weights import`")
+    reason = str(error).removeprefix("Error while deserializing header: ")
+    return WeightsError(
+        f"{path} is damaged or not a {SUFFIX} file ({reason}); get or make it again"
+    )
 
 
 def _put(path: Path, data: bytes) -> None:

@@ -1,8 +1,7 @@
-"""Files of weights by their hashes, and those of the Hugging Face Hub: downloaded, verified.
+"""Files of the Hugging Face Hub: downloaded, verified.
 
 `hf_hub_download` transfers them; its switch for offline, its endpoint (`HF_ENDPOINT`) and token
-are obeyed. It checks the size of a file, so the sha256 is checked here; a digest is kept as long as
-nobody touches the file.
+are obeyed. It checks the size of a file, so the sha256 is checked here.
 
 VGG16's first layers are looked for as `vgg16.safetensors` in `B2V_WEIGHTS_DIR`, then in the cache;
 at last they are downloaded, 528 MB, pinned and verified. Only the convolutions up to relu3_3 are
@@ -10,104 +9,21 @@ read, under the names of torchvision or of timm, which are the same there.
 """
 
 import errno
-import hashlib
-import json
 import logging
 import os
 import re
 import sys
-import time
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from dataclasses import dataclass
-from functools import lru_cache
 from pathlib import Path
-from typing import Any
 
 from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
 from b2v.errors import UsageError, WeightsError
-from b2v.files import alone, cache_dir, env_dir, hub_dir, may_never_end
-
-SUFFIX = ".safetensors"
-RECORD = "records/verified.json"
-"""File in the cache folder that keeps the digests of files."""
-SETTLED = 2_000_000_000
-"""Nanoseconds after its last change from which a file's digest is kept."""
-_CHUNK = 1 << 20
-
-
-def check_plain(path: Path) -> None:
-    """Refuse a pipe or a device, which could be read for ever; raises WeightsError."""
-    if may_never_end(path):
-        raise WeightsError(f"{path} is not a file; expected one {SUFFIX} file")
-
-
-def sha256_of(path: Path, *, anew: bool = False) -> str:
-    """Hash a file, once as long as nobody touches it; `anew` takes no earlier result.
-
-    Results are kept in the cache folder, with the file's size, number and times of change.
-
-    Raises:
-        WeightsError: The file cannot be read.
-
-    """
-    check_plain(path)
-    try:
-        stat = path.stat()
-        of = [stat.st_size, stat.st_ino, stat.st_mtime_ns, stat.st_ctime_ns]
-        if anew:
-            return _digest(path)
-        return _kept_digest(path.resolve(), cache_dir() / RECORD, tuple(of))
-    except OSError as error:
-        raise unreadable(path, error) from error
-
-
-@lru_cache(maxsize=256)
-def _kept_digest(path: Path, record: Path, of: tuple[int, ...]) -> str:
-    """Look a digest up in the record, or work it out and add it there."""
-    known = _read_record(record)
-    entry = known.get(str(path))
-    if isinstance(entry, list) and entry[:-1] == list(of) and isinstance(entry[-1], str):
-        return entry[-1]
-    digest = _digest(path)
-    if time.time_ns() - max(of[2:]) > SETTLED:  # a clock that is coarse could miss a change
-        part = record.with_name(f"{record.name}.{os.getpid()}.part")
-        with suppress(OSError):
-            record.parent.mkdir(parents=True, exist_ok=True)
-            part.write_text(json.dumps(_read_record(record) | {str(path): [*of, digest]}))
-            part.replace(record)
-    return digest
-
-
-def _read_record(record: Path) -> dict[str, Any]:
-    with suppress(OSError, ValueError, TypeError):
-        return dict(json.loads(record.read_text()))
-    return {}
-
-
-def _digest(path: Path) -> str:
-    digest = hashlib.sha256()
-    with path.open("rb") as file:
-        while chunk := file.read(_CHUNK):
-            digest.update(chunk)
-    return digest.hexdigest()
-
-
-def unreadable(path: Path, error: Exception) -> WeightsError:
-    """Say why a file of weights cannot be read."""
-    if isinstance(error, FileNotFoundError):
-        return WeightsError(f"{path} does not exist; check the path or `b2v weights list`")
-    if path.is_dir():
-        return WeightsError(f"{path} is a folder, expected one {SUFFIX} file")
-    if path.suffix == ".pth":
-        return WeightsError(f"{path} is not a {SUFFIX} file; convert it with `b2v weights import`")
-    reason = str(error).removeprefix("Error while deserializing header: ")
-    return WeightsError(
-        f"{path} is damaged or not a {SUFFIX} file ({reason}); get or make it again"
-    )
-
+from b2v.files import alone, cache_dir, env_dir, hub_dir
+from b2v.weights.checkpoints import sha256_of
 
 _NAME = r"(?![.-])(?:(?!--|\.\.)[\w.-]){1,96}(?<![.-])"
 """What the hub takes for the names of an owner and of a repository."""

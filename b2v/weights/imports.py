@@ -39,9 +39,10 @@ from b2v.weights.checkpoints import (
     file_name,
     read_card,
     save_network,
+    sha256_of,
+    unreadable,
     write_card,
 )
-from b2v.weights.hub import sha256_of, unreadable
 
 FAMILY = "jin2018"
 MODEL = f"{FAMILY}-released"

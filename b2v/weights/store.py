@@ -26,15 +26,17 @@ from b2v.files import card_folders, hub_dir, shipped_dir
 from b2v.models import VIDEO, Extractor, VideoNet, assemble, missing_roles, needed_roles
 from b2v.weights.checkpoints import (
     NOT_STATED,
+    SUFFIX,
     Card,
     CardNetwork,
     Network,
     card_entry,
     load_network,
     read_card,
+    sha256_of,
     write_card,
 )
-from b2v.weights.hub import SUFFIX, Address, explain, fetch, parse_address, quiet_bars, sha256_of
+from b2v.weights.hub import Address, explain, fetch, parse_address, quiet_bars
 
 
 @dataclass(frozen=True)
