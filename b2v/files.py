@@ -234,50 +234,15 @@ def check_free(target: Path, inputs: Iterable[str | os.PathLike[str]], *, overwr
         raise UsageError(f"{target}: exists already; give another name or --overwrite")
 
 
-PHOTOS = frozenset(
-    {
-        ".jpg",
-        ".jpeg",
-        ".jpe",
-        ".jfif",
-        ".png",
-        ".webp",
-        ".avif",
-        ".tif",
-        ".tiff",
-        ".bmp",
-        ".heic",
-        ".heif",
-        ".hif",
-    }
-)
+PHOTOS = {
+    *(".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".webp", ".avif", ".tif", ".tiff", ".bmp"),
+    *(".heic", ".heif", ".hif"),
+}
 """GIF can be read as a photo too, but one in a folder is an animation more often than not."""
-VIDEOS = frozenset(
-    {
-        ".mp4",
-        ".m4v",
-        ".mov",
-        ".qt",
-        ".mkv",
-        ".webm",
-        ".avi",
-        ".gif",
-        ".apng",
-        ".ts",
-        ".mts",
-        ".m2ts",
-        ".mpg",
-        ".mpeg",
-        ".flv",
-        ".wmv",
-        ".ogv",
-        ".3gp",
-        ".3g2",
-        ".mxf",
-        ".dv",
-        ".y4m",
-    }
-)
+VIDEOS = {
+    *(".mp4", ".m4v", ".mov", ".qt", ".mkv", ".webm", ".avi", ".gif", ".apng", ".ts", ".mts"),
+    *(".m2ts", ".mpg", ".mpeg", ".flv", ".wmv", ".ogv", ".3gp", ".3g2", ".mxf", ".dv", ".y4m"),
+}
 
 
 VIDEO = 16384, 139_264 * 256
