@@ -124,7 +124,7 @@ def import_released(paths: Sequence[Path], out: Path, *, overwrite: bool = False
         if role in files:
             raise UsageError(f"{path} and {files[role]} both hold the {role} network")
         what = f"the authors' {role} network"
-        wanted = _of_cascade(role)
+        wanted = of_cascade(role)
         taken = _taken(theirs, wanted, path, what)
         files[role], states[role] = path, {w.ours: taken[w.theirs] for w in wanted}
         digest = sha256_of(path)
@@ -233,7 +233,7 @@ def _recognise(state: Mapping[str, Any], path: Path) -> str:
     for role in ("pair35", "pair26", "pair17"):
         if any(key.startswith(tuple(_PREFIXES[role].values())) for key in state):
             return role
-    if any(weight.theirs in state for weight in _of_cascade("middle")):
+    if any(weight.theirs in state for weight in of_cascade("middle")):
         return "middle"
     raise WeightsError(
         f"{path} holds none of the four networks: its keys are"
@@ -242,7 +242,7 @@ def _recognise(state: Mapping[str, Any], path: Path) -> str:
     )
 
 
-def _of_cascade(role: str) -> list[Weight]:
+def of_cascade(role: str) -> list[Weight]:
     """List the weights of a network of the cascade."""
     weights = []
     for ours, shape in _shapes(MODELS[FAMILY][role]).items():

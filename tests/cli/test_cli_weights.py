@@ -59,7 +59,7 @@ def damage(path):
 def write_authors_file(path, role="pair26"):
     """Write a network of the 2018 cascade as its authors' files have it."""
     state = MODELS["jin2018"][role].build().state_dict()
-    names = imports._names(role)
+    names = {weight.ours: weight.theirs for weight in imports.of_cascade(role)}
     torch.save({"state_dict_G": {names[key]: value for key, value in state.items()}}, path)
 
 
