@@ -32,7 +32,7 @@ from b2v.errors import B2VError, MediaError, ShapeError, UsageError
 from b2v.files import check_name, check_parent, check_size, may_never_end, one_line, replacing
 from b2v.frames import to_codes, to_pixels
 from b2v.media.images import encode, picture_limits, read_photo, unveiled
-from b2v.media.metadata import Tags, stamp_file
+from b2v.media.metadata import Tags, stamp_animation
 from b2v.media.video_format import BT709, Colours, Turn, VideoInfo
 from b2v.media.video_writer import CODECS, Encoding, VideoWriter, choose_codec
 
@@ -124,18 +124,21 @@ def encode_animation(
 
     The delays add up to the exact duration.
     """
+    if kind == ".webp" and len(frames) == 1:  # which is no animation
+        part.write_bytes(encode(to_codes(frames[0]), "WEBP", tags=tags))
+        return
     coding, rate = CODINGS[kind], Fraction(fps).limit_denominator(1001)
     times = [round(number / rate / coding.tick) for number in range(len(frames) + 1)]
     header = {"loop": str(loop)}
     if kind == ".gif" and loop:  # counts how often it is repeated, -1 for not at all
         header["loop"] = str(loop - 1 or -1)
     with av.open(str(part.absolute()), "w", format=kind[1:], options=header) as container:
-        container.metadata.update(tags.video() if tags else {})
         stream = _add_stream(container, coding, rate, *frames.shape[2:])
         for number, picture in enumerate(_converted(frames, coding.pixel_format)):
             picture.pts, picture.time_base = times[number], coding.tick
             container.mux(_timed(stream.encode(picture), times))
         container.mux(_timed(stream.encode(None), times))
+    stamp_animation(part, tags)
 
 
 def decode(path: Path, kind: str) -> Iterator[tuple[np.ndarray, float]]:
@@ -282,12 +285,11 @@ class Clip:
                 for number, frame in enumerate(self.frames, 1):
                     codes = to_codes(unveiled(frame, self.alpha), self.bits)
                     file = part / f"{number:06d}.{stills}"
-                    file.write_bytes(encode(codes, stills.upper()))
+                    file.write_bytes(encode(codes, stills.upper(), tags=self.tags))
             elif kind in VIDEOS:
                 encode_video(self.frames, self.fps, part, encoding, self.tags, target=target)
             else:
                 encode_animation(self.frames, self.fps, part, kind, loop, self.tags)
-            stamp_file(part, self.tags)
             _verify(self, part, kind, target)
         return target
 

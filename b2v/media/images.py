@@ -8,6 +8,7 @@ import io
 import math
 import os
 import warnings
+import zlib
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
@@ -18,6 +19,8 @@ from typing import Any, BinaryIO
 import av
 import numpy as np
 from PIL import ExifTags, Image, ImageCms, UnidentifiedImageError, features
+from PIL.PngImagePlugin import PngInfo, putchunk
+from PIL.TiffImagePlugin import ImageFileDirectory_v2
 from torch import Tensor, cat, from_numpy
 
 from b2v.color import to_encoded
@@ -25,9 +28,13 @@ from b2v.errors import B2VError, MediaError, ShapeError, UsageError
 from b2v.files import MOST, check_free, check_name, may_never_end, one_line, replacing
 from b2v.frames import to_codes, to_pixels
 from b2v.media import tiff
-from b2v.media.metadata import DETAILS, IFD, PLAIN, Tags, stamp
+from b2v.media.metadata import DETAILS, EXIF_MARK, IFD, PLAIN, Base, Tags
 from b2v.media.video_format import BT709, Colours, ToneMap
 
+PNG_HEAD = 33
+"""Bytes of a PNG before other chunks: its mark and its header."""
+DEFLATE, EXTRA_SAMPLES = 8, 338
+"""Of TIFF: a way to pack, and the tag of what is no color."""
 QUALITY = 95
 """Of JPEG, WebP and AVIF, from 0 to 100."""
 
@@ -48,41 +55,73 @@ def encode(
     quality: int = QUALITY,
     *,
     subsampling: str = "4:2:0",
-    exif: bytes = b"",
-    xmp: bytes = b"",
+    tags: Tags | None = None,
 ) -> bytes:
     """Encode code values [H, W, 3 or 4] as Pillow's `kind` of file; 16 bits are for PNG and TIFF.
 
-    `quality` is for JPEG, WebP and AVIF, `subsampling` of the colors for JPEG and AVIF. `exif` and
-    `xmp` are for AVIF; `b2v.media.metadata` puts them into the other kinds.
+    `quality` is for JPEG, WebP and AVIF, `subsampling` of the colors for JPEG and AVIF.
     """
+    tags = tags or Tags()
+    if kind == "TIFF":
+        return _as_tiff(codes, tags)
     if codes.dtype == np.uint16:
-        return _deep(codes, kind)
+        return _as_deep_png(codes, tags)
     how: dict[str, dict[str, Any]] = {
-        "JPEG": {"quality": quality, "subsampling": subsampling},
-        "AVIF": {"quality": quality, "subsampling": subsampling, "exif": exif, "xmp": xmp},
+        "JPEG": {"quality": quality, "subsampling": subsampling, "comment": tags.sentence},
+        "AVIF": {"quality": quality, "subsampling": subsampling},
         "WEBP": {"quality": quality},
-        "PNG": {"compress_level": 4},
-        "TIFF": {"compression": "tiff_adobe_deflate"},
+        "PNG": {"compress_level": 4, "pnginfo": _png_text(tags)},
     }
     file = io.BytesIO()
-    Image.fromarray(codes).save(file, format=kind, **how.get(kind, {}))
+    Image.fromarray(codes).save(file, format=kind, exif=tags.exif(), **how.get(kind, {}))
     return file.getvalue()
 
 
-def _deep(codes: np.ndarray, kind: str) -> bytes:
-    """Encode [H, W, 3 or 4] uint16 as PNG or TIFF, which Pillow would cut to 8 bits."""
-    layout, order = "rgb48" if codes.shape[2] == 3 else "rgba64", "be" if kind == "PNG" else "le"
-    frame = av.VideoFrame.from_ndarray(codes, format=f"{layout}le").reformat(
-        format=f"{layout}{order}"
-    )
-    context = av.VideoCodecContext.create(kind.lower(), "w")
-    assert isinstance(context, av.VideoCodecContext)  # both are codecs of pictures
+def _png_text(tags: Tags) -> PngInfo:
+    """Say in international text what made a PNG."""
+    info = PngInfo()
+    if tags.provenance:
+        info.add_itxt("Description", tags.sentence)
+        info.add_itxt("b2v", tags.description)
+    return info
+
+
+def _as_deep_png(codes: np.ndarray, tags: Tags) -> bytes:
+    """Encode [H, W, 3 or 4] uint16 as PNG, which Pillow would cut to 8 bits."""
+    layout = "rgb48" if codes.shape[2] == 3 else "rgba64"
+    frame = av.VideoFrame.from_ndarray(codes, format=f"{layout}le").reformat(format=f"{layout}be")
+    context = av.VideoCodecContext.create("png", "w")
+    assert isinstance(context, av.VideoCodecContext)
     context.height, context.width, context.time_base = frame.height, frame.width, Fraction(1)
-    context.pix_fmt = f"{layout}{order}"
-    if kind == "TIFF":
-        context.options = {"compression_algo": "deflate"}
-    return b"".join(bytes(packet) for packet in [*context.encode(frame), *context.encode(None)])
+    context.pix_fmt = f"{layout}be"
+    data = b"".join(bytes(packet) for packet in [*context.encode(frame), *context.encode(None)])
+    added = io.BytesIO()
+    for name, content, *_ in _png_text(tags).chunks:
+        putchunk(added, name, content)
+    if exif := tags.exif():
+        putchunk(added, b"eXIf", exif.removeprefix(EXIF_MARK))
+    return data[:PNG_HEAD] + added.getvalue() + data[PNG_HEAD:]
+
+
+def _as_tiff(codes: np.ndarray, tags: Tags) -> bytes:
+    """Encode [H, W, 3 or 4] of 8 or 16 bits as TIFF; Pillow would cut to 8, or leave out EXIF."""
+    height, width, channels = codes.shape
+    strip = zlib.compress(codes.astype(codes.dtype.newbyteorder("<")).tobytes())
+    entries: Any = ImageFileDirectory_v2(prefix=b"II")
+    exif = Image.Exif()
+    exif.load(tags.exif())
+    for key, value in exif.items():
+        entries[key] = exif.get_ifd(key) if key in (IFD.Exif, IFD.GPSInfo) else value
+    entries[Base.ImageWidth], entries[Base.ImageLength] = width, height
+    entries[Base.BitsPerSample] = (8 * codes.itemsize,) * channels
+    entries[Base.Compression], entries[Base.PhotometricInterpretation] = DEFLATE, tiff.RGB
+    entries[Base.SamplesPerPixel], entries[Base.RowsPerStrip] = channels, height
+    entries[Base.StripOffsets], entries[Base.StripByteCounts] = 0, len(strip)  # right behind
+    if channels == 4:
+        entries[EXTRA_SAMPLES] = tiff.STRAIGHT
+    file = io.BytesIO()
+    entries.save(file)
+    return file.getvalue() + strip
 
 
 def through_jpeg(picture: Tensor, quality: int) -> Tensor:
@@ -568,11 +607,8 @@ def _encoded(
     codes: np.ndarray, kind: str, tags: Tags | None, path: Path, subsampling: str
 ) -> bytes:
     """Encode code values with tags; raises MediaError."""
-    tags = tags or Tags()
     try:
-        if kind == "AVIF":
-            return encode(codes, kind, subsampling=subsampling, exif=tags.exif(), xmp=tags.xmp())
-        return stamp(encode(codes, kind, subsampling=subsampling), tags)
+        return encode(codes, kind, subsampling=subsampling, tags=tags)
     except (ValueError, RuntimeError) as error:  # encoders raise them on sizes that they refuse
         raise MediaError(f"{path}: cannot be encoded ({one_line(error)}); write .png") from error
 

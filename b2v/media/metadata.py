@@ -4,19 +4,17 @@ Of the photo, its date, camera, exposure and copyright are taken over. The place
 taken is not, unless that is asked for; nor are serial numbers, names of owners, thumbnails and
 what the camera's maker keeps for itself. The pixels are upright, and so is the orientation.
 
-Tags go into pictures that are encoded already (PNG, JPEG, GIF, WebP and TIFF), byte by byte: no
-encoder here writes all of these. BMP has no place for them and is left as it is.
+EXIF has all of it, GIF and videos a comment; the encoder of animations, which keeps frames that
+equal their neighbor, writes neither, so it is put into the bytes of these.
 """
 
 import json
 import struct
-import zlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
-from xml.sax.saxutils import quoteattr
 
 from PIL import ExifTags, Image
 
@@ -72,11 +70,6 @@ DETAILS = (
     *(Base.FocalLengthIn35mmFilm, Base.LensMake, Base.LensModel),
 )
 """Tags that are taken over from the part of EXIF on the exposure."""
-RDF = 'xmlns:rdf="http://www.w3.org/1999/02/22-rdf-syntax-ns#"'
-NAMESPACES = (
-    'xmlns:dc="http://purl.org/dc/elements/1.1/" xmlns:xmp="http://ns.adobe.com/xap/1.0/"'
-    ' xmlns:b2v="urn:b2v:1.0"'
-)
 
 
 @dataclass(frozen=True)
@@ -109,7 +102,6 @@ class Tags:
         if not (self.provenance or self.plain or self.details or self.gps):
             return b""
         tags = Image.Exif()
-        tags.endian = "<"  # as `b2v.media.metadata` takes it into TIFF
         tags.update(self.plain)
         tags[Base.Orientation] = 1
         if self.provenance:
@@ -120,22 +112,6 @@ class Tags:
         if self.gps:
             tags.get_ifd(IFD.GPSInfo).update(self.gps)
         return tags.tobytes()
-
-    def xmp(self) -> bytes:
-        """Encode what made the file as XMP; empty where it is not to say."""
-        if self.provenance is None:
-            return b""
-        made = self.provenance
-        own = {"xmp:CreatorTool": f"b2v {made.version}", "b2v:model": made.model}
-        own |= {"b2v:sha256": made.sha256, "b2v:note": made.as_dict()["note"]}
-        own |= {} if made.strength == 1 else {"b2v:strength": f"{made.strength:g}"}
-        attributes = " ".join(f"{key}={quoteattr(text)}" for key, text in own.items())
-        said = quoteattr(self.sentence)[1:-1]
-        text = f'<rdf:Alt><rdf:li xml:lang="x-default">{said}</rdf:li></rdf:Alt>'
-        inside = f'<rdf:Description rdf:about="" {NAMESPACES} {attributes}>'
-        inside += f"<dc:description>{text}</dc:description></rdf:Description>"
-        rdf = f"<rdf:RDF {RDF}>{inside}</rdf:RDF>"
-        return f'<x:xmpmeta xmlns:x="adobe:ns:meta/">{rdf}</x:xmpmeta>'.encode()
 
     def video(self) -> dict[str, str]:
         """Put it into the words of metadata of a video."""
@@ -180,75 +156,16 @@ def beside_what_is_said(said: dict[str, str], there: Mapping[str, str]) -> dict[
     return free
 
 
-PNG, JPEG, GIFS = b"\x89PNG\r\n\x1a\n", b"\xff\xd8", (b"GIF87a", b"GIF89a")
-TIFF = b"II*\0"
-"""Head of a TIFF whose numbers begin with their low byte, as all that are written here do."""
-EXIF_MARK, XMP_MARK = b"Exif\0\0", b"http://ns.adobe.com/xap/1.0/\0"
-HAS_XMP, HAS_EXIF, HAS_ALPHA = 0x04, 0x08, 0x10
-"""Flags in the header of an extended WebP."""
-BYTE, XMP_TAG, IFDS = 1, 700, (0x8769, 0x8825)
-"""Of TIFF: the type of bytes, the tag of XMP, the tags of the parts of EXIF."""
-SIZES = {1: 1, 2: 1, 3: 2, 4: 4, 5: 8, 6: 1, 7: 1, 8: 2, 9: 4, 10: 8, 11: 4, 12: 8, 13: 4}
-"""Bytes of one value of each type of TIFF."""
+EXIF_MARK = b"Exif\0\0"
+HAS_EXIF = 0x08
+"""Flag in the header of an animated WebP."""
 
 
-def stamp_file(path: Path, tags: Tags | None) -> None:
-    """Put tags into a picture, or into each picture of a folder; other files stay as they are."""
-    for file in sorted(path.iterdir()) if path.is_dir() and tags else [path] if tags else []:
-        data = file.read_bytes()
-        stamped = stamp(data, tags)
-        if stamped is not data:
-            file.write_bytes(stamped)
-
-
-def stamp(data: bytes, tags: Tags | None) -> bytes:
-    """Put tags into the bytes of a picture that has none."""
-    if tags is None:
-        return data
-    if data.startswith(PNG):
-        return _png(data, tags)
-    if data.startswith(JPEG):
-        return _jpeg(data, tags)
-    if data[:6] in GIFS:
-        return _gif(data, tags)
-    if data.startswith(TIFF):
-        return _tiff(data, tags)
-    return _webp(data, tags) if data[:4] == b"RIFF" and data[8:12] == b"WEBP" else data
-
-
-def _png(data: bytes, tags: Tags) -> bytes:
-    """Add chunks right after the header, which is 13 bytes long."""
-    head = len(PNG) + 12 + 13
-    texts = {"Description": tags.sentence, "b2v": tags.description}
-    texts["XML:com.adobe.xmp"] = tags.xmp().decode()
-    added = [
-        _chunk(b"iTXt", key.encode() + bytes(5) + text.encode())
-        for key, text in texts.items()
-        if text
-    ]
-    if exif := tags.exif():
-        added.append(_chunk(b"eXIf", exif.removeprefix(EXIF_MARK)))
-    return data[:head] + b"".join(added) + data[head:]
-
-
-def _chunk(kind: bytes, content: bytes) -> bytes:
-    check = struct.pack(">I", zlib.crc32(kind + content))
-    return struct.pack(">I", len(content)) + kind + content + check
-
-
-def _jpeg(data: bytes, tags: Tags) -> bytes:
-    """Add segments after the mark of JFIF, if there is one."""
-    head = 2
-    if data[2:4] == b"\xff\xe0":
-        head += 2 + int.from_bytes(data[4:6], "big")
-    parts = [(0xE1, tags.exif()), (0xE1, tags.xmp() and XMP_MARK + tags.xmp())]
-    parts.append((0xFE, tags.sentence.encode()))
-    added = [
-        struct.pack(">BBH", 0xFF, kind, len(content) + 2) + content
-        for kind, content in parts
-        if content
-    ]
-    return data[:head] + b"".join(added) + data[head:]
+def stamp_animation(file: Path, tags: Tags | None) -> None:
+    """Put tags into a GIF or an animated WebP that has none."""
+    data = file.read_bytes()
+    if tags is not None and tags.exif():
+        file.write_bytes(_gif(data, tags) if data.startswith(b"GIF") else _webp(data, tags))
 
 
 def _gif(data: bytes, tags: Tags) -> bytes:
@@ -268,73 +185,8 @@ def _gif(data: bytes, tags: Tags) -> bytes:
 
 
 def _webp(data: bytes, tags: Tags) -> bytes:
-    """Add chunks at the end, and say so in the header, which is added where it is missing."""
-    chunks = list(_chunks(data))
-    exif, xmp = tags.exif().removeprefix(EXIF_MARK), tags.xmp()
-    flags = (HAS_EXIF if exif else 0) | (HAS_XMP if xmp else 0)
-    if not flags:
-        return data
-    if chunks[0][0] != b"VP8X":
-        chunks.insert(0, (b"VP8X", _header(*chunks[0])))
-    header = chunks[0][1]
-    chunks[0] = (b"VP8X", bytes([header[0] | flags]) + header[1:])
-    chunks += [(kind, content) for kind, content in ((b"EXIF", exif), (b"XMP ", xmp)) if content]
-    body = b"WEBP" + b"".join(
-        kind + struct.pack("<I", len(content)) + content + bytes(len(content) % 2)
-        for kind, content in chunks
-    )
-    return b"RIFF" + struct.pack("<I", len(body)) + body
-
-
-def _chunks(data: bytes) -> Iterator[tuple[bytes, bytes]]:
-    place = 12
-    while place + 8 <= len(data):
-        size = int.from_bytes(data[place + 4 : place + 8], "little")
-        yield data[place : place + 4], data[place + 8 : place + 8 + size]
-        place += 8 + size + size % 2
-
-
-def _header(kind: bytes, picture: bytes) -> bytes:
-    """Make the header of an extended WebP for one that is a single plain picture."""
-    if kind == b"VP8L":
-        bits = int.from_bytes(picture[1:5], "little")
-        width, height, alpha = bits & 0x3FFF, bits >> 14 & 0x3FFF, bits >> 28 & 1
-    else:
-        sizes = struct.unpack("<HH", picture[6:10])
-        width, height, alpha = (sizes[0] & 0x3FFF) - 1, (sizes[1] & 0x3FFF) - 1, 0
-    flags = HAS_ALPHA if alpha else 0
-    return struct.pack("<I", flags) + width.to_bytes(3, "little") + height.to_bytes(3, "little")
-
-
-def _tiff(data: bytes, tags: Tags) -> bytes:
-    """Add EXIF, which is a TIFF itself, and XMP at the end, with a new list of all entries."""
-    exif, xmp = bytearray(tags.exif().removeprefix(EXIF_MARK)), tags.xmp()
-    if not (exif or xmp):
-        return data
-    place = len(data) + len(data) % 2
-    first = int.from_bytes(data[4:8], "little")
-    entries = _entries(bytearray(data), first, 0)
-    if exif:
-        entries |= _entries(exif, int.from_bytes(exif[4:8], "little"), place)
-    added = bytes(place - len(data)) + bytes(exif) + bytes(len(exif) % 2)
-    if xmp:
-        entries[XMP_TAG] = struct.pack("<HHII", XMP_TAG, BYTE, len(xmp), len(data) + len(added))
-        added += xmp + bytes(len(xmp) % 2)
-    begin = len(data) + len(added)
-    listed = b"".join(entry for _, entry in sorted(entries.items()))
-    added += struct.pack("<H", len(entries)) + listed + bytes(4)
-    return data[:4] + struct.pack("<I", begin) + data[8:] + added
-
-
-def _entries(tiff: bytearray, place: int, shift: int) -> dict[int, bytes]:
-    """Read the entries of the list at `place` by their tags, for where all lies `shift` later."""
-    found = {}
-    for number in range(int.from_bytes(tiff[place : place + 2], "little")):
-        at = place + 2 + 12 * number
-        tag, kind, count, value = struct.unpack_from("<HHII", tiff, at)
-        if tag in IFDS:
-            _entries(tiff, value, shift)
-        if tag in IFDS or SIZES.get(kind, 1) * count > 4:
-            struct.pack_into("<I", tiff, at + 8, value + shift)
-        found[tag] = bytes(tiff[at : at + 12])
-    return found
+    """Add a chunk at the end, and say so in the header (VP8X), whose flags are byte 20."""
+    exif = tags.exif().removeprefix(EXIF_MARK)
+    chunk = b"EXIF" + struct.pack("<I", len(exif)) + exif + bytes(len(exif) % 2)
+    flagged = data[:20] + bytes([data[20] | HAS_EXIF]) + data[21:] + chunk
+    return flagged[:4] + struct.pack("<I", len(flagged) - 8) + flagged[8:]
