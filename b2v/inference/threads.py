@@ -1,18 +1,19 @@
 """Reading, work and writing of a video at the same time.
 
-    reader (a thread) -> lane -> work (the caller's thread) -> lane -> writer (a thread)
-
-On a lane wait `WAITING` frames at most, so memory does not grow with the video. What goes wrong
-in a thread is raised in the caller's: a reader's error after the frames before it, a writer's
-with the next frame for it.
+A thread reads ahead, the caller's works, another one writes; `WAITING` frames at most wait for
+either, so memory does not grow with the video. What goes wrong in a thread is raised in the
+caller's: a reader's error after the frames before it, a writer's with one of the next frames.
 """
 
 import io
 from collections import deque
-from collections.abc import Iterator
-from threading import Condition, Thread
+from collections.abc import Callable, Iterator
+from concurrent.futures import Future, wait
+from functools import partial
+from queue import SimpleQueue
+from threading import Thread
 from types import TracebackType
-from typing import Generic, NamedTuple, TypeVar
+from typing import Any, NamedTuple, TypeVar
 
 import torch
 from torch import Tensor
@@ -31,94 +32,76 @@ PATIENCE = 2.0
 T = TypeVar("T")
 
 
-class LeftError(Exception):
-    """Nobody takes what is put on a lane."""
+class Worker:
+    """A thread that does one thing after the other, up to the first that fails.
+
+    Threads of `concurrent.futures` would keep Python from ending while one hangs on a pipe.
+    """
+
+    def __init__(self, name: str) -> None:
+        self._tasks: SimpleQueue[tuple[Future[Any], Callable[[], Any]] | None] = SimpleQueue()
+        self._thread = Thread(target=self._run, name=name, daemon=True)
+        self._thread.start()
+
+    def submit(self, do: Callable[[], T]) -> "Future[T]":
+        """Have something done after all before it; it fails as they do."""
+        future: Future[T] = Future()
+        self._tasks.put((future, do))
+        return future
+
+    def ends(self, *, patient: bool) -> bool:
+        """Wait for what was submitted, for a while only where that may hang; tell whether it is."""
+        self._tasks.put(None)
+        self._thread.join(None if patient else PATIENCE)
+        return not self._thread.is_alive()
+
+    def _run(self) -> None:
+        failed: BaseException | None = None
+        while (task := self._tasks.get()) is not None:
+            future, do = task
+            if not future.set_running_or_notify_cancel():
+                continue
+            try:
+                if failed is not None:
+                    raise failed
+                future.set_result(do())
+            except BaseException as error:
+                failed = error
+                future.set_exception(error)
 
 
-class Lane(Generic[T]):
-    """A few items on their way from one thread to another; both ends can end it."""
-
-    def __init__(self) -> None:
-        self._items: deque[T] = deque()
-        self._changed = Condition()
-        self._ended = self._left = False
-        self._error: BaseException | None = None
-
-    def put(self, item: T) -> None:
-        """Add an item when there is room; raises why the taker left, or LeftError."""
-        with self._changed:
-            while len(self._items) >= WAITING and not self._left:
-                self._changed.wait(NAP)
-            if self._left:
-                raise self._error or LeftError
-            self._items.append(item)
-            self._changed.notify_all()
-
-    def end(self, error: BaseException | None = None) -> None:
-        """Add nothing more; the taker gets `error` after the last item."""
-        with self._changed:
-            self._ended, self._error = True, error
-            self._changed.notify_all()
-
-    def leave(self, error: BaseException | None = None) -> None:
-        """Take nothing more; the next `put` raises `error`."""
-        with self._changed:
-            self._left, self._error = True, error
-            self._items.clear()
-            self._changed.notify_all()
-
-    def check(self) -> None:
-        """Raise what ended the lane, if it was an error."""
-        if self._error is not None:
-            raise self._error
-
-    def __iter__(self) -> Iterator[T]:
-        """Take the items until the lane ends; raises the error that it ended with."""
-        while True:
-            with self._changed:
-                while not (self._items or self._ended or self._left):
-                    self._changed.wait(NAP)
-                if not self._items:
-                    break
-                item = self._items.popleft()
-                self._changed.notify_all()
-            yield item
-        if not self._left:
-            self.check()
+def _result(future: "Future[T]") -> T:
+    while not wait([future], NAP).done:
+        pass
+    return future.result()
 
 
 class Reading:
-    """The frames of an open video on a `lane`, read ahead by a thread; use it with `with`."""
+    """The frames of an open video, read ahead by a thread; use it with `with`."""
 
     def __init__(self, reader: VideoReader) -> None:
         self.reader = reader
-        self.lane: Lane[TimedFrame] = Lane()
-        self._thread: Thread | None = None
+        self._worker = Worker("b2v-read")
+        self._ahead: deque[Future[TimedFrame | None]] = deque()
 
     def __enter__(self) -> "Reading":
         return self
 
     def __exit__(self, *_: object) -> None:
-        self.lane.leave()
-        if _is_over(self._thread, patient=not self.reader.live):
+        for future in self._ahead:
+            future.cancel()
+        if self._worker.ends(patient=not self.reader.live):
             self.reader.close()
 
-    def begin(self, skip: int = 0) -> None:
-        """Start to read, after the first `skip` frames."""
-        self._thread = Thread(target=self._run, args=(skip,), name="b2v-read", daemon=True)
-        self._thread.start()
-
-    def _run(self, skip: int) -> None:
-        try:
-            self.reader.skip(skip)
-            for frame in self.reader:
-                self.lane.put(frame)
-        except LeftError:
-            return
-        except BaseException as error:
-            self.lane.end(error)
-        else:
-            self.lane.end()
+    def frames(self, skip: int = 0) -> Iterator[TimedFrame]:
+        """Yield the frames after the first `skip`; raises what went wrong after those before."""
+        frames, skipped = iter(self.reader), self._worker.submit(partial(self.reader.skip, skip))
+        for _ in range(WAITING):
+            self._ahead.append(self._worker.submit(partial(next, frames, None)))
+        _result(skipped)
+        while (frame := _result(self._ahead.popleft())) is not None:
+            self._ahead.append(self._worker.submit(partial(next, frames, None)))
+            yield frame
 
 
 class Finished(NamedTuple):
@@ -140,10 +123,9 @@ class Writing:
         self.writer, self.live = writer, not isinstance(writer, SegmentWriter)
         if isinstance(writer, SegmentWriter):
             writer.save = self._saved
-        self._lane: Lane[Finished] = Lane()
+        self._worker = Worker("b2v-write")
+        self._waiting: deque[Future[None]] = deque()
         self._state: dict[str, Tensor] = {}
-        self._thread = Thread(target=self._run, name="b2v-write", daemon=True)
-        self._thread.start()
 
     def __enter__(self) -> "Writing":
         return self
@@ -154,8 +136,9 @@ class Writing:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        self._lane.leave()
-        if _is_over(self._thread, patient=not self.live):
+        for future in self._waiting:
+            future.cancel()
+        if self._worker.ends(patient=not self.live):
             self.writer.__exit__(kind, error, trace)
 
     @property
@@ -165,32 +148,22 @@ class Writing:
 
     def put(self, frame: Finished) -> None:
         """Hand over a frame; raises what went wrong with one before."""
-        self._lane.put(frame)
+        self._waiting.append(self._worker.submit(partial(self._write, frame)))
+        while len(self._waiting) > WAITING or (self._waiting and self._waiting[0].done()):
+            _result(self._waiting.popleft())
 
     def drain(self) -> Iterator[int]:
         """Wait until all is written; yield `done` meanwhile. Raises what went wrong."""
-        self._lane.end()
-        while self._thread.is_alive():
-            self._thread.join(NAP)
+        while self._waiting:
+            if wait([self._waiting[0]], NAP).done:
+                self._waiting.popleft().result()
             yield self.done
-        self._lane.check()
 
-    def _run(self) -> None:
-        try:
-            for pixels, pts, duration, state in self._lane:
-                self._state = state or self._state
-                self.writer.write(pixels, pts, duration)
-        except BaseException as error:
-            self._lane.leave(error)
+    def _write(self, frame: Finished) -> None:
+        self._state = frame.state or self._state
+        self.writer.write(frame.pixels, frame.pts, frame.duration)
 
     def _saved(self) -> bytes:
         file = io.BytesIO()
         torch.save(self._state, file)
         return file.getvalue()
-
-
-def _is_over(thread: Thread | None, *, patient: bool) -> bool:
-    """Wait for a thread to end, for a while only where it may hang; tell whether it has."""
-    if thread is not None:
-        thread.join(None if patient else PATIENCE)
-    return thread is None or not thread.is_alive()

@@ -216,10 +216,9 @@ class _Run:
 
     def frames(self) -> Iterator[None]:
         """Restore all frames; yield after each. `broken` says where the source breaks off."""
-        self.reading.begin(self.restored)
         seen = self.restored
         try:
-            for frame in self.reading.lane:
+            for frame in self.reading.frames(skip=seen):
                 self.waiting.append(frame)
                 seen += 1
                 if seen > self.taken:  # else the network has it from the run before

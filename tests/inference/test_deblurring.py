@@ -11,8 +11,8 @@ from test_dtb import small_net
 from video_samples import FRAMES, UNEVEN, drawing, make_video, refused
 
 from b2v.errors import MediaError, UsageError
-from b2v.inference import video_files
-from b2v.inference.threads import WAITING, Lane, LeftError, Writing
+from b2v.inference import threads, video_files
+from b2v.inference.threads import WAITING, Finished, Worker, Writing
 from b2v.inference.video_files import Settings, check, deblur_video, default_name
 from b2v.inference.videos import Deblurrer
 from b2v.media.segments import SegmentWriter, left_over
@@ -71,59 +71,30 @@ def stop_at(monkeypatch, count, pieces=0, folder=Path()):
     monkeypatch.setattr(Deblurrer, "step", stopping)
 
 
-# Lanes and threads
+# Threads
 
 
-def test_a_lane_hands_on_everything_in_order():
-    lane, taken = Lane(), []
-    taker = threading.Thread(target=lambda: taken.extend(lane))
-    taker.start()
-    for number in range(50):
-        lane.put(number)
-    lane.end()
-    taker.join()
-    assert taken == list(range(50))
+def test_a_worker_does_one_thing_after_the_other_and_nothing_after_one_that_fails():
+    worker, done = Worker("test"), []
+
+    def fail():
+        raise ValueError("broken")
+
+    futures = [worker.submit(do) for do in (lambda: done.append(1), fail, lambda: done.append(2))]
+    assert worker.ends(patient=True)
+    assert done == [1]
+    assert futures[0].result() is None
+    for future in futures[1:]:
+        with pytest.raises(ValueError, match="broken"):
+            future.result()
 
 
-def test_a_lane_takes_no_more_than_its_room():
-    lane, put = Lane(), []
-
-    def fill():
-        for number in range(50):
-            lane.put(number)
-            put.append(number)
-        lane.end()
-
-    giver = threading.Thread(target=fill)
-    giver.start()
-    most = 0
-    for number in lane:
-        time.sleep(0.002)
-        most = max(most, len(put) - number - 1)
-    giver.join()
-    assert 0 < most <= WAITING
-
-
-def test_an_error_of_the_giver_comes_after_what_was_given():
-    lane = Lane()
-    lane.put(1)
-    lane.end(ValueError("broken"))
-    items = iter(lane)
-    assert next(items) == 1
-    with pytest.raises(ValueError, match="broken"):
-        next(items)
-
-
-def test_an_error_of_the_taker_stops_the_giver_who_waits():
-    lane = Lane()
-    for number in range(WAITING):
-        lane.put(number)
-    threading.Timer(0.05, lane.leave, [ValueError("full")]).start()
-    with pytest.raises(ValueError, match="full"):
-        lane.put(WAITING)
-    lane.leave()
-    with pytest.raises(LeftError):
-        lane.put(0)
+def test_a_worker_that_hangs_is_not_waited_for(monkeypatch):
+    monkeypatch.setattr(threads, "PATIENCE", 0.1)
+    worker, hangs = Worker("test"), threading.Event()
+    worker.submit(hangs.wait)
+    assert not worker.ends(patient=False)
+    hangs.set()
 
 
 def test_reading_the_network_and_writing_overlap(restore, monkeypatch):
@@ -150,7 +121,7 @@ def test_reading_the_network_and_writing_overlap(restore, monkeypatch):
     assert calls == {"read": FRAMES, "step": FRAMES, "write": FRAMES}
 
 
-def test_no_more_frames_are_held_than_wait_on_the_lanes(restore, monkeypatch):
+def test_no_more_frames_are_held_than_wait_for_threads(restore, monkeypatch):
     frames, write, counts = VideoReader.__iter__, SegmentWriter.write, {"read": 0, "most": 0}
 
     def counted(self):
@@ -334,7 +305,7 @@ def test_writing_saves_the_state_of_the_last_closed_piece(tmp_path):
     with Writing(writer) as writing:
         for number in range(5):
             state = {"number": torch.tensor(number)} if number % 2 else None
-            writing.put((drawing(number), 256 * number, 256, state))
+            writing.put(Finished(drawing(number), 256 * number, 256, state))
         assert list(writing.drain())[-1:] in ([], [5])
         assert writing.done == 5
     saved = writer.folder / "000003.state"
