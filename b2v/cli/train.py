@@ -127,7 +127,13 @@ def command(
     missing = [folder for folder in data or [] if not folder.is_dir()]
     if missing and "RANK" not in os.environ:  # of a team the one that leads says so, below
         raise DatasetError(f"{missing[0]}: no such folder; --data takes folders of training media")
-    from b2v.training.config import read_assignment, read_settings, resolve, write_settings
+    from b2v.training.config import (
+        read_assignment,
+        read_settings,
+        resolve,
+        without_missing,
+        write_settings,
+    )
     from b2v.training.logs import place_in_team
 
     team = place_in_team()
@@ -140,7 +146,10 @@ def command(
         values = read_settings(config) if config else {}
         values |= {name: _plain(value) for name, value in given.items() if value is not None}
         values |= dict(map(read_assignment, assignments or []))
+        values, off = without_missing(values)
         voice = Voice(as_json=as_json and team.leads, quiet=quiet or not team.leads)
+        if off:
+            voice.note(off)
         weights = _train(resolve(values), voice, write_settings(values))
     except B2VError as error:
         if team.leads:

@@ -221,8 +221,8 @@ class Crops(Dataset[tuple[Tensor, Tensor]]):
     of `rest` stands still after all, seen by a lens a little out of focus, and a share of `soft` of
     the others move behind such a lens: softness alone is no motion. Of `colours` = 1 there is the
     first of the three alone, which is any of them where they are permuted: [1, S, S] and [7, 1, S,
-    S]. A coded aperture spreads each colour in its own way: its blur may not be recoloured or made
-    anew.
+    S]. A coded aperture spreads each colour in its own way, which tells the order of time: its blur
+    may not be recoloured or made anew, and its frames are not played backwards.
     """
 
     def __init__(
@@ -240,9 +240,8 @@ class Crops(Dataset[tuple[Tensor, Tensor]]):
         recolour: bool = True,
     ) -> None:
         self.clips = open_clips(folder)
-        if setting(folder, "aperture", "standard") == "coded" and (
-            recolour or discrete or rest or soft
-        ):
+        self.coded = setting(folder, "aperture", "standard") == "coded"
+        if self.coded and (recolour or discrete or rest or soft):
             raise UsageError(
                 f"{folder}: is seen through a coded aperture; set recolour=false, and"
                 " discrete, rest and soft to 0"
@@ -264,7 +263,7 @@ class Crops(Dataset[tuple[Tensor, Tensor]]):
         blurry, sharp = pictures[0], pictures[1:]
         if rng.random() < self.discrete:
             blurry = expose(to_linear(sharp, "gamma2.2"), "gamma2.2")
-        if rng.random() < 0.5:
+        if rng.random() < 0.5 and not self.coded:
             sharp = sharp.flip(0)
         if self.rest and rng.random() < self.rest:
             blurry = soften(sharp[MIDDLE, None], rng, "gamma2.2")[0]

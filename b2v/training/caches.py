@@ -73,15 +73,15 @@ def plan_bank(
         DatasetError: a folder of the data is missing or holds nothing.
 
     """
-    plan: BankConfig | SequenceConfig
+    plan: BankConfig | SequenceConfig = BankConfig(aperture=aperture)
+    frames: tuple[int, ...] = ()
     if is_for_video(configs[0].model):
         plan = SequenceConfig()
-        frames = max(plan.frames, *(config.frames for config in configs))
-        plan = replace(plan, frames=frames, size=max(plan.size, *(c.crop for c in configs)))
-    else:
-        plan, frames = BankConfig(aperture=aperture), 0
+        frames = (max(plan.frames, *(config.frames for config in configs)),)
+        plan = replace(plan, frames=frames[0])
+    plan = replace(plan, size=max(plan.size, *(config.crop for config in configs)))
     for config in configs:
-        check(config, plan.size, *([frames] if frames else []))
+        check(config, plan.size, *frames)
     count = clips or min(plan.clips, max(c.steps * c.batch for c in configs))
     plans = replace(plan, clips=count, seed=0), replace(plan, clips=min(held_out, count), seed=1)
     if data:

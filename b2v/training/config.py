@@ -23,6 +23,7 @@ from b2v.models import MAXIM_STAGES, MODELS, ROLES, VIDEO, Blueprint
 from b2v.models.dtb import INPUTS, BlendConfig, DTBConfig
 from b2v.models.unet import UNetConfig
 from b2v.training.losses import PairLoss, PixelLoss
+from b2v.weights.hub import vgg16_is_here
 
 Forcing = Literal["fading", "always", "never"]
 Init = Literal["previous", "fresh"]
@@ -69,13 +70,15 @@ class TrainConfig:
     perceptual: float = 0.0
     """Weight of the distance between VGG16's features of middle frames (Jin et al., eq. 3)."""
     pair: PairLoss = "best-order"
-    """How frames whose order of time is free are compared (`b2v.training.losses.frames_loss`)."""
+    """How frames whose order of time is free are compared (`b2v.training.losses.frames_loss`);
+    `independent` is for a coded aperture, which tells it."""
     adversarial: float = 0.0
     """Weight of what a critic of patches makes of the other frames (`b2v.training.losses`)."""
     canonical: float = 0.2
     """Part of the run in which a net that chooses the direction of time has it prescribed
     (`moves_against`), because one that starts with equal frames would never choose; then the
-    better direction counts."""
+    better direction counts. 1 is a rule of order throughout, as in HyperCUT (CVPR 2023), by the
+    motion instead of a learned hyperplane."""
     forcing: Forcing = "fading"
     """Whether a side net sees the true x4 (teacher forcing): less and less often (`teacher`),
     always, as in the paper, or never."""
@@ -131,14 +134,35 @@ class TrainConfig:
         return plan
 
 
-def recipe(model: str) -> TrainConfig:
-    """Give the settings that a model is trained with unless others are asked for.
+def recipe(model: str, stage: int = 1) -> TrainConfig:
+    """Give the settings that a stage of a model is trained with unless others are asked for.
 
-    Variants of DTB have those of Kim et al. (ICCV 2017, Sec. 5); the paper does not say that the
-    gradient is held, nor that weights are averaged, which `TrainConfig` does for all.
+    The cascade of Jin et al. (CVPR 2018) has those of Table 1 and Sec. 6: eq. 3, eq. 5 for every
+    pair, a critic for all but the middle frame, and the true middle frame as input. Weights of the
+    terms, rates and steps are published nowhere and are ours. Variants of DTB have those of Kim et
+    al. (ICCV 2017, Sec. 5). Neither paper holds the gradient or averages weights, which
+    `TrainConfig` does for all.
     """
+    if model == "jin2018":
+        return TrainConfig(
+            model=model,
+            stage=stage,
+            batch=32 if stage == 1 else 24,
+            crop=320,
+            lr=1e-4,
+            optimizer="adam",
+            weight_decay=0.0,
+            betas=(0.5, 0.999),
+            pixel="mse",
+            perceptual=0.01,
+            pair="pair",
+            adversarial=0.001,
+            forcing="always",
+            jpeg=0.0,
+            discrete=1.0,
+        )
     if not is_for_video(model):
-        return TrainConfig(model=model)
+        return TrainConfig(model=model, stage=stage)
     if model == "blend":
         return TrainConfig(model=model, frames=5, crop=112, batch=2, lr=3e-4, warmup=50, ema=0.995)
     return TrainConfig(
@@ -341,18 +365,17 @@ def resolve(values: Mapping[str, Any]) -> Settings:
     """
     values = {key: _fit(key, value, "settings") for key, value in values.items()}
     common = {key: value for key, value in values.items() if key in _CONFIG}
-    base = recipe(common.get("model", TrainConfig().model))
-    _refuse_others(base.model, values)
-    base = replace(base, **common)
-    stage = values.get("stage", "1")
-    count = len(MODELS.get(base.model, STAGES))
+    model, stage = common.get("model", TrainConfig().model), values.get("stage", "1")
+    _refuse_others(model, values)
+    count = len(MODELS.get(model, STAGES))
     wanted = range(1, count + 1) if stage == ALL else [int(stage)]
     configs = []
     for number in wanted:
         own = _of_stage(values, number)
         if number > wanted[0]:  # later stages start at the network of the one before
             own = {"start": "", **own}
-        configs.append(replace(base, stage=number, **own))
+        base = recipe(model, number)
+        configs.append(replace(base, **{**common, **own, "stage": number}))
     rest = {key: value for key, value in values.items() if key in _COMMAND}
     for name, least in _LEAST.items():
         if (value := rest.get(name)) is not None and not value >= least:
@@ -364,6 +387,21 @@ def resolve(values: Mapping[str, Any]) -> Settings:
             " rest=0, soft=0 and recolour=false with aperture=coded"
         )
     return Settings(configs=tuple(configs), **rest)
+
+
+def without_missing(values: Mapping[str, Any]) -> tuple[dict[str, Any], str]:
+    """Leave out of a model's usual losses what would first have to be downloaded.
+
+    Returns:
+        The values, and a line that says what is off, or nothing.
+
+    """
+    usual = recipe(values.get("model", TrainConfig().model)).perceptual
+    asked = any(key.rpartition(".")[2] == "perceptual" for key in values)
+    if not usual or asked or vgg16_is_here():
+        return dict(values), ""
+    said = f"off: the perceptual loss, as VGG16 is not here; --set perceptual={usual} downloads it"
+    return {**values, "perceptual": 0.0}, said
 
 
 def _of_stage(values: Mapping[str, Any], number: int) -> dict[str, Any]:

@@ -26,7 +26,7 @@ from b2v.frames import FRAMES, MIDDLE, crop_back, pad_to_multiple
 from b2v.inference.runtime import Runtime
 from b2v.metrics import psnr
 from b2v.models import MAXIM_STAGES, PRIOR, ROLES, SEVEN, VIDEO, gives_pair
-from b2v.models.cascade import Apart
+from b2v.models.cascade import Apart, JinPair
 from b2v.models.dtb import VideoNet, run_clip
 from b2v.models.unet import Hourglass, UNet
 from b2v.training.config import TrainConfig, multiple_of
@@ -127,8 +127,9 @@ def new_network(config: TrainConfig, earlier: Nets, start: nn.Module | None = No
     """
     torch.manual_seed(config.seed)
     net = config.blueprint.build()
-    if isinstance(net, UNet) and net.config.outputs == 2 and config.pair != "best-order":
-        nn.init.normal_(net.head.weight, std=1e-3)  # two equal frames have no gradient apart
+    if gives_pair(net) and config.pair != "best-order":  # two equal frames have no gradient apart
+        head = net.first.head.conv if isinstance(net, JinPair) else cast("UNet", net).head
+        nn.init.normal_(head.weight, std=1e-3)
     if config.init == "previous" and earlier and isinstance(net, UNet):
         previous = earlier[config.roles[-2]]
         if isinstance(previous, UNet):
@@ -228,13 +229,14 @@ def compare(config: TrainConfig, nets: Nets, blurry: Tensor, sharp: Tensor, step
     truth = frames_of(role, sharp)
     if role in MIDDLES:
         return Outcome(pixel_loss(restored[0], truth[0], config.pixel), restored, truth)
-    if restored is inner:  # it chooses the direction of time
-        if config.pair != "best-order" or step >= config.canonical * config.steps:
-            loss = frames_loss(restored, truth, config.pair, config.pixel)
-            return Outcome(loss, restored, truth)
-        backwards = moves_against((sharp[:, MIDDLE - 1], sharp[:, MIDDLE + 1]))
-    else:  # the outer ones follow what was chosen for each sample
+    if restored is not inner and config.pair in ("best-order", "global"):
+        # The outer ones follow what was chosen for each sample.
         backwards = runs_backwards(inner, frames_of("pair35", sharp))
+    elif config.pair == "best-order" and step < config.canonical * config.steps:
+        backwards = moves_against((sharp[:, MIDDLE - 1], sharp[:, MIDDLE + 1]))
+    else:  # eq. 5 has no order: the inner frames, which the outer nets see, hand it on
+        loss = frames_loss(restored, truth, config.pair, config.pixel)
+        return Outcome(loss, restored, truth)
     turned = torch.where(backwards[:, None, None, None, None], sharp.flip(1), sharp)
     truth = frames_of(role, turned)
     return Outcome(in_order(restored, truth, config.pixel), restored, truth)

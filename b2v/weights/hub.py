@@ -200,6 +200,16 @@ CONVOLUTIONS = {
 """Outputs and inputs of each 3 x 3 convolution, by its name, from the picture on."""
 
 
+def vgg16_is_here() -> bool:
+    """Tell whether the file is here already, so that nothing is downloaded for it."""
+    return _own_vgg16() is not None or parse_address(VGG16[0]).path.is_file()
+
+
+def _own_vgg16() -> Path | None:
+    places = (folder / FILE for folder in (env_dir(), cache_dir()) if folder is not None)
+    return next((place for place in places if place.is_file()), None)
+
+
 def find_vgg16() -> Path:
     """Find the file, or bring it.
 
@@ -207,9 +217,8 @@ def find_vgg16() -> Path:
         WeightsError: It is nowhere and cannot be downloaded.
 
     """
-    for folder in (env_dir(), cache_dir()):
-        if folder is not None and (folder / FILE).is_file():
-            return folder / FILE
+    if (own := _own_vgg16()) is not None:
+        return own
     address, sha256 = VGG16
     try:
         return fetch(parse_address(address), sha256=sha256)

@@ -3,6 +3,7 @@
 import json
 from dataclasses import replace
 
+import numpy as np
 import pytest
 import torch
 from conftest import make_picture
@@ -56,6 +57,8 @@ def test_crops_of_a_coded_bank_keep_their_colours_and_their_blur(tmp_path, tiny_
     for index in range(8):
         _, sharp = crops[index]
         assert tuple(sharp[3].mean((1, 2)).double().numpy().round(3)) in known
+    crops.clips = crops.clips * 0 + np.arange(8, dtype=np.uint8)[:, None, None, None]
+    assert all(crops[n][1].mean((1, 2, 3)).diff().min() > 0 for n in range(8))  # in order of time
 
 
 def test_a_bank_of_before_a_setting_was_known_is_still_the_same_bank(tmp_path):

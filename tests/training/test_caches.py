@@ -71,6 +71,12 @@ def test_no_more_clips_are_drawn_than_are_looked_at(places):
     assert plan(places, "data", clips=None, config=long).plans[0].clips == BankConfig().clips
 
 
+def test_clips_are_as_large_as_the_crops(places):
+    for crop, size in ((16, 32), (40, 40)):
+        bank = plan(places, "data", config=TrainConfig(steps=3, batch=2, crop=crop))
+        assert [p.size for p in bank.plans] == [size, size]
+
+
 def test_a_bank_is_drawn_once_and_found_again(places):
     bank = plan(places, "data")
     said = [notice.text for notice in draw_bank(bank)]

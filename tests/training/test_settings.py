@@ -14,6 +14,7 @@ from b2v.training.config import (
     read_settings,
     recipe,
     resolve,
+    without_missing,
     write_settings,
 )
 
@@ -135,6 +136,28 @@ def test_the_config_of_a_run_can_be_used_again(write):
         config = recipe(model)
         again = resolve(read_settings(write(json.dumps(asdict(config)), "config.json")))
         assert again.configs == (config,)
+
+
+def test_the_paper_s_cascade_has_the_paper_s_procedure(monkeypatch, tmp_path):
+    settings = resolve({"model": "jin2018", "stage": "all"})
+    assert [config.batch for config in settings.configs] == [32, 24, 24, 24]
+    for config in settings.configs:
+        assert (config.crop, config.betas, config.discrete) == (320, (0.5, 0.999), 1.0)
+        assert (config.pixel, config.pair, config.forcing) == ("mse", "pair", "always")
+        assert min(config.perceptual, config.adversarial) > 0
+    changed = resolve({"model": "jin2018", "stage": "3", "batch": 4, "stage3.pair": "global"})
+    assert (changed.configs[0].batch, changed.configs[0].pair) == (4, "global")
+
+    monkeypatch.setenv("B2V_CACHE", str(tmp_path))
+    values, said = without_missing({"model": "jin2018"})
+    assert (values, said[:28]) == (
+        {"model": "jin2018", "perceptual": 0.0},
+        "off: the perceptual loss, as",
+    )
+    for asked in ({"model": "cascade"}, {"model": "jin2018", "stage1.perceptual": 0.1}):
+        assert without_missing(asked) == (asked, "")
+    (tmp_path / "vgg16.safetensors").touch()
+    assert without_missing({"model": "jin2018"}) == ({"model": "jin2018"}, "")
 
 
 def test_a_start_is_for_the_first_stage_of_all():

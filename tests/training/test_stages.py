@@ -14,6 +14,7 @@ from b2v.models.cascade import ApartConfig
 from b2v.models.maxim import MaximConfig, MaximStage
 from b2v.models.unet import UNet, UNetConfig
 from b2v.training.config import ABLATION, TrainConfig, check, recipe
+from b2v.training.losses import in_order, pair_loss
 from b2v.training.stages import frames_of, new_network, restore_frames, stage_loss
 
 SMALL = {"widths": (6, 8), "blocks": (1, 1)}
@@ -109,6 +110,20 @@ def test_outer_frames_that_go_against_the_direction_of_stage_2_are_a_loss(sharp,
     first, second = nets[role].answer[0].chunk(2)
     nets[role] = Known(torch.cat([second, first]))
     assert (loss_of(stage, nets, sharp) > 0.05).all()
+
+
+@pytest.mark.parametrize(("stage", "role"), [(2, "pair35"), (3, "pair26"), (4, "pair17")])
+def test_every_pair_is_compared_by_equation_5_or_in_an_order_that_is_known(sharp, stage, role):
+    nets = known_nets(sharp)
+    answer = [frame + 0.1 * torch.randn_like(frame) for frame in nets[role].answer]
+    nets[role] = Known(*answer)
+    pair = tuple(answer) if stage == 2 else tuple(answer[0].chunk(2))
+    truth = frames_of(role, sharp)
+    found = loss_of(stage, nets, sharp, pair="pair")
+    assert torch.allclose(found, pair_loss(pair, truth), rtol=1e-5)
+    found = loss_of(stage, nets, sharp, pair="independent")
+    assert torch.allclose(found, in_order(pair, truth, "mse"), rtol=1e-5)
+    assert found[1] > 2 * found[0]  # the second sample is played backwards
 
 
 @pytest.mark.parametrize("pair", ["pair", "best-order"])
@@ -266,15 +281,17 @@ def test_in_the_beginning_of_stage_2_one_direction_of_time_is_prescribed():
     sharp = torch.stack([moving(2, 1, 0), moving(-2, -1, 1)])
     canonical = torch.stack([sharp[0], sharp[1].flip(0)])  # to the right and down
 
-    def losses(restored: Tensor, truth: Tensor, step: int) -> Tensor:
+    def losses(restored: Tensor, truth: Tensor, step: int, canonical: float = 0.2) -> Tensor:
         _, _, x3, x4, x5, *_ = restored.unbind(1)
         nets = {"middle": Known(x4), "pair35": Known(x3, x5)}
-        return loss_of(2, nets, truth, step, canonical=0.2)
+        return loss_of(2, nets, truth, step, canonical=canonical)
 
     for truth in (sharp, sharp.flip(1)):
         assert losses(canonical, truth, step=7).tolist() == [0, 0]
         assert (losses(canonical.flip(1), truth, step=7) > 1e-4).all()
         assert losses(canonical.flip(1), truth, step=8).tolist() == [0, 0]
+        rule = losses(canonical.flip(1), truth, step=LATE, canonical=1.0)
+        assert (rule > 1e-4).all()  # a rule of order throughout
 
 
 def test_both_ends_of_the_exposure_see_the_pictures_that_the_paper_names(sharp):
@@ -393,6 +410,10 @@ def test_the_paper_s_pair_loss_starts_with_two_different_frames(tiny):
     assert 1e-5 < (x3 - x5).abs().mean() < 0.02
     x3, x5 = new_network(replace(CONFIG, stage=2), {})(*pictures)
     assert torch.equal(x3, x5)
+
+    jin = TrainConfig(model="jin2018", stage=2, pair="pair")
+    x3, x5 = new_network(jin, {})(*torch.rand(2, 1, 3, 20, 20))
+    assert 1e-5 < (x3 - x5).abs().mean() < 0.02
 
 
 def test_a_net_of_the_paper_starts_at_random_and_takes_nothing_over(tiny):
