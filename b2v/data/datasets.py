@@ -219,10 +219,9 @@ class Crops(Dataset[tuple[Tensor, Tensor]]):
     et al., Sec. 6), and a share of `jpeg` of them are compressed as a camera does. The blur of a
     share of `discrete` is the light of the seven frames alone, as when a video is averaged. A share
     of `rest` stands still after all, seen by a lens a little out of focus, and a share of `soft` of
-    the others move behind such a lens: softness alone is no motion. Of `colours` = 1 there is the
-    first of the three alone, which is any of them where they are permuted: [1, S, S] and [7, 1, S,
-    S]. A coded aperture spreads each colour in its own way, which tells the order of time: its blur
-    may not be recoloured or made anew, and its frames are not played backwards.
+    the others move behind such a lens: softness alone is no motion. A coded aperture spreads each
+    color in its own way, which tells the order of time: its blur may not be recolored or made anew,
+    and its frames are not played backwards.
     """
 
     def __init__(
@@ -236,7 +235,6 @@ class Crops(Dataset[tuple[Tensor, Tensor]]):
         discrete: float = 0.3,
         rest: float = 0.0,
         soft: float = 0.0,
-        colours: int = 3,
         recolour: bool = True,
     ) -> None:
         self.clips = open_clips(folder)
@@ -248,7 +246,7 @@ class Crops(Dataset[tuple[Tensor, Tensor]]):
             )
         self.size, self.seed = size, seed
         self.noise, self.jpeg, self.discrete, self.rest = noise, jpeg, discrete, rest
-        self.soft, self.colours, self.recolour = soft, colours, recolour
+        self.soft, self.recolour = soft, recolour
 
     def __getitem__(self, index: int) -> tuple[Tensor, Tensor]:
         """Cut item `index`; there is no last one."""
@@ -272,7 +270,7 @@ class Crops(Dataset[tuple[Tensor, Tensor]]):
             blurry, *frames = soften(torch.cat([blurry[None], sharp]), rng, "gamma2.2")
             sharp = torch.stack(frames)
         blurry = wear(blurry, rng, noise=self.noise, jpeg=self.jpeg)
-        return blurry[: self.colours], sharp[:, : self.colours]
+        return blurry, sharp
 
 
 SEQUENCE_TRIES = 4

@@ -13,10 +13,7 @@ so that 6 = pair26(blurry, x4, x5) and 7 = pair17(blurry, x5, x6). The outermost
 used again and again: 0 = pair17(blurry, x2, x1) and 8 = pair17(blurry, x6, x7) lie just before
 and after the exposure. The paper's networks are below, smaller and faster ones in
 `b2v.models.unet`.
-
-The paper's restore each colour by the same weights before they join all three. So they take
-pictures of one colour, [B, 1, H, W], too, at half the cost: as if it were all three, of whose
-restored ones they give the mean.
+The paper's restore each color by the same weights before they join all three.
 """
 
 import math
@@ -87,9 +84,9 @@ def fold_colours(x: Tensor) -> Tensor:
     return x.flatten(0, 1).unsqueeze(1)
 
 
-def unfold_colours(x: Tensor, count: int = 3) -> Tensor:
-    """Undo `fold_colours`: [3B, 1, H, W] to [B, 3, H, W]; `count` = 1 colour is repeated."""
-    return x.view(-1, count, *x.shape[-2:]).expand(-1, 3, -1, -1)
+def unfold_colours(x: Tensor) -> Tensor:
+    """Undo `fold_colours`: [3B, 1, H, W] to [B, 3, H, W]."""
+    return x.view(-1, 3, *x.shape[-2:])
 
 
 PLAIN = (1, 1)
@@ -149,8 +146,8 @@ class JinMiddle(nn.Module):
             x = group(x)
             total = total + tap(x)
         pictures = F.pixel_shuffle(total, self.config.shuffle)
-        colours = unfold_colours(pictures, blurry.shape[1])  # [B, 3, H, W]
-        return _add(blurry, self.head(self.colour_block(self.colour_stem(colours))))
+        colours = unfold_colours(pictures)  # [B, 3, H, W]
+        return blurry + self.head(self.colour_block(self.colour_stem(colours)))
 
 
 class JinSide(nn.Module):
@@ -186,8 +183,8 @@ class JinSide(nn.Module):
             x = group(x)
             total = total + tap(x)
         pictures = F.pixel_shuffle(total, self.config.shuffle)
-        colours = unfold_colours(pictures, blurry.shape[1])  # [B, 3, H, W]
-        return _add(third, self.head(self.colour_block(self.colour_stem(colours))))
+        colours = unfold_colours(pictures)  # [B, 3, H, W]
+        return third + self.head(self.colour_block(self.colour_stem(colours)))
 
 
 class JinPair(nn.Module):
@@ -220,11 +217,6 @@ class _Head(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         return self.conv(F.relu(self.norm(x)))
-
-
-def _add(picture: Tensor, residual: Tensor) -> Tensor:
-    """Add [B, 3, H, W] to a picture, its mean to one of a single colour."""
-    return picture + (residual.mean(1, keepdim=True) if picture.shape[1] == 1 else residual)
 
 
 TILES = Tiling(1216, 64, step=16)

@@ -3,6 +3,9 @@
 A bank lies in a folder whose name is a hash of all that decides its clips: the settings that it is
 drawn by, and names, sizes and times of the files that it is drawn from. Another --data, --clips or
 setting goes into a folder of its own beside it, and the same one is found again.
+
+It is drawn before training, not beside it: a crop is a pure function of the seed, the step and the
+number of clips, so that a run resumes bit for bit, and drawing takes all cores anyway.
 """
 
 import hashlib

@@ -105,9 +105,6 @@ class TrainConfig:
     """Share of crops that stand still instead, a little soft."""
     soft: float = 0.0
     """Share of the other crops whose blurry picture and frames are as soft as that."""
-    colours: int = 3
-    """How many colours of a crop are seen; by one alone the paper's nets, which restore each by
-    the same weights, are trained at half the cost."""
     recolour: bool = True
     """Whether the colours of a crop change places at random (Jin et al., Sec. 6)."""
     seed: int = 0
@@ -214,8 +211,6 @@ def check(config: TrainConfig, clip_size: int, clip_frames: int = FRAMES) -> Non
             upto = f" to {most:g}" if math.isfinite(most) else " or more"
             raise UsageError(f"{name} {value:g} does not suit; take {least:g}{upto}")
     plans = MODELS[config.model]
-    if config.colours == 1 and not plans[config.role].kind.startswith("jin-"):
-        raise UsageError(f"colours 1 is for the nets of jin2018, not those of {config.model}")
     multiple = math.lcm(*(multiple_of(plans[role].build()) for role in config.roles))
     if config.crop % multiple:
         raise UsageError(f"crop {config.crop} does not suit; take a multiple of {multiple}")
@@ -238,7 +233,6 @@ def _check_choices(config: TrainConfig) -> None:
         "schedule": (config.schedule, get_args(Schedule)),
         "optimizer": (config.optimizer, get_args(Optimizer)),
         "inputs": (config.inputs, INPUTS),
-        "colours": (config.colours, (1, 3)),
     }
     for name, (value, known) in choices.items():
         if value not in known:

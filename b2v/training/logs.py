@@ -1,6 +1,6 @@
 """What a run writes down of itself, and the processes that share its steps.
 
-A run has a table, curves for TensorBoard, and why it has stopped. Several processes, as `torchrun`
+A run has a table, and why it has stopped. Several processes, as `torchrun`
 starts them, take an equal part of every batch each, and `DistributedDataParallel` averages the
 gradients, so the numbers are those of one process with the whole batch, up to the order in which
 floating point adds. The folders of the run and of its banks must be seen by all hosts.
@@ -54,12 +54,11 @@ class Notice:
 
 
 class Journal:
-    """Table and curves in a stage's folder, from a step on."""
+    """Table in a stage's folder, from a step on."""
 
     def __init__(self, folder: Path, step: int) -> None:
         self.table = folder / TABLE
         _forget(self.table, step)
-        self.board = _open_board(folder, step)
 
     def add(self, report: Report) -> None:
         """Append a report."""
@@ -70,15 +69,6 @@ class Journal:
             if new:
                 writer.writeheader()
             writer.writerow(values)
-        if self.board is not None:
-            for name, value in values.items():
-                if name != "step" and value is not None:
-                    self.board.add_scalar(name, value, report.step)
-
-    def close(self) -> None:
-        """Write out what is still held back."""
-        if self.board is not None:
-            self.board.close()
 
 
 def stop(
@@ -119,15 +109,6 @@ def _forget(path: Path, step: int) -> None:
         part = path.with_name(f"{path.name}.part")
         part.write_text(head + "".join(kept))
         part.replace(path)
-
-
-def _open_board(folder: Path, step: int) -> Any:  # noqa: ANN401
-    """Open the curves of TensorBoard where it is installed."""
-    try:
-        from torch.utils.tensorboard import SummaryWriter
-    except ImportError:
-        return None
-    return SummaryWriter(folder, purge_step=step + 1)
 
 
 PATIENCE = timedelta(hours=2)

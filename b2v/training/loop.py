@@ -1,8 +1,8 @@
 """The training loop: one for all stages of a model, and what a stage runs on.
 
 `train` is a generator of `Report`s; whoever runs it prints. A run folder holds, for each stage,
-`config.json`, `metrics.csv`, `strip.png`, the last two checkpoints and, where TensorBoard is
-installed, its curves; in `weights/` lie the exported networks.
+`config.json`, `metrics.csv`, `strip.png` and the last two checkpoints; in `weights/` lie the
+exported networks.
 
 Everything random is a pure function of the seed and the step, so a run that was stopped goes on
 bit for bit as if it had not been, and processes that share the steps (`b2v.training.logs`) see the
@@ -16,7 +16,6 @@ import os
 import shutil
 import time
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -108,7 +107,6 @@ def open_crops(config: TrainConfig, bank: Path) -> Crops | SequenceCrops:
         discrete=config.discrete,
         rest=config.rest,
         soft=config.soft,
-        colours=config.colours,
         recolour=config.recolour,
     )
     check(config, crops.clips.shape[-1])
@@ -280,34 +278,34 @@ def train(
     state, losses, waited, started = work.state, [], 0.0, time.monotonic()
     first = state.step
     batches = iter(open_loader(crops, config, first, part, workers))
-    with _journal(work) as journal:
-        while state.step < config.steps:
-            waiting = time.monotonic()
-            batch = [x.to(runtime.device) for x in next(batches)]
-            waited += time.monotonic() - waiting
-            late = time.monotonic() - started > 60 * minutes
-            loss, late = _step(work, batch, late)
-            losses.append(loss)
-            last = state.step == config.steps or late
-            validating = state.step % config.validate_every == 0 or last
-            if state.step % REPORT_EVERY and not validating:
-                continue
-            seconds = time.monotonic() - started
-            mean, rate = sum(losses) / len(losses), learning_rate(config, state.step)
-            pace = seconds / (state.step - first)
-            left = max(0.0, min(pace * (config.steps - state.step), 60 * minutes - seconds))
-            report = Report(state.step, mean, rate, seconds, waited / seconds)
-            report = replace(report, steps=config.steps, left=left)
-            if validating and team.leads:
-                report = replace(report, gain=_milestone(work, validation))
-            if journal is not None:
-                journal.add(report)
-            if validating and team.leads:  # last: what is told beyond it is dropped by --resume
-                checkpoints.save(work.folder, state, config)
-            yield report
-            losses.clear()
-            if last:
-                break
+    journal = Journal(work.folder, first) if team.leads else None
+    while state.step < config.steps:
+        waiting = time.monotonic()
+        batch = [x.to(runtime.device) for x in next(batches)]
+        waited += time.monotonic() - waiting
+        late = time.monotonic() - started > 60 * minutes
+        loss, late = _step(work, batch, late)
+        losses.append(loss)
+        last = state.step == config.steps or late
+        validating = state.step % config.validate_every == 0 or last
+        if state.step % REPORT_EVERY and not validating:
+            continue
+        seconds = time.monotonic() - started
+        mean, rate = sum(losses) / len(losses), learning_rate(config, state.step)
+        pace = seconds / (state.step - first)
+        left = max(0.0, min(pace * (config.steps - state.step), 60 * minutes - seconds))
+        report = Report(state.step, mean, rate, seconds, waited / seconds)
+        report = replace(report, steps=config.steps, left=left)
+        if validating and team.leads:
+            report = replace(report, gain=_milestone(work, validation))
+        if journal is not None:
+            journal.add(report)
+        if validating and team.leads:  # last: what is told beyond it is dropped by --resume
+            checkpoints.save(work.folder, state, config)
+        yield report
+        losses.clear()
+        if last:
+            break
     team.wait()  # what stands on this stage needs its file
 
 
@@ -422,19 +420,6 @@ def _write_card(work: Work, gain: float) -> None:
         ),
         folder,
     )
-
-
-@contextmanager
-def _journal(work: Work) -> Iterator[Journal | None]:
-    """Keep a journal where this process leads."""
-    if not work.team.leads:
-        yield None
-        return
-    journal = Journal(work.folder, work.state.step)
-    try:
-        yield journal
-    finally:
-        journal.close()
 
 
 def train_stages(

@@ -271,14 +271,6 @@ def test_blurry_and_sharp_are_cut_flipped_and_recoloured_alike(exact_bank):
         assert (reblur(sharp) - blurry).abs().max() < 0.51 / 255
 
 
-def test_one_colour_of_crops_is_any_of_the_three(exact_bank):
-    how = {"size": 16, "seed": 3, "jpeg": 0.5}
-    for index in range(20):
-        (blurry, sharp), one = (Crops(exact_bank, **how, **c)[index] for c in ({}, {"colours": 1}))
-        assert torch.equal(one[0], blurry[:1])
-        assert torch.equal(one[1], sharp[:, :1])
-
-
 def test_a_share_of_crops_is_blurred_from_the_seven_frames_alone(tmp_path):
     clip = torch.zeros(8, 3, 16, 16, dtype=torch.uint8)
     clip[1:] = torch.arange(20, 160, 20, dtype=torch.uint8)[:, None, None, None]

@@ -216,20 +216,6 @@ def test_the_papers_nets_begin_with_the_picture_that_they_add_to(role, inputs):
     assert torch.equal(TINY["jin2018"][role].build()(*pictures), pictures[-1])
 
 
-@pytest.mark.parametrize(("role", "inputs"), [("middle", 1), ("pair35", 2), ("pair26", 3)])
-def test_one_colour_is_restored_as_if_it_were_all_three(role, inputs):
-    net = randomize(TINY["jin2018"][role].build())
-    for part in [net.first, net.second] if role == "pair35" else [net]:
-        part.head.conv.weight[:] = part.head.conv.weight[:1]  # the colours stay equal
-    pictures = torch.rand(inputs, 2, 1, 20, 20)
-    one, three = net(*pictures), net(*pictures.expand(-1, -1, 3, -1, -1))
-    if role == "pair35":
-        one, three = one[1], three[1]
-    assert one.shape == (2, 1, 20, 20)
-    # Sums in another order, fp32.
-    assert torch.allclose(one.expand_as(three), three, rtol=1e-4, atol=1e-4)
-
-
 @pytest.mark.parametrize(("role", "inputs"), [("middle", 1), ("pair26", 3)])
 def test_the_cells_of_the_last_input_are_added_to_the_taps(role, inputs):
     net = randomize(TINY["jin2018"][role].build())

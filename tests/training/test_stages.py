@@ -222,26 +222,6 @@ def test_stages_of_maxim_after_the_first_are_not_trained():
         check(replace(CONFIG, model="maxim-3"), 128)
 
 
-def test_one_colour_is_for_the_papers_nets():
-    one = replace(CONFIG, model="jin2018", crop=40, colours=1)
-    check(one, 128)
-    with pytest.raises(UsageError, match="colours 2 is unknown; choose 1, 3"):
-        check(replace(one, colours=2), 128)
-    with pytest.raises(UsageError, match="for the nets of jin2018, not those of cascade"):
-        check(replace(one, model="cascade"), 128)
-
-
-@pytest.mark.parametrize("stage", [1, 2, 3, 4])
-def test_every_stage_of_the_papers_cascade_learns_from_one_colour(stage):
-    config = TrainConfig(model="jin2018", stage=stage, crop=20, colours=1)
-    nets = {role: new_network(replace(config, stage=k + 1), {}) for k, role in enumerate(ROLES)}
-    sharp = torch.rand(1, 7, 1, 20, 20)
-    loss = stage_loss(config, nets, sharp.mean(1), sharp, 0)
-    loss.sum().backward()
-    heads = [m.weight.grad for n, m in nets[config.role].named_modules() if n.endswith("head.conv")]
-    assert all(bool(grad.abs().max() > 0) for grad in heads)
-
-
 def test_seven_nets_apart_learn_the_middle_frame_by_itself(sharp):
     """The six others are compared together: by their sum alone, or each with its own."""
     config = replace(CONFIG, model="tiny-apart")

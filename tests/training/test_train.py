@@ -3,14 +3,13 @@
 import csv
 import json
 import shutil
-import sys
 import zipfile
 from collections.abc import Iterator
 from dataclasses import asdict, replace
 from itertools import pairwise
 from pathlib import Path
 from types import SimpleNamespace
-from typing import Any, ClassVar
+from typing import Any
 
 import numpy as np
 import pytest
@@ -543,35 +542,6 @@ def test_when_no_checkpoint_is_whole_it_is_said(begin, tmp_path):
         path.write_bytes(content)
     with pytest.raises(TrainingError, match="no checkpoint is whole; move the folder away"):
         list(begin(CONFIG, resume=True))
-
-
-class Board:
-    """Stands for TensorBoard's writer."""
-
-    written: ClassVar[list] = []
-
-    def __init__(self, folder: Path, purge_step: int) -> None:
-        self.written.append((folder, purge_step))
-
-    def add_scalar(self, *values: object) -> None:
-        self.written.append(values)
-
-    def close(self) -> None:
-        self.written.append("closed")
-
-
-def test_curves_are_written_where_tensorboard_is_installed(begin, tmp_path, monkeypatch):
-    module = SimpleNamespace(SummaryWriter=Board)
-    monkeypatch.setitem(sys.modules, "torch.utils.tensorboard", module)
-    first, second = begin(CONFIG)
-    folder, *written, end = Board.written
-    assert folder == (tmp_path / "run" / "stage1", 1)
-    assert end == "closed"
-    assert ("loss", first.loss, 2) in written
-    assert ("gain", second.gain, 4) in written
-    assert {name for name, *_ in written} == {"loss", "lr", "seconds", "waiting", "gain"}
-    monkeypatch.setitem(sys.modules, "torch.utils.tensorboard", None)
-    assert len(list(begin(CONFIG, "without"))) == 2
 
 
 def test_compiled_networks_learn_the_same(begin, tmp_path, monkeypatch):
