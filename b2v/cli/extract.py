@@ -81,16 +81,21 @@ def _restored(
     from b2v.frames import FRAMES
     from b2v.inference.images import pixels_to_run
 
-    net = model.photo_net
-    total = pixels_to_run(net, *blurry.shape[1:], given=middle is not None)
-    with options.photo(options.one_line(result.input), total, quiet=job.quiet) as done:
-        return model.restore(
-            blurry,
-            middle=middle,
-            frames=max(job.frames, FRAMES),  # seven explain the photo
-            max_memory=job.max_memory,
-            done=done,
-        )
+    named, given = options.one_line(result.input), middle is not None
+    count = max(job.frames, FRAMES)  # seven explain the photo
+    run = partial(model.restore, blurry, middle=middle, frames=count, max_memory=job.max_memory)
+    total = pixels_to_run(model.photo_net, *blurry.shape[1:], given=given)
+    if not total:
+        with options.busy(f"{named} ...", quiet=job.quiet):
+            return run()
+    pace = options.PhotoPace(total)
+    with options.progress(named, pace, quiet=job.quiet) as show:
+
+        def done(pixels: int) -> None:
+            pace.take(pixels)
+            show()
+
+        return run(done=done)
 
 
 def _middle(size: tuple[int, int], job: Job) -> "Tensor | None":

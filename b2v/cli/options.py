@@ -430,32 +430,7 @@ class Pace:
             said += f", {left} left"
         return said
 
-
-@contextmanager
-def display(name: str, *, quiet: bool) -> Iterator[Callable[[Pace], None]]:
-    """Give a function that shows how the video `name` gets on."""
-    console, ticker = Console(stderr=True), Ticker()
-    if quiet or not console.is_terminal:
-        ticker.due()  # not at once
-
-        def tell(pace: Pace) -> None:
-            if ticker.due():
-                note(f"{name}: {pace}", quiet=quiet)
-
-        yield tell
-        return
-
-    from rich.markup import escape
-    from rich.progress import BarColumn, Progress, TextColumn
-
-    columns = TextColumn(escape(name)), BarColumn(), TextColumn("{task.fields[pace]}")
-    with Progress(*columns, console=console, transient=True) as bars:
-        task = bars.add_task("", total=None, pace="")
-
-        def draw(pace: Pace) -> None:
-            bars.update(task, completed=pace.done, total=pace.total, pace=str(pace))
-
-        yield draw
+    __rich__ = __str__
 
 
 @dataclass
@@ -483,33 +458,26 @@ class PhotoPace:
     def __str__(self) -> str:
         said = f"{100 * self.done // self.total} %"
         if self.left is not None and self.done < self.total:
-            said += f", about {_roughly(self.left)} left"
+            seconds = self.left
+            roughly = f"{seconds:.0f} s" if seconds < 100 else f"{seconds / 60:.0f} min"
+            said += f", about {roughly} left"
         return said
 
     __rich__ = __str__
 
 
-def _roughly(seconds: float) -> str:
-    return f"{seconds:.0f} s" if seconds < 100 else f"{seconds / 60:.0f} min"
-
-
 @contextmanager
-def photo(name: str, total: int, *, quiet: bool) -> Iterator[Callable[[int], None]]:
-    """Give a function that is told the pixels that are done of the photo `name`, and shows them.
-
-    Without a `total` only a terminal is shown that something goes on.
-    """
-    console, ticker, pace = Console(stderr=True), Ticker(), PhotoPace(total)
-    if quiet or not total or not console.is_terminal:
+def progress(name: str, pace: Pace | PhotoPace, *, quiet: bool) -> Iterator[Callable[[], None]]:
+    """Give a function that shows the `pace`: a bar, or in a log a line every ten seconds."""
+    console, ticker = Console(stderr=True), Ticker()
+    if quiet or not console.is_terminal:
         ticker.due()  # not at once
 
-        def tell(pixels: int) -> None:
-            pace.take(pixels)
-            if pace.done < total and ticker.due():
+        def tell() -> None:
+            if pace.done != pace.total and ticker.due():
                 note(f"{name}: {pace}", quiet=quiet)
 
-        with busy(f"{name} ...", quiet=quiet):
-            yield tell
+        yield tell
         return
 
     from rich.markup import escape
@@ -517,10 +485,5 @@ def photo(name: str, total: int, *, quiet: bool) -> Iterator[Callable[[int], Non
 
     columns = TextColumn(escape(name)), BarColumn(), RenderableColumn(pace)
     with Progress(*columns, console=console, transient=True) as bars:
-        task = bars.add_task("", total=total)
-
-        def draw(pixels: int) -> None:
-            pace.take(pixels)
-            bars.update(task, completed=pace.done)
-
-        yield draw
+        task = bars.add_task("", total=pace.total)
+        yield lambda: bars.update(task, completed=pace.done, total=pace.total)

@@ -13,7 +13,7 @@ import typer
 from b2v.cli import batch, options
 from b2v.cli.batch import PARTLY_FAILED
 from b2v.cli.clip_outputs import Showing
-from b2v.cli.options import Pace, Result, display
+from b2v.cli.options import Pace, Result, progress
 from b2v.errors import B2VError, UsageError
 from b2v.files import PHOTOS, PIPE
 
@@ -335,10 +335,10 @@ def follow(
     """
     pace = Pace()
     result.made_by(model)
-    with closing(reports), display(options.one_line(result.input), quiet=quiet) as show:
+    with closing(reports), progress(options.one_line(result.input), pace, quiet=quiet) as show:
         for report in reports:
             pace.take(report)
-            show(pace)
+            show()
     result.frames, result.width, result.height = report.done, report.width, report.height
     result.seconds, result.fps = round(pace.seconds, 3), round(pace.fps, 2)
     if pace.first:
