@@ -245,9 +245,18 @@ VIDEOS = {
 }
 
 
+CONTAINERS = {".mp4": "mp4", ".mov": "mov", ".mkv": "matroska", ".webm": "webm"}
+"""Kinds of video that are written, and what FFmpeg calls them."""
+CLIPS = (*CONTAINERS, ".gif", ".webp")
+"""Kinds of file that a clip is written as."""
+STILLS = {
+    **{".png": "PNG", ".jpg": "JPEG", ".jpeg": "JPEG", ".webp": "WEBP", ".tif": "TIFF"},
+    **{".tiff": "TIFF", ".avif": "AVIF", ".bmp": "BMP"},
+}
+"""Kinds of picture that are written, and what Pillow calls them."""
 VIDEO = 16384, 139_264 * 256
 MOST = {
-    **dict.fromkeys((".mp4", ".mov", ".mkv", ".webm"), VIDEO),
+    **dict.fromkeys(CONTAINERS, VIDEO),
     **{".gif": (65535, 1 << 32), ".webp": (16383, 1 << 32)},
     **{".jpg": (65500, 1 << 32), ".jpeg": (65500, 1 << 32), ".avif": (32768, 1 << 28)},
 }

@@ -1,10 +1,10 @@
 """What is written of a photo's seven frames: a clip or one picture, comparison, filmstrip, page."""
 
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Literal, get_args
 
 import typer
 
@@ -12,6 +12,7 @@ from b2v.cli import options
 from b2v.cli.options import OUTPUT, Result, tell
 from b2v.defaults import FPS, FRAMES
 from b2v.errors import UsageError
+from b2v.files import CONTAINERS, STILLS, names_folder
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -159,11 +160,6 @@ class PhotoShowing(Showing):
 
 MAX_VIDEO_LOOPS = 20
 """A video cannot say how often it is to be played, so it holds its frames as often."""
-VIDEOS = (".mp4", ".mov", ".mkv", ".webm")
-FILES = (*VIDEOS, ".gif", ".webp")
-"""What `b2v.media.clips` writes, without the second that it takes to import torch."""
-
-
 Order = Literal["forward", "reverse", "boomerang"]
 """Direction of time, which a blurry photo does not tell."""
 Format = Literal["mp4", "mov", "mkv", "webm", "gif", "webp", "png", "tiff", "jpg", "avif"]
@@ -217,7 +213,7 @@ def arrange(frames: "Tensor", order: Order) -> "Tensor":
 
 def is_video(result: PhotoResult) -> bool:
     """Tell whether the clip is played as video, not as an animated picture or a folder."""
-    return result.output.lower().endswith(VIDEOS)
+    return Path(result.output).suffix.lower() in CONTAINERS
 
 
 def show(result: PhotoResult, *, as_json: bool, quiet: bool, verbose: bool = False) -> None:
@@ -406,16 +402,8 @@ def notes_on(tags: "Sequence[Tags]", *, photo: bool = True) -> list[str]:
     return ([GUESS] if photo else []) + said
 
 
-KINDS: dict[Format, tuple[str, ...]] = {
-    "jpg": (".jpg", ".jpeg"),
-    "png": (".png",),
-    "webp": (".webp",),
-    "tiff": (".tiff", ".tif"),
-    "avif": (".avif",),
-}
-"""Kinds of one picture and their suffixes, the usual one first."""
-SUFFIXES = tuple(suffix for suffixes in KINDS.values() for suffix in suffixes)
-"""What `write_still` writes, without the second that it takes to import torch."""
+SUFFIXES = tuple(suffix for suffix in STILLS if suffix != ".bmp")
+"""What one picture is written as; as good as can be it is never a BMP."""
 ALONE = ("jpg", "avif")
 """Kinds that no clip has; PNG and TIFF are also folders of frames, WebP can be played."""
 MANY = re.compile(r"%\d*d(?![A-Za-z])")
@@ -451,14 +439,12 @@ def is_wanted(asked: bool, output: str | None, kind: Format | None) -> bool:
 
     Raises UsageError where the name has a place for the numbers of frames.
     """
-    from b2v.files import names_folder
-
     if asked or kind in ALONE:
         return True
     if output is None or names_folder(output):
         return False
     suffix = Path(output).suffix.lower()
-    if suffix not in SUFFIXES or suffix in KINDS["webp"]:
+    if suffix not in SUFFIXES or suffix == ".webp":
         return False
     if MANY.search(Path(output).name):
         many = "one picture has no number; for all frames name a folder (--format tiff for TIFF)"
@@ -466,28 +452,17 @@ def is_wanted(asked: bool, output: str | None, kind: Format | None) -> bool:
     return True
 
 
-def namer(kind: Format | None, ending: str) -> Callable[[Path], str]:
-    """Name pictures as their photos with `ending`; a photo's own kind is kept without `kind`."""
-    from b2v.files import safe_name
-
-    def name(photo: Path) -> str:
-        own = photo.suffix if photo.suffix.lower() in SUFFIXES else ".jpg"
-        return f"{safe_name(photo.stem)}{ending}{own if kind is None else KINDS[kind][0]}"
-
-    return name
+def still_suffix(kind: Format | None, photo: Path) -> str:
+    """Name the suffix of one picture of a photo, whose own kind is kept without `kind`."""
+    own = photo.suffix if photo.suffix.lower() in SUFFIXES else ".jpg"
+    return own if kind is None else f".{kind}"
 
 
 def check_kind(kind: Format | None) -> None:
     """Check that `kind`, if given, is one of a picture; raises UsageError."""
-    if kind is not None and kind not in KINDS:
-        known = ", ".join(KINDS)
+    if kind is not None and f".{kind}" not in SUFFIXES:
+        known = ", ".join(kind for kind in get_args(Format) if f".{kind}" in SUFFIXES)
         raise UsageError(f"--format {kind} is a clip, not one picture; use {known}")
-
-
-def check_suffix(kind: Format | None, output: str) -> None:
-    """Check that the file `output` is called as `kind`, if given, is; raises UsageError."""
-    if kind is not None and Path(output).suffix.lower() not in KINDS[kind]:
-        raise UsageError(f"{output}: is not {kind}; leave out --format, or name a folder")
 
 
 def refuse_idle(job: Job) -> None:

@@ -12,7 +12,6 @@ import typer
 from b2v.cli import batch, options
 from b2v.cli import clip_outputs as still
 from b2v.cli.clip_outputs import (
-    FILES,
     MAX_VIDEO_LOOPS,
     Format,
     Job,
@@ -256,11 +255,9 @@ def command(
     codec = play.codec
     one = still.is_wanted(sharp, output, kind)
     ending = "_preview_b2v" if preview is not None else "_sharp" if one else "_b2v"
-    results, folder = (
-        _plan_stills(photos, output, kind, handling, ending)
-        if one
-        else _plan(photos, output, kind, codec, handling, ending)
-    )
+    if one:
+        still.check_kind(kind)
+    results, folder = _plan(photos, output, kind, codec, handling, ending, one=one)
     job = Job(
         play.fps,
         play.order,
@@ -313,46 +310,31 @@ def _plan(
     codec: str | None,
     handling: options.BatchOptions,
     ending: str,
+    *,
+    one: bool,
 ) -> tuple[list[PhotoResult], Path | None]:
-    """Pair every photo with the file or folder that its clip goes to; names get an `ending`."""
-    from b2v.files import PHOTOS, safe_name
+    """Pair every photo with what its clip, or `one` picture, goes to; names get an `ending`."""
+    from b2v.files import CLIPS, PHOTOS, STILLS, safe_name
     from b2v.media.video_writer import TARGETS
 
-    stills = kind in ("png", "tiff")
+    stills = kind in ("png", "tiff") and not one
     usual = "mp4" if codec in (None, *TARGETS[".mp4"]) else "mkv"
     suffix = "" if stills else f".{kind or usual}"
+
+    def namer(photo: Path) -> str:
+        own = still.still_suffix(kind, photo) if one else suffix
+        return f"{safe_name(photo.stem)}{ending}{own}"
+
+    inside = one or (kind is not None and not stills)
     results, folder = batch.plan(
-        photos,
-        output,
-        PHOTOS,
-        lambda photo: f"{safe_name(photo.stem)}{ending}{suffix}",
-        handling,
-        PhotoResult,
-        inside=kind is not None and not stills,
+        photos, output, PHOTOS, namer, handling, PhotoResult, inside=inside
     )
     found = Path(output or "").suffix.lower()
-    if stills and found not in FILES:
+    if stills and found not in CLIPS:
         found = ""  # any other dot belongs to the name of the folder
-    if kind and output and folder is None and found != suffix:
+    fits = found == suffix or (one and STILLS.get(found) == STILLS.get(suffix))
+    if kind and output is not None and folder is None and not fits:
         raise UsageError(f"{output}: is not {kind}; leave out --format, or name a folder")
-    return results, folder
-
-
-def _plan_stills(
-    photos: Sequence[str],
-    output: str | None,
-    kind: Format | None,
-    handling: options.BatchOptions,
-    ending: str,
-) -> tuple[list[PhotoResult], Path | None]:
-    """Pair every photo with the file that its sharp picture goes to; names get an `ending`."""
-    from b2v.files import PHOTOS
-
-    still.check_kind(kind)
-    named = still.namer(kind, ending)
-    results, folder = batch.plan(photos, output, PHOTOS, named, handling, PhotoResult, inside=True)
-    if output is not None and folder is None:
-        still.check_suffix(kind, output)
     return results, folder
 
 

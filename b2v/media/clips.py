@@ -29,10 +29,19 @@ from PIL import Image, ImageSequence
 from torch import Tensor, stack
 
 from b2v.errors import B2VError, MediaError, ShapeError, UsageError
-from b2v.files import check_name, check_parent, check_size, may_never_end, one_line, replacing
+from b2v.files import (
+    CLIPS,
+    CONTAINERS,
+    check_name,
+    check_parent,
+    check_size,
+    may_never_end,
+    one_line,
+    replacing,
+)
 from b2v.frames import to_codes, to_pixels
-from b2v.media.images import encode, picture_limits, read_photo, unveiled
-from b2v.media.metadata import Tags, stamp_animation
+from b2v.media.images import picture_limits, read_photo, unveiled
+from b2v.media.metadata import Tags, encode, stamp_animation
 from b2v.media.video_format import BT709, Colours, Turn, VideoInfo
 from b2v.media.video_writer import CODECS, Encoding, VideoWriter, choose_codec
 
@@ -55,8 +64,6 @@ CODINGS = {
     ".gif": Coding("gif", "pal8", Fraction(1, 100), 50),
     ".webp": Coding("libwebp", "bgra", Fraction(1, 1000), 90, {"quality": "95"}),
 }
-VIDEOS = {".mp4": "mp4", ".mov": "mov", ".mkv": "matroska", ".webm": "webm"}
-"""Kinds of file that are played as video, and what FFmpeg calls them."""
 FLAGS = {"mp4": "+faststart", "mov": "+faststart+use_metadata_tags"}
 """Headers in front; MOV has no place of its own for what a file says, but a list of names."""
 UNTOLD_FPS = 10.0
@@ -67,10 +74,12 @@ EXACT = Flag.BICUBIC | Flag.ACCURATE_RND | Flag.FULL_CHR_H_INT
 
 def encoding_for(target: Path, kind: str, codec: str | None) -> Encoding:
     """Say how a file of `kind` is coded; raises UsageError where it cannot hold `codec`."""
-    if kind in VIDEOS:
+    if kind in CONTAINERS:
         return Encoding(choose_codec(target, codec))
     if codec is not None:
-        raise UsageError(f"{target}: has no --codec; leave it out, or write {', '.join(VIDEOS)}")
+        raise UsageError(
+            f"{target}: has no --codec; leave it out, or write {', '.join(CONTAINERS)}"
+        )
     return Encoding()
 
 
@@ -84,7 +93,7 @@ def encode_video(
     target: Path,
 ) -> None:
     """Encode frames [T, 3, H, W] in [0, 1] into the video file `part`, which is to be `target`."""
-    kind = VIDEOS[target.suffix.lower()]
+    kind = CONTAINERS[target.suffix.lower()]
     tick = 1 / Fraction(fps).limit_denominator(1001)
     info = VideoInfo(
         name=target.name,
@@ -143,8 +152,8 @@ def encode_animation(
 
 def decode(path: Path, kind: str) -> Iterator[tuple[np.ndarray, float]]:
     """Yield each frame of a file as [H, W, 3] uint8, with the seconds that it is shown."""
-    if kind in VIDEOS:
-        demuxer = "matroska" if kind == ".webm" else VIDEOS[kind]
+    if kind in CONTAINERS:
+        demuxer = "matroska" if kind == ".webm" else CONTAINERS[kind]
         with av.open(str(path.absolute()), "r", format=demuxer) as container:
             rate = container.streams.video[0].average_rate
             for frame in container.decode(video=0):
@@ -286,7 +295,7 @@ class Clip:
                     codes = to_codes(unveiled(frame, self.alpha), self.bits)
                     file = part / f"{number:06d}.{stills}"
                     file.write_bytes(encode(codes, stills.upper(), tags=self.tags))
-            elif kind in VIDEOS:
+            elif kind in CONTAINERS:
                 encode_video(self.frames, self.fps, part, encoding, self.tags, target=target)
             else:
                 encode_animation(self.frames, self.fps, part, kind, loop, self.tags)
@@ -312,8 +321,8 @@ def check_target(
     target = Path(path)
     check_name(target)
     kind = _kind(path)
-    if kind not in (FOLDER, *VIDEOS, *CODINGS):
-        known = ", ".join([*VIDEOS, *CODINGS])
+    if kind not in (FOLDER, *CLIPS):
+        known = ", ".join(CLIPS)
         more = "or none for a folder of PNG or, with --format tiff, TIFF"
         raise UsageError(f"{target}: unknown suffix; use {known}, {more}")
     if codec is not None:
@@ -335,7 +344,7 @@ def check_coding(
     """Say how a clip of a size is coded at `path`; raises UsageError where it cannot be."""
     check_size(path, height, width)
     encoding = encoding_for(Path(path), _kind(path), codec)
-    if _kind(path) in VIDEOS:
+    if _kind(path) in CONTAINERS:
         try:
             encoding.for_size(width, height)
         except UsageError as error:
@@ -365,8 +374,8 @@ def read_clip(path: str | os.PathLike[str]) -> Clip:
     The rate is that of the whole: frames by duration. Raises MediaError when it cannot be read.
     """
     target, kind = Path(path), FOLDER if Path(path).is_dir() else _kind(path)
-    if kind not in (FOLDER, *VIDEOS, *CODINGS):
-        known = ", ".join([*VIDEOS, *CODINGS])
+    if kind not in (FOLDER, *CLIPS):
+        known = ", ".join(CLIPS)
         raise MediaError(f"{target}: not a clip; expected {known} or a folder")
     if not target.exists():
         raise MediaError(f"{target}: no such file or folder; check the name")
@@ -383,7 +392,7 @@ def read_clip(path: str | os.PathLike[str]) -> Clip:
 def _kind(path: str | os.PathLike[str]) -> str:
     """Lower-case suffix of `path`, or `FOLDER`."""
     text, suffix = os.fspath(path), Path(path).suffix.lower()
-    known = suffix in VIDEOS or suffix in CODINGS
+    known = suffix in CLIPS
     if text.endswith(("/", os.sep)) or (not known and Path(path).is_dir()):
         return FOLDER
     return suffix

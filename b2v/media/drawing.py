@@ -19,7 +19,7 @@ from torch.nn import functional as F
 
 from b2v.errors import ShapeError
 from b2v.frames import to_codes
-from b2v.media.images import encode
+from b2v.media.metadata import encode
 from b2v.metrics import reblur
 
 Way = Literal["side", "stack"]

@@ -8,35 +8,24 @@ import io
 import math
 import os
 import warnings
-import zlib
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
-from fractions import Fraction
 from pathlib import Path
 from typing import Any, BinaryIO
 
 import av
 import numpy as np
 from PIL import ExifTags, Image, ImageCms, UnidentifiedImageError, features
-from PIL.PngImagePlugin import PngInfo, putchunk
-from PIL.TiffImagePlugin import ImageFileDirectory_v2
 from torch import Tensor, cat, from_numpy
 
 from b2v.color import to_encoded
 from b2v.errors import B2VError, MediaError, ShapeError, UsageError
-from b2v.files import MOST, check_free, check_name, may_never_end, one_line, replacing
+from b2v.files import MOST, STILLS, check_free, check_name, may_never_end, one_line, replacing
 from b2v.frames import to_codes, to_pixels
 from b2v.media import tiff
-from b2v.media.metadata import DETAILS, EXIF_MARK, IFD, PLAIN, Base, Tags
+from b2v.media.metadata import DETAILS, IFD, PLAIN, Tags, encode
 from b2v.media.video_format import BT709, Colours, ToneMap
-
-PNG_HEAD = 33
-"""Bytes of a PNG before other chunks: its mark and its header."""
-DEFLATE, EXTRA_SAMPLES = 8, 338
-"""Of TIFF: a way to pack, and the tag of what is no color."""
-QUALITY = 95
-"""Of JPEG, WebP and AVIF, from 0 to 100."""
 
 
 def unveiled(pixels: Tensor, alpha: Tensor | None) -> Tensor:
@@ -47,81 +36,6 @@ def unveiled(pixels: Tensor, alpha: Tensor | None) -> Tensor:
     if alpha is None:
         return pixels
     return cat([(1 - (1 - pixels) / alpha.clamp(min=1 / 65535)).clamp(0, 1), alpha])
-
-
-def encode(
-    codes: np.ndarray,
-    kind: str,
-    quality: int = QUALITY,
-    *,
-    subsampling: str = "4:2:0",
-    tags: Tags | None = None,
-) -> bytes:
-    """Encode code values [H, W, 3 or 4] as Pillow's `kind` of file; 16 bits are for PNG and TIFF.
-
-    `quality` is for JPEG, WebP and AVIF, `subsampling` of the colors for JPEG and AVIF.
-    """
-    tags = tags or Tags()
-    if kind == "TIFF":
-        return _as_tiff(codes, tags)
-    if codes.dtype == np.uint16:
-        return _as_deep_png(codes, tags)
-    how: dict[str, dict[str, Any]] = {
-        "JPEG": {"quality": quality, "subsampling": subsampling, "comment": tags.sentence},
-        "AVIF": {"quality": quality, "subsampling": subsampling},
-        "WEBP": {"quality": quality},
-        "PNG": {"compress_level": 4, "pnginfo": _png_text(tags)},
-    }
-    file = io.BytesIO()
-    Image.fromarray(codes).save(file, format=kind, exif=tags.exif(), **how.get(kind, {}))
-    return file.getvalue()
-
-
-def _png_text(tags: Tags) -> PngInfo:
-    """Say in international text what made a PNG."""
-    info = PngInfo()
-    if tags.provenance:
-        info.add_itxt("Description", tags.sentence)
-        info.add_itxt("b2v", tags.description)
-    return info
-
-
-def _as_deep_png(codes: np.ndarray, tags: Tags) -> bytes:
-    """Encode [H, W, 3 or 4] uint16 as PNG, which Pillow would cut to 8 bits."""
-    layout = "rgb48" if codes.shape[2] == 3 else "rgba64"
-    frame = av.VideoFrame.from_ndarray(codes, format=f"{layout}le").reformat(format=f"{layout}be")
-    context = av.VideoCodecContext.create("png", "w")
-    assert isinstance(context, av.VideoCodecContext)
-    context.height, context.width, context.time_base = frame.height, frame.width, Fraction(1)
-    context.pix_fmt = f"{layout}be"
-    data = b"".join(bytes(packet) for packet in [*context.encode(frame), *context.encode(None)])
-    added = io.BytesIO()
-    for name, content, *_ in _png_text(tags).chunks:
-        putchunk(added, name, content)
-    if exif := tags.exif():
-        putchunk(added, b"eXIf", exif.removeprefix(EXIF_MARK))
-    return data[:PNG_HEAD] + added.getvalue() + data[PNG_HEAD:]
-
-
-def _as_tiff(codes: np.ndarray, tags: Tags) -> bytes:
-    """Encode [H, W, 3 or 4] of 8 or 16 bits as TIFF; Pillow would cut to 8, or leave out EXIF."""
-    height, width, channels = codes.shape
-    strip = zlib.compress(codes.astype(codes.dtype.newbyteorder("<")).tobytes())
-    entries: Any = ImageFileDirectory_v2(prefix=b"II")
-    exif = Image.Exif()
-    exif.load(tags.exif())
-    for key, value in exif.items():
-        entries[key] = exif.get_ifd(key) if key in (IFD.Exif, IFD.GPSInfo) else value
-    entries[Base.ImageWidth], entries[Base.ImageLength] = width, height
-    entries[Base.BitsPerSample] = (8 * codes.itemsize,) * channels
-    entries[Base.Compression], entries[Base.PhotometricInterpretation] = DEFLATE, tiff.RGB
-    entries[Base.SamplesPerPixel], entries[Base.RowsPerStrip] = channels, height
-    entries[Base.StripOffsets], entries[Base.StripByteCounts] = 0, len(strip)  # right behind
-    if channels == 4:
-        entries[EXTRA_SAMPLES] = tiff.STRAIGHT
-    file = io.BytesIO()
-    entries.save(file)
-    return file.getvalue() + strip
 
 
 def through_jpeg(picture: Tensor, quality: int) -> Tensor:
@@ -477,11 +391,6 @@ def _safe(tags: dict[int, Any]) -> tuple[tuple[int, Any], ...]:
     return tuple(kept)
 
 
-KINDS = {
-    **{".png": "PNG", ".jpg": "JPEG", ".jpeg": "JPEG", ".webp": "WEBP", ".tif": "TIFF"},
-    **{".tiff": "TIFF", ".avif": "AVIF", ".bmp": "BMP"},
-}
-"""Pillow's kinds of picture by their suffixes; one frame as good as can be is never a BMP."""
 DEEP, VEILED = ("PNG", "TIFF"), ("PNG", "TIFF", "WEBP", "AVIF")
 """Kinds that can have 16 bits a color, and those that can be transparent."""
 
@@ -543,7 +452,7 @@ def write_still(
 
     Args:
         frame: [3, H, W] in [0, 1], on white where `alpha` is not 1; JPEG leaves it there.
-        path: with one of the suffixes of `KINDS`.
+        path: with one of the suffixes of `STILLS`.
         alpha: [1, H, W] in [0, 1], None for an opaque picture.
         bits: a color, 8 or 16; what cannot have 16 is written with 8.
         tags: what the file is to say of itself.
@@ -571,7 +480,7 @@ def lost_in(path: str | os.PathLike[str], alpha: Tensor | None, bits: int) -> It
     A folder of PNG or TIFF has all of it, clips of other kinds have neither.
     """
     suffix = Path(path).suffix.lower()
-    kind = KINDS.get(suffix, suffix if suffix in MOST else "PNG")
+    kind = STILLS.get(suffix, suffix if suffix in MOST else "PNG")
     if alpha is not None and kind not in VEILED:
         yield f"{kind} cannot be transparent; the picture is laid on white"
     if bits > 8 and kind not in DEEP:
@@ -592,14 +501,14 @@ def check_still(
     check_name(target)
     if _kind(target) == "AVIF" and not features.check("avif"):
         raise UsageError(f"{target}: Pillow was built without AVIF here; write .png or .jpg")
-    return check_file(target, tuple(KINDS), overwrite=overwrite, inputs=inputs)
+    return check_file(target, tuple(STILLS), overwrite=overwrite, inputs=inputs)
 
 
 def _kind(path: str | os.PathLike[str]) -> str:
     """Pillow's name of the kind of picture at `path`."""
-    kind = KINDS.get(Path(path).suffix.lower())
+    kind = STILLS.get(Path(path).suffix.lower())
     if kind is None:
-        raise UsageError(f"{path}: unknown suffix; pictures are written as {', '.join(KINDS)}")
+        raise UsageError(f"{path}: unknown suffix; pictures are written as {', '.join(STILLS)}")
     return kind
 
 

@@ -1,4 +1,4 @@
-"""What a written file says of itself: what made it, and the harmless part of its photo's EXIF.
+"""Pictures encoded with what they say of themselves: what made them, and harmless EXIF.
 
 Of the photo, its date, camera, exposure and copyright are taken over. The place where it was
 taken is not, unless that is asked for; nor are serial numbers, names of owners, thumbnails and
@@ -8,15 +8,22 @@ EXIF has all of it, GIF and videos a comment; the encoder of animations, which k
 equal their neighbor, writes neither, so it is put into the bytes of these.
 """
 
+import io
 import json
 import struct
+import zlib
 from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass, replace
+from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
+import av
+import numpy as np
 from PIL import ExifTags, Image
+from PIL.PngImagePlugin import PngInfo, putchunk
+from PIL.TiffImagePlugin import ImageFileDirectory_v2
 
 from b2v import __version__
 
@@ -190,3 +197,86 @@ def _webp(data: bytes, tags: Tags) -> bytes:
     chunk = b"EXIF" + struct.pack("<I", len(exif)) + exif + bytes(len(exif) % 2)
     flagged = data[:20] + bytes([data[20] | HAS_EXIF]) + data[21:] + chunk
     return flagged[:4] + struct.pack("<I", len(flagged) - 8) + flagged[8:]
+
+
+PNG_HEAD = 33
+"""Bytes of a PNG before other chunks: its mark and its header."""
+DEFLATE, RGB, EXTRA_SAMPLES, STRAIGHT = 8, 2, 338, 2
+"""Of TIFF: a way to pack, a kind of pixels, the tag of what is no color, and alpha."""
+QUALITY = 95
+"""Of JPEG, WebP and AVIF, from 0 to 100."""
+
+
+def encode(
+    codes: np.ndarray,
+    kind: str,
+    quality: int = QUALITY,
+    *,
+    subsampling: str = "4:2:0",
+    tags: Tags | None = None,
+) -> bytes:
+    """Encode code values [H, W, 3 or 4] as Pillow's `kind` of file; 16 bits are for PNG and TIFF.
+
+    `quality` is for JPEG, WebP and AVIF, `subsampling` of the colors for JPEG and AVIF.
+    """
+    tags = tags or Tags()
+    if kind == "TIFF":
+        return _as_tiff(codes, tags)
+    if codes.dtype == np.uint16:
+        return _as_deep_png(codes, tags)
+    how: dict[str, dict[str, Any]] = {
+        "JPEG": {"quality": quality, "subsampling": subsampling, "comment": tags.sentence},
+        "AVIF": {"quality": quality, "subsampling": subsampling},
+        "WEBP": {"quality": quality},
+        "PNG": {"compress_level": 4, "pnginfo": _png_text(tags)},
+    }
+    file = io.BytesIO()
+    Image.fromarray(codes).save(file, format=kind, exif=tags.exif(), **how.get(kind, {}))
+    return file.getvalue()
+
+
+def _png_text(tags: Tags) -> PngInfo:
+    """Say in international text what made a PNG."""
+    info = PngInfo()
+    if tags.provenance:
+        info.add_itxt("Description", tags.sentence)
+        info.add_itxt("b2v", tags.description)
+    return info
+
+
+def _as_deep_png(codes: np.ndarray, tags: Tags) -> bytes:
+    """Encode [H, W, 3 or 4] uint16 as PNG, which Pillow would cut to 8 bits."""
+    layout = "rgb48" if codes.shape[2] == 3 else "rgba64"
+    frame = av.VideoFrame.from_ndarray(codes, format=f"{layout}le").reformat(format=f"{layout}be")
+    context = av.VideoCodecContext.create("png", "w")
+    assert isinstance(context, av.VideoCodecContext)
+    context.height, context.width, context.time_base = frame.height, frame.width, Fraction(1)
+    context.pix_fmt = f"{layout}be"
+    data = b"".join(bytes(packet) for packet in [*context.encode(frame), *context.encode(None)])
+    added = io.BytesIO()
+    for name, content, *_ in _png_text(tags).chunks:
+        putchunk(added, name, content)
+    if exif := tags.exif():
+        putchunk(added, b"eXIf", exif.removeprefix(EXIF_MARK))
+    return data[:PNG_HEAD] + added.getvalue() + data[PNG_HEAD:]
+
+
+def _as_tiff(codes: np.ndarray, tags: Tags) -> bytes:
+    """Encode [H, W, 3 or 4] of 8 or 16 bits as TIFF; Pillow would cut to 8, or leave out EXIF."""
+    height, width, channels = codes.shape
+    strip = zlib.compress(codes.astype(codes.dtype.newbyteorder("<")).tobytes())
+    entries: Any = ImageFileDirectory_v2(prefix=b"II")
+    exif = Image.Exif()
+    exif.load(tags.exif())
+    for key, value in exif.items():
+        entries[key] = exif.get_ifd(key) if key in (IFD.Exif, IFD.GPSInfo) else value
+    entries[Base.ImageWidth], entries[Base.ImageLength] = width, height
+    entries[Base.BitsPerSample] = (8 * codes.itemsize,) * channels
+    entries[Base.Compression], entries[Base.PhotometricInterpretation] = DEFLATE, RGB
+    entries[Base.SamplesPerPixel], entries[Base.RowsPerStrip] = channels, height
+    entries[Base.StripOffsets], entries[Base.StripByteCounts] = 0, len(strip)  # right behind
+    if channels == 4:
+        entries[EXTRA_SAMPLES] = STRAIGHT
+    file = io.BytesIO()
+    entries.save(file)
+    return file.getvalue() + strip

@@ -22,7 +22,7 @@ import av
 from av.container import InputContainer
 
 from b2v.errors import MediaError
-from b2v.files import check_free, check_name, one_line, replacing
+from b2v.files import CONTAINERS, check_free, check_name, one_line, replacing
 from b2v.media.ffmpeg import ffmpeg_program, run_ffmpeg
 from b2v.media.segments import AS_STORED, SegmentWriter, movie_timescale
 from b2v.media.video_format import (
@@ -35,7 +35,6 @@ from b2v.media.video_format import (
 )
 from b2v.media.video_writer import Encoding, choose_codec
 
-CONTAINERS = {".mp4": "mp4", ".mov": "mov", ".mkv": "matroska", ".webm": "webm"}
 SUBTITLES = {
     ".mp4": ("mov_text", ("mov_text",)),
     ".mov": ("mov_text", ("mov_text",)),

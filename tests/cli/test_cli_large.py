@@ -18,7 +18,8 @@ from b2v.cli.options import parse_bytes
 from b2v.errors import UsageError
 from b2v.frames import to_codes
 from b2v.inference.images import plan_for
-from b2v.media.images import centre, encode, read_photo, write_photo
+from b2v.media.images import centre, read_photo, write_photo
+from b2v.media.metadata import encode
 
 
 @pytest.mark.parametrize(

@@ -10,9 +10,7 @@ from command_line import write_tiny_prior as write_weights
 from conftest import make_picture
 from PIL import Image
 
-from b2v.cli.clip_outputs import FILES, VIDEOS
 from b2v.frames import to_codes
-from b2v.media import clips
 from b2v.media.images import read_photo, write_photo
 from b2v.media.video_reader import open_video
 
@@ -98,11 +96,6 @@ def test_a_pair_of_suffix_and_codec_that_cannot_be_is_a_line(b2v, options, words
     write_photo(make_picture(31, 47), "photo.png")
     assert_one_line(b2v("extract", "photo.png", *options), 2, *words)
     assert names_in(".") == ["photo.png"]
-
-
-def test_the_kinds_of_files_of_the_command_are_those_of_the_core():
-    assert set(VIDEOS) == set(clips.VIDEOS)
-    assert set(FILES) == set(clips.VIDEOS) | set(clips.CODINGS)
 
 
 def test_a_photo_of_eight_bits_gives_frames_of_eight_bits_without_alpha(b2v, picture):
