@@ -123,7 +123,8 @@ def passing(window: Tensor) -> Passing:
 
 def codes(picture: Tensor, scale: int) -> Codes:
     """Give a picture [3, H, W] in [0, 1] as gray code values of a smaller size."""
-    gray = torch.einsum("chw,c->hw", picture, picture.new_tensor(GREY)).cpu().numpy()
+    with torch.autocast(picture.device.type, enabled=False):  # half precision has too few codes
+        gray = torch.einsum("chw,c->hw", picture, picture.new_tensor(GREY)).cpu().numpy()
     if scale > 1:
         size = -(-gray.shape[1] // scale), -(-gray.shape[0] // scale)
         gray = cv2.resize(gray, size, interpolation=cv2.INTER_AREA)

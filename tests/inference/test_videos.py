@@ -101,6 +101,13 @@ def test_what_it_finds_by_itself_is_as_good_as_what_it_is_told() -> None:
     assert sum(found[2:-1]) > 0.8 * sum(told[2:-1]) > 0
 
 
+def test_motion_is_found_alike_in_half_precision() -> None:
+    blurry = torch.stack(pan(3, 1.0)[0])
+    with torch.autocast("cpu", torch.bfloat16):
+        found = passing(blurry)
+    assert torch.equal(found.path, passing(blurry).path)
+
+
 def test_still_clip_comes_back_as_it_is() -> None:
     frames = [texture(HEIGHT, WIDTH)] * 4
     for restored in run(prior(sharpened), frames):
