@@ -23,3 +23,5 @@ FPS = 10.0
 """Frames a second at which a clip is played when nothing else is said."""
 MB, GB = 1e6, 1e9
 """Bytes."""
+BUNDLED = "bundled", "bundled-video"
+"""Names of score sets that are made of bundled photographs: windows, and sharp clips."""

@@ -26,8 +26,8 @@ from skimage.metrics import structural_similarity
 from torch import Tensor, nn
 
 from b2v.data.exposure import Shutter, expose_video
-from b2v.data.footage import Sample
-from b2v.data.sources import VIDEOS
+from b2v.data.footage import Sample, holds_windows
+from b2v.data.sources import VIDEOS, are_frames, frame_files, pictures_in
 from b2v.defaults import PHOTO_MODEL
 from b2v.errors import DatasetError, UsageError, WeightsError
 from b2v.frames import FRAMES, MIDDLE, check_frame, crop_back, pad_to_multiple
@@ -35,6 +35,7 @@ from b2v.inference.images import restore
 from b2v.inference.pyramid import sharpen
 from b2v.inference.runtime import Runtime, memory_for
 from b2v.inference.videos import Deblurrer, load_line
+from b2v.media.images import read_photo
 from b2v.media.video_reader import open_video
 from b2v.metrics import MAX_DB, Perceptual, psnr, reblur, shifted_psnr
 from b2v.models import MAXIM_STAGES, PRIOR, ROLES, VIDEO, Extractor, Prior, needed_roles
@@ -361,7 +362,9 @@ class ClipScore:
 
 
 def find_videos(path: Path) -> list[Path]:
-    """List the videos of a folder, sorted by name, or the one file that is named.
+    """List the videos of a folder, sorted by name, or the one that is named.
+
+    A video is a file, or a folder of its frames (`<sequence>/000001.png`, as of GOPRO_Large_all).
 
     Raises:
         DatasetError: nothing is there, or the folder holds no videos.
@@ -371,23 +374,41 @@ def find_videos(path: Path) -> list[Path]:
         return [path]
     if not path.is_dir():
         raise DatasetError(f"{path}: no such file or folder")
-    found = sorted(p for p in path.iterdir() if is_video(p))
-    if not found:
-        raise DatasetError(
-            f"{path}: holds no videos ({', '.join(sorted(VIDEOS))}), which a model for video is"
-            f" scored on; take -m {PHOTO_MODEL} for windows of photos"
-        )
-    return found
+    if found := _videos_in(path):
+        return found
+    raise DatasetError(
+        f"{path}: holds no videos ({', '.join(sorted(VIDEOS))}), which a model for video is"
+        f" scored on; take -m {PHOTO_MODEL} for windows of photos"
+    )
 
 
 def has_videos(path: Path) -> bool:
     """Tell whether a path is that of a video, or of a folder that holds some."""
-    return is_video(path) or (path.is_dir() and any(map(is_video, path.iterdir())))
+    return is_video(path) or (path.is_dir() and bool(_videos_in(path)))
 
 
 def is_video(path: Path) -> bool:
     """Tell by its name whether a file is a video; hidden ones are not."""
     return path.suffix.lower() in VIDEOS and path.is_file() and not path.name.startswith(".")
+
+
+def _videos_in(folder: Path) -> list[Path]:
+    """List video files in a folder, else folders of frames unless it is a set of windows."""
+    inside = sorted(p for p in folder.iterdir() if not p.name.startswith("."))
+    if (found := [p for p in inside if is_video(p)]) or holds_windows(folder):
+        return found
+    folders = [folder, *(p for p in inside if p.is_dir())]
+    return [p for p in folders if are_frames(list(pictures_in(p).values()))]
+
+
+def _sharp_frames(path: Path) -> Iterator[Tensor]:
+    """Read a video file or a folder of frames, frame by frame."""
+    if path.is_dir():
+        yield from (read_photo(file).on_white() for _, file in frame_files(path))
+        return
+    with open_video(path) as reader:
+        for frame in reader:
+            yield frame.pixels
 
 
 def evaluate_videos(
@@ -416,10 +437,9 @@ def score_video(
 
     def sharp_frames() -> Iterator[Tensor]:
         nonlocal read
-        with open_video(path) as reader:
-            for frame in reader:
-                read += 1
-                yield frame.pixels
+        for frame in _sharp_frames(path):
+            read += 1
+            yield frame
 
     def blurry_frames() -> Iterator[Tensor]:
         for blurry, sharp in expose_video(sharp_frames(), shutter):

@@ -2,6 +2,7 @@
 
 import csv
 import json
+import shutil
 from dataclasses import replace
 from pathlib import Path
 
@@ -27,12 +28,13 @@ from b2v.evaluate import (
     ClipScore,
     evaluate_videos,
     find_videos,
+    has_videos,
     score_video,
     ssim,
     summarize_videos,
 )
 from b2v.inference.videos import Deblurrer
-from b2v.media.images import read_photo
+from b2v.media.images import read_photo, write_photo
 from b2v.media.video_reader import open_video
 from b2v.metrics import psnr, reblur
 from b2v.models import VIDEO, Blueprint
@@ -162,6 +164,23 @@ def test_videos_of_a_folder_are_sorted_and_nothing_else(tmp_path):
         find_videos(tmp_path / "nowhere")
     with pytest.raises(DatasetError, match="holds no videos"):
         find_videos(tmp_path / "deeper.mp4")
+
+
+def test_a_folder_of_frames_is_a_video_and_scores_as_the_file(tmp_path):
+    path = save_video(tmp_path / "pan.mkv", 14)
+    for n, frame in enumerate(frames_of(path)):
+        (tmp_path / "set" / "pan").mkdir(parents=True, exist_ok=True)
+        write_photo(frame, tmp_path / "set" / "pan" / f"{n:06d}.png")
+    (folder,) = find_videos(tmp_path / "set")
+    assert find_videos(folder) == [folder]
+    assert has_videos(folder)
+    assert has_videos(tmp_path / "set")
+    score = score_video(deblurrer(), folder, SHUTTER)
+    assert replace(score, name="pan.mkv") == score_video(deblurrer(), path, SHUTTER)
+    (tmp_path / "pairs").mkdir()
+    for half in ("input", "target"):
+        shutil.copytree(folder, tmp_path / "pairs" / half)
+    assert not has_videos(tmp_path / "pairs")  # a set of windows
 
 
 def test_a_video_too_short_and_a_file_that_is_none_are_named(tmp_path):

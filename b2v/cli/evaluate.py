@@ -11,7 +11,7 @@ from rich.table import Table
 from rich.text import Text
 
 from b2v.cli import options
-from b2v.defaults import PHOTO_MODELS, VIDEO_MODEL, VIDEO_MODELS
+from b2v.defaults import BUNDLED, PHOTO_MODELS, VIDEO_MODEL, VIDEO_MODELS
 from b2v.errors import DatasetError, UsageError, WeightsError
 from b2v.files import check_free
 
@@ -137,12 +137,10 @@ TAU = 11
 """Frames averaged to one, unless another number is asked for."""
 
 
-BUNDLED = "bundled"
-"""Stands for the set that is made of bundled photographs."""
 Source = Annotated[
     Path,
     typer.Argument(
-        help="Set as published or by synth-dataset; of video, sharp ones; or bundled.",
+        help="Set as published or by synth-dataset; of video, sharp ones; bundled; bundled-video.",
         metavar="PATH",
     ),
 ]
@@ -223,20 +221,21 @@ def command(
     """Score restored frames against the truth.
 
     Photos: seven frames each, PSNR over RGB in dB; "p" takes the better order of time a sample.
-    `b2v eval bundled` makes twelve windows of bundled photographs, the same on every machine.
-    Video: sharp ones are made blurry, deblurred and compared, with SSIM.
+    Video: sharp ones, or folders of their frames, are made blurry, deblurred and compared.
+    bundled, twelve windows, and bundled-video, four clips, are made of bundled photographs, the
+    same on every machine.
     --json prints an object; of several weights or taus, {"set", "rows"}, a row such an object.
     """
-    if not path.exists() and str(path) != BUNDLED:
+    if not path.exists() and str(path) not in BUNDLED:
         raise DatasetError(f"{path}: no such file or folder; check the name")
 
-    from b2v.data.score_set import score_set
+    from b2v.data.score_set import find_set
     from b2v.evaluate import has_videos, open_entries
     from b2v.inference.runtime import choose, keep_large_blocks
     from b2v.report import Extremes
 
     keep_large_blocks()
-    path = path if path.exists() else score_set()
+    path = find_set(path)
     outputs = Outputs(csv, plot, strips, overwrite)
     _check(outputs)
     videos = has_videos(path)

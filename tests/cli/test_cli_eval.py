@@ -81,9 +81,15 @@ def test_set_is_named_after_its_folder(b2v, monkeypatch, tmp_path):
     assert json.loads(b2v("eval", ".", "--json").out)["set"] == "set[1]"
 
 
-@pytest.mark.parametrize("folder", ["nowhere", "weights", "set[1]/sharp"])
-def test_folder_without_windows_is_one_line(b2v, folder):
-    said = "no such file or folder" if folder == "nowhere" else "no windows found"
+@pytest.mark.parametrize(
+    ("folder", "said"),
+    [
+        ("nowhere", "no such file or folder"),
+        ("weights", "no windows found"),
+        ("set[1]/sharp", "has 7 frames; one exposure of tau 11 needs 11"),
+    ],
+)
+def test_folder_without_windows_is_one_line(b2v, folder, said):
     assert_one_line(b2v("eval", folder), 1, said)
 
 

@@ -1,16 +1,19 @@
-"""The set of bundled photographs that every machine makes alike."""
+"""The sets of bundled photographs that every machine makes alike."""
 
 import json
+from pathlib import Path
 
 import pytest
 import torch
 from command_line import run_main
 
 from b2v.data.footage import find_windows, read_samples
-from b2v.data.score_set import BLUR_PSNR, EACH, PHOTOS, SIZE, digest, score_set, windows
+from b2v.data.score_set import BLUR_PSNR, EACH, PHOTOS, SIZE, clips, digest, find_set, windows
+from b2v.evaluate import find_videos
 from b2v.metrics import psnr, reblur
 
 SHA256 = "6e20b9283d643fa21dd1b5ecb0eb049e3396cea5a5b987b463949735e1fd8a80"
+SHA256_VIDEO = "7b43dd0228b6b8d9d71fb53fa3463cea4d2563108e56a1da6d72f6b21f2a893f"
 
 
 @pytest.fixture(scope="module")
@@ -19,7 +22,23 @@ def drawn():
 
 
 def test_every_machine_makes_the_same_code_values(drawn):
-    assert digest(drawn) == SHA256
+    assert digest(codes for _, blurry, sharp in drawn for codes in (blurry, sharp)) == SHA256
+
+
+def test_every_machine_makes_the_same_clips_of_a_camera_in_motion(capsys, monkeypatch, tmp_path):
+    drawn = list(clips())
+    assert digest(frames for _, frames in drawn) == SHA256_VIDEO
+    for _, frames in drawn:
+        assert frames.shape == (65, 3, SIZE, SIZE)
+        steps = (frames[1:] / 255 - frames[:-1] / 255).abs().mean((1, 2, 3))
+        assert 0.002 < steps.min() < steps.max() < 0.08
+    monkeypatch.setattr("b2v.data.score_set.clips", lambda: [(n, f[:9]) for n, f in drawn])
+    monkeypatch.setenv("B2V_CACHE", str(tmp_path / "cache"))
+    folder = find_set(Path("bundled-video"))
+    assert [path.name for path in find_videos(folder)] == list(PHOTOS)
+    ran = run_main(capsys, "eval", "bundled-video", "--quality", "fast", "--tau", 3, "--json", "-q")
+    said = json.loads(ran.out)
+    assert (said["set"], said["model"], said["frames"]) == ("bundled-video", "blend", 12)
 
 
 def test_windows_are_blurred_by_a_motion_that_their_frames_explain(drawn):
@@ -38,11 +57,11 @@ def test_the_set_is_made_once_and_scored_by_its_name(drawn, capsys, monkeypatch,
     monkeypatch.setattr("b2v.data.score_set.windows", lambda: drawn)
     monkeypatch.setenv("B2V_CACHE", str(tmp_path / "cache"))
     monkeypatch.chdir(tmp_path)
-    folder = score_set()
+    folder = find_set(Path("bundled"))
     assert len(find_windows(folder)) == len(PHOTOS) * EACH
     assert next(read_samples(find_windows(folder))).sharp.shape == (7, 3, SIZE, SIZE)
     monkeypatch.setattr("b2v.data.score_set.windows", None)
-    assert score_set() == folder
+    assert find_set(Path("bundled")) == folder
     monkeypatch.setenv("B2V_CACHE", str(tmp_path / "other"))
     monkeypatch.setattr("b2v.data.score_set.windows", lambda: drawn[:2])
     ran = run_main(capsys, "eval", "bundled", "--quality", "fast", "--protocol", "middle", "--json")
