@@ -180,6 +180,7 @@ def evaluate(
     *,
     align: bool = True,
     middle_net: bool = False,
+    middle: Callable[[Sample], Tensor] | None = None,
     lpips: Perceptual | None = None,
     strips: Extremes | None = None,
 ) -> Iterator[Score]:
@@ -191,6 +192,7 @@ def evaluate(
         runtime: device and precision.
         align: as of `restore`.
         middle_net: `net` gives the middle frame alone.
+        middle: gives the middle frame that a cascade is to take instead of its own, [3, H, W].
         lpips: perceptual distance that middle frames are measured with as well.
         strips: is given the pictures of each sample.
 
@@ -203,7 +205,8 @@ def evaluate(
             restored = restore_middle(net, sample.blurry, runtime)
         else:
             seven = cast("Extractor", net)
-            restored = restore(seven, sample.blurry, runtime, align=align)
+            given = None if middle is None else middle(sample)
+            restored = restore(seven, sample.blurry, runtime, middle=given, align=align)
         if len(restored) != len(sample.sharp):
             sample, restored = sample.middle_only(), restored[len(restored) // 2][None]
         result = score(sample.name, sample.blurry, restored, sample.sharp, lpips)

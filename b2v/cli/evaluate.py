@@ -1,7 +1,7 @@
 """`b2v eval`: scores against known sharp frames, of photos or of videos, and their tables."""
 
 import json
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal, NamedTuple
 
@@ -90,33 +90,37 @@ def _print_middles(summaries: Summaries) -> None:
     names = ("PSNR", "gain", "SSIM", *(["LPIPS"] if "lpips_middle" in first else []))
     title = f"{first['set']}: {first['samples']} samples, middle frame, PSNR in dB"
     table = _table(title, *names)
-    rows: list[dict[str, Any]] = []
-    for row in summaries:  # some may be of another blur, of which doing nothing scores otherwise
-        if not rows or row["nothing"] != rows[-1]["nothing"]:
-            rows.append({"model": "nothing", **row["nothing"], "nothing": row["nothing"]})
-        rows.append(row)
-    for row in rows:
-        gain = row["middle"] - row["nothing"]["middle"]
-        values = [f"{row['middle']:.2f}", "" if row["model"] == "nothing" else f"{gain:+.2f}"]
+    for name, row, nothing in _beside_nothing(summaries):
+        gain = row["middle"] - nothing["middle"]
+        values = [f"{row['middle']:.2f}", "" if row is nothing else f"{gain:+.2f}"]
         values += [f"{row[key]:.4f}" for key in ("ssim_middle", "lpips_middle") if key in row]
-        table.add_row(Text(row["model"]), *values)
+        table.add_row(Text(name), *values)
     Console().print(table)
+
+
+def _beside_nothing(summaries: Summaries) -> Iterator[tuple[str, dict[str, Any], dict[str, Any]]]:
+    """List rows by their names, doing nothing before those of a blur of which it scores so."""
+    last: dict[str, Any] = {}
+    for row in summaries:
+        if row["nothing"] != last:
+            last = row["nothing"]
+            yield "nothing", last, last
+        yield row["model"], row, last
 
 
 def _print_frames(summaries: Summaries) -> None:
     """Print the scores of seven frames, doing nothing first, and what they have beside PSNR."""
     first = summaries[0]
-    nothing = first["nothing"]
     table = _table(f"{first['set']}: {first['samples']} samples, PSNR in dB", *(*"1234567", "mean"))
-    rows = [("nothing", [*nothing["psnr"], nothing["mean"]])]
-    for row in summaries:
-        rows.append((row["model"], [*row["psnr"], sum(row["psnr"]) / len(row["psnr"])]))
-        rows.append((f"{row['model']} p", [*row["psnr_p"], row["mean_p"]]))
-    for name, values in rows:
-        table.add_row(Text(name), *(f"{value:.2f}" for value in values))
+    for name, row, nothing in _beside_nothing(summaries):
+        lines = {name: [*row["psnr"], sum(row["psnr"]) / len(row["psnr"])]}
+        if row is not nothing:
+            lines[f"{name} p"] = [*row["psnr_p"], row["mean_p"]]
+        for label, values in lines.items():
+            table.add_row(Text(label), *(f"{value:.2f}" for value in values))
     Console().print(table)
     for row in summaries:
-        who = f"{row['model']}: " if len(summaries) > 1 else ""
+        who, nothing = f"{row['model']}: " if len(summaries) > 1 else "", row["nothing"]
         lpips = ""
         if "lpips_middle" in row:
             lpips = f", LPIPS {row['lpips_middle']:.4f} (nothing {nothing['lpips_middle']:.4f})"

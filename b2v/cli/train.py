@@ -22,6 +22,18 @@ HELD_OUT_CLIPS, HELD_OUT_SEQUENCES = 96, 24
 BANKS = {False: "runs/bank", True: "runs/bank-video"}
 """Where banks lie, for photos and for video, unless another place is asked for."""
 
+StudyName = Literal[
+    "jin-ablation",
+    "jin-middle",
+    "jin-given",
+    "order",
+    "dtb-variants",
+    "dtb-inputs",
+    "dtb-models",
+    "coded",
+    "coded-video",
+]
+
 Config = Annotated[
     Path | None,
     typer.Argument(help="TOML file of settings, or config.json of a run.", metavar="CONFIG.toml"),
@@ -210,27 +222,23 @@ def _train(settings: "Settings", voice: Voice, recipe: str) -> Path:
 
 
 def study(
-    name: Annotated[
-        Literal["dtb-variants", "coded", "jin-ablation"],
-        typer.Argument(help="Comparison to be made.", metavar="NAME"),
+    name: Annotated[StudyName, typer.Argument(help="Comparison to be made.", metavar="NAME")],
+    scored_on: Annotated[
+        Path, typer.Option("--eval", help="Set to score on, as of b2v eval: windows, or videos.")
     ],
+    output: Annotated[Path, typer.Option("--output", "-o", help="Folder of banks, runs, scores.")],
     data: Annotated[
         list[Path],
         typer.Option(help="Folder of photos, cut-outs (alpha), videos, finished sets; repeatable."),
-    ],
-    scored_on: Annotated[
-        Path,
-        typer.Option(
-            "--eval", help="Set to score on, as of b2v eval: windows, of video sharp videos."
-        ),
-    ],
-    output: Annotated[Path, typer.Option("--output", "-o", help="Folder of banks, runs, scores.")],
-    steps: Annotated[int, typer.Option(help="Steps of each stage of each row.", min=1)],
+    ] = [],  # noqa: B006 - typer reads it and leaves it alone
+    steps: Annotated[
+        int | None, typer.Option(help="Steps of each stage of each row.", min=1)
+    ] = None,
     clips: Annotated[int, typer.Option(help="Clips to draw, or sequences of video.", min=1)] = 1000,
     tau: Annotated[
         list[int],
         typer.Option(help="Video: sharp frames averaged to a blurry one; 7, 11 and 15."),
-    ] = [],  # noqa: B006 - typer reads it and leaves it alone
+    ] = [],  # noqa: B006
     changes: Annotated[
         list[str],
         typer.Option("--set", help="Setting of all rows, as key=value; repeatable."),
@@ -242,11 +250,17 @@ def study(
 ) -> None:
     """Train and score the models of a comparison.
 
-    Each takes equally many steps; the table is printed.
+    Trained with --data and --steps, equally many each: jin-ablation, losses and order of
+    restoration; order, rules for the order of time; dtb-variants, CNN, STRCNN, STRCNN + DTB;
+    dtb-inputs, with 3, 5 and 7 inputs; coded, coded-video, standard and coded blur.
 
-    dtb-variants: CNN, STRCNN, STRCNN + DTB; coded: standard and coded blur; jin-ablation: losses
-    and order of restoration. Called again it goes on. Writes scores.json, and plot.png.
+    As they come: jin-middle, middle frames; jin-given, frames from a middle frame of one's own, a
+    prior's and the true one; dtb-models, videos.
+
+    Called again it goes on. Writes scores.json, strips and plot.png.
     """
+    from b2v.data.score_set import find_set
+    from b2v.errors import UsageError
     from b2v.inference.runtime import choose, keep_large_blocks
     from b2v.report import can_draw, chart_of, draw_chart
     from b2v.training.config import read_assignment
@@ -255,8 +269,10 @@ def study(
     keep_large_blocks()
     runtime = choose(device, precision)
     rows = with_settings(studies()[name], dict(map(read_assignment, changes)))
+    if rows.trains and not (data and steps):
+        raise UsageError(f"{name} trains its rows; name --data and --steps")
     taus = tuple(dict.fromkeys(tau or (7, 11, 15)))
-    job = Job(tuple(data), scored_on, output, steps, clips, taus, workers)
+    job = Job(tuple(data), find_set(scored_on), output, steps or 0, clips, taus, workers)
     scored: list[dict[str, Any]] = []
     voice = Voice(as_json=False, quiet=quiet)
     for event in run_study(rows, job, runtime):

@@ -1,26 +1,38 @@
-"""Studies: networks trained alike and scored alike, a row of a table each.
+"""Studies: networks trained alike and scored alike, or as they come, a row of a table each.
 
-* `dtb-variants`: CNN, STRCNN and STRCNN + DTB for video (Kim et al., ICCV 2017, Table 1, Fig. 5).
-* `coded`: the middle net on standard and on phase-coded blur of the same frames (Berman 2021).
 * `jin-ablation`: the schemes that Jin et al. compare (CVPR 2018, Sec. 7, Fig. 4).
+* `jin-middle`: middle frames of the models as they come (Table 2 there).
+* `jin-given`: frames that the cascade gives with its own middle frame, a prior's, and the true one
+  (Fig. 5 there).
+* `order`: pairs trained by eq. 5, in the better order of time, and by a rule of order (HyperCUT,
+  CVPR 2023).
+* `dtb-variants`: CNN, STRCNN and STRCNN + DTB for video (Kim et al., ICCV 2017, Fig. 5);
+  `dtb-inputs`: with 3, 5 and 7 inputs each (Table 1); `dtb-models`: models for video as they come
+  (Table 2).
+* `coded`: the middle net on standard and on phase-coded blur of the same frames (Berman 2021);
+  `coded-video`: all seven frames, whose order the code tells: are plain scores the better ones?
 
 The recipes are for hours on a few CPU cores: smaller crops and batches than in the papers, a
 cosine to zero, and an average of weights that forgets in a few hundred steps. Rows are trained by
 `b2v.training.loop` and scored by the evaluators of `b2v eval`. In the folder of a study lie its
-banks, `runs/<row>` of each trained network, and at last `scores.json`.
+banks, `runs/<row>` of each trained network, `strips/<row>` of the best and the worst samples, and
+at last `scores.json`.
 """
 
 import json
-from collections.abc import Iterable, Iterator
+import re
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
-from typing import Any, cast
+from typing import Any, Literal, cast, get_args
+
+from torch import Tensor
 
 from b2v.color import to_linear
 from b2v.data.datasets import Aperture, coded
 from b2v.data.exposure import Shutter
 from b2v.data.footage import Sample, find_windows, read_samples, set_name
-from b2v.defaults import FAST_MODEL
+from b2v.defaults import FAST_MODEL, PHOTO_MODEL, PHOTO_MODELS, VIDEO_MODELS
 from b2v.errors import DatasetError, UsageError
 from b2v.evaluate import (
     Protocol,
@@ -28,15 +40,18 @@ from b2v.evaluate import (
     evaluate_videos,
     find_videos,
     open_entries,
+    restore_middle,
     summarize,
     summarize_videos,
 )
 from b2v.files import write_text
-from b2v.frames import FRAMES
+from b2v.frames import FRAMES, MIDDLE
 from b2v.inference.runtime import Runtime
 from b2v.inference.videos import Deblurrer
 from b2v.metrics import reblur
 from b2v.models import MODELS, VideoNet
+from b2v.models.dtb import INPUTS
+from b2v.report import Extremes
 from b2v.training.caches import Bank, draw_bank, plan_bank
 from b2v.training.config import ABLATION, TrainConfig, recipe
 from b2v.training.logs import Notice, Report
@@ -52,6 +67,14 @@ VIDEO: dict[str, Any] = {
 }
 CODED: dict[str, Any] = {**PHOTO, "recolour": False, "discrete": 0.0, "jpeg": 0.0}
 """A coded aperture wants colours in order, and blur as it was seen."""
+VARIANTS = {"CNN": "dtb-cnn", "STRCNN": "dtb-strcnn", "STRCNN + DTB": "dtb"}
+ORDERS: dict[str, dict[str, Any]] = {
+    "eq. 5": {"pair": "pair"},
+    "better order": {"pair": "best-order"},
+    "rule of order": {"pair": "best-order", "canonical": 1.0},
+}
+Given = Literal["own", "prior", "truth"]
+"""Where the middle frame comes from that a cascade makes the others of."""
 HELD_OUT = 24
 """Samples to validate on, of other scenes."""
 
@@ -62,11 +85,13 @@ class Row:
 
     name: str
     stages: tuple[TrainConfig, ...] = ()
-    """How it is trained, stage by stage; none is the fast model as it comes."""
+    """How it is trained, stage by stage; none is `model` as it comes."""
     run: str = ""
     """Folder of the run that trains it; rows of one run share a network."""
     trained_on: Aperture = "standard"
     scored_on: Aperture = "standard"
+    model: str = FAST_MODEL
+    given: Given = "own"
 
 
 @dataclass(frozen=True)
@@ -75,6 +100,13 @@ class Study:
 
     protocol: Protocol
     rows: tuple[Row, ...]
+    anew: bool = False
+    """Whether the seven sharp frames are blurred anew, through the aperture of the row."""
+
+    @property
+    def trains(self) -> bool:
+        """Tell whether any row is trained."""
+        return any(row.stages for row in self.rows)
 
 
 @dataclass(frozen=True)
@@ -91,11 +123,18 @@ class Job:
     workers: int = 1
 
 
+def _slug(name: str) -> str:
+    return re.sub(r"[^A-Za-z0-9.]+", "-", name).strip("-.")
+
+
 def _trained(name: str, model: str, stages: int = 4, **changes: Any) -> Row:  # noqa: ANN401
-    base = replace(recipe(model), **changes)
     numbers = range(1, 1 + min(stages, len(MODELS[model])))
-    run = name.replace(" + ", "-").replace(" ", "-")
-    return Row(name, tuple(replace(base, stage=number) for number in numbers), run)
+    configs = tuple(replace(recipe(model, number), **changes) for number in numbers)
+    return Row(name, configs, _slug(name))
+
+
+def _as_they_come(*models: str) -> tuple[Row, ...]:
+    return tuple(Row(model, model=model) for model in models)
 
 
 def _coded_rows() -> tuple[Row, ...]:
@@ -111,14 +150,33 @@ def _coded_rows() -> tuple[Row, ...]:
 
 def studies() -> dict[str, Study]:
     """List the studies by name."""
-    variants = {"CNN": "dtb-cnn", "STRCNN": "dtb-strcnn", "STRCNN + DTB": "dtb"}
+    ablation = (_trained(name, **{**PHOTO, **row}) for name, row in ABLATION.items())
+    orders = {name: {**PHOTO, "pixel": "mse", **row} for name, row in ORDERS.items()}
+    inputs = ((name, model, n) for name, model in VARIANTS.items() for n in INPUTS)
+    coded = _trained("coded blur", "cascade", **CODED, pair="independent")
     return {
-        "dtb-variants": Study(
-            "video", tuple(_trained(name, model, **VIDEO) for name, model in variants.items())
+        "jin-ablation": Study("seven", tuple(ablation)),
+        "jin-middle": Study("middle", _as_they_come(*PHOTO_MODELS.values(), "cascade")),
+        "jin-given": Study(
+            "seven",
+            tuple(Row(given, model="cascade", given=given) for given in get_args(Given)),
         ),
-        "coded": Study("middle", _coded_rows()),
-        "jin-ablation": Study(
-            "seven", tuple(_trained(name, **{**PHOTO, **row}) for name, row in ABLATION.items())
+        "order": Study("seven", tuple(_trained(n, "cascade", **c) for n, c in orders.items())),
+        "dtb-variants": Study(
+            "video", tuple(_trained(name, model, **VIDEO) for name, model in VARIANTS.items())
+        ),
+        "dtb-inputs": Study(
+            "video", tuple(_trained(f"{v}, {n}", m, inputs=n, **VIDEO) for v, m, n in inputs)
+        ),
+        "dtb-models": Study("video", _as_they_come(*VIDEO_MODELS.values(), "dtb")),
+        "coded": Study("middle", _coded_rows(), anew=True),
+        "coded-video": Study(
+            "seven",
+            (
+                _trained("standard blur", "cascade", **CODED),
+                replace(coded, trained_on="coded", scored_on="coded"),
+            ),
+            anew=True,
         ),
     }
 
@@ -130,6 +188,8 @@ def with_settings(study: Study, changes: dict[str, Any]) -> Study:
     """
     firsts = [row.stages[0] for row in study.rows if row.stages]
     for key in changes:
+        if not firsts:
+            raise UsageError(f"{key} cannot be set: this study trains nothing")
         if key not in {field.name for field in fields(TrainConfig)}:
             raise UsageError(f"{key} cannot be set in a study; only how all rows are trained can")
         if key in ("model", "stage", "steps") or len({str(getattr(c, key)) for c in firsts}) > 1:
@@ -182,32 +242,54 @@ def _check_set(study: Study, on: Path) -> None:
     """Check that a set is of the kind that a study is scored on, before hours of training."""
     if study.protocol == "video":
         find_videos(on)
+    elif study.protocol == "middle" and not study.anew:
+        find_windows(on)
     elif few := [window.name for window in find_windows(on) if len(window.sharp) != FRAMES]:
         raise DatasetError(f"{on}: {few[0]} has no {FRAMES} sharp frames, which a study needs")
 
 
 def score_row(study: Study, row: Row, job: Job, runtime: Runtime) -> list[dict[str, Any]]:
     """Score the network of a row, its frames in the direction of time that it gives them."""
-    protocol: Protocol | None = "middle" if study.protocol == "middle" else None
-    model = row.stages[-1].model if row.stages else FAST_MODEL
+    video, middle_net = study.protocol == "video", study.protocol == "middle"
     weights = [job.folder / "runs" / row.run / "weights"] if row.stages else []
-    net = open_entries(model, weights, protocol)[0].net
-    about = {"parameters": sum(weight.numel() for weight in net.parameters())}
-    of = set_name(job.scored_on), row.name
-    if study.protocol == "video":
-        alone = cast("VideoNet", net)
+    model = row.stages[-1].model if row.stages else row.model
+    entry = open_entries(model, weights, "middle" if middle_net else None, videos=video)[0]
+    about = {"parameters": sum(weight.numel() for weight in entry.net.parameters())}
+    of, strips = (set_name(job.scored_on), row.name), Extremes()
+    summaries = []
+    if video:
         device, precision = str(runtime.device), runtime.precision
-        deblurrer = Deblurrer(weights=alone, device=device, precision=precision)
-        summaries = []
+        net = cast("VideoNet", entry.net)
+        deblurrer = Deblurrer(weights=net, device=device, precision=precision)
         for shutter in (Shutter(tau, tau) for tau in job.taus):
-            scores = list(evaluate_videos(deblurrer, find_videos(job.scored_on), shutter))
-            summaries.append(summarize_videos(scores, *of, shutter) | about)
-        return summaries
-    samples: Iterable[Sample] = read_samples(find_windows(job.scored_on))
-    if middle_net := study.protocol == "middle":
-        samples = blurred_anew(samples, row.scored_on)
-    found = evaluate(runtime.place(net), samples, runtime, align=False, middle_net=middle_net)
-    return [summarize(list(found), *of) | about]
+            clips = evaluate_videos(deblurrer, find_videos(job.scored_on), shutter, strips)
+            summaries.append(summarize_videos(list(clips), *of, shutter) | about)
+    else:
+        samples: Iterable[Sample] = read_samples(find_windows(job.scored_on))
+        if study.anew:
+            samples = blurred_anew(samples, row.scored_on)
+        found = evaluate(
+            runtime.place(entry.net),
+            samples,
+            runtime,
+            align=False,
+            middle_net=middle_net,
+            middle=_giver(row.given, runtime),
+            strips=strips,
+        )
+        summaries.append(summarize(list(found), *of) | about)
+    strips.write(job.folder / "strips" / _slug(row.name))
+    return summaries
+
+
+def _giver(given: Given, runtime: Runtime) -> Callable[[Sample], Tensor] | None:
+    """Make what gives the middle frame of a sample, [3, H, W]."""
+    if given == "own":
+        return None
+    if given == "truth":
+        return lambda sample: sample.sharp[MIDDLE]
+    prior = runtime.place(open_entries(PHOTO_MODEL, [], "middle")[0].net)
+    return lambda sample: restore_middle(prior, sample.blurry, runtime)[0]
 
 
 def blurred_anew(samples: Iterable[Sample], aperture: Aperture) -> Iterator[Sample]:

@@ -4,6 +4,7 @@ import json
 from dataclasses import replace
 from functools import partial
 from types import SimpleNamespace
+from typing import get_args
 
 import pytest
 import torch
@@ -15,16 +16,19 @@ from test_train import SMALL as TINY_NET
 from test_train import TINY
 
 import b2v.training.loop
+from b2v.cli.evaluate import print_scores
+from b2v.cli.train import StudyName
 from b2v.color import to_linear
 from b2v.data.datasets import BankConfig, SequenceConfig, open_clips
 from b2v.data.footage import find_windows, read_samples
+from b2v.defaults import PHOTO_MODEL
 from b2v.errors import DatasetError, UsageError
 from b2v.evaluate import open_entries
 from b2v.inference.runtime import Runtime
 from b2v.media.images import read_photo, write_photo
 from b2v.metrics import psnr, reblur
 from b2v.models import MODELS, SEVEN, VIDEO, Blueprint
-from b2v.models.cascade import ApartConfig
+from b2v.models.cascade import ApartConfig, Cascade
 from b2v.models.dtb import DTBConfig
 from b2v.models.unet import UNetConfig
 from b2v.training.config import check
@@ -87,13 +91,23 @@ def test_the_rows_of_a_study_differ_in_what_is_compared_and_nothing_else():
     for name, apart in (
         ("dtb-variants", {"model"}),
         ("coded", set()),
+        ("coded-video", {"pair"}),
+        ("dtb-inputs", {"model", "inputs"}),
         ("jin-ablation", {"model", "pair", "forcing", "see_middle"}),
+        ("order", {"pair", "canonical"}),
     ):
         configs = [row.stages[0] for row in studies()[name].rows if row.stages]
         for config in configs:
             check(config, 192, 13)
             differing = {k for k in vars(config) if vars(config)[k] != vars(configs[0])[k]}
             assert differing <= apart
+
+
+def test_every_study_has_rows_of_its_own_names_and_is_offered():
+    assert set(get_args(StudyName)) == set(studies())
+    for study in studies().values():
+        names = [row.name for row in study.rows]
+        assert len({*names}) == len(names) > 1
 
 
 def test_each_network_of_the_ablation_is_trained_in_all_its_stages():
@@ -112,6 +126,8 @@ def test_what_tells_rows_apart_cannot_be_set():
     for key in ("run", "stage2.steps"):
         with pytest.raises(UsageError, match="cannot be set in a study"):
             with_settings(studies()["coded"], {key: 1})
+    with pytest.raises(UsageError, match="this study trains nothing"):
+        with_settings(studies()["jin-given"], {"crop": 32})
 
 
 def test_blur_is_made_anew_of_the_same_light(places):
@@ -132,8 +148,8 @@ def shipped(monkeypatch):
     entry = SimpleNamespace(net=net, name="b2v", protocol="middle")
     real = open_entries
 
-    def find(model, weights, protocol):
-        return real(model, weights, protocol) if weights else [entry]
+    def find(model, weights, protocol, videos):
+        return real(model, weights, protocol, videos=videos) if weights else [entry]
 
     monkeypatch.setattr("b2v.training.studies.open_entries", find)
 
@@ -187,6 +203,36 @@ def test_the_schemes_of_the_ablation_are_compared_by_frame(places):
         stages = sorted((places / "out" / "runs" / row.run).glob("stage*"))
         assert [steps_of(stage) for stage in stages] == [1] * len(row.stages)
         assert len(summary["psnr_p"]) == 7
+
+
+def test_a_cascade_is_scored_by_the_middle_frame_that_it_is_given(places, monkeypatch):
+    """By its own, that of a prior that makes all of it gray, and the true one."""
+    nets = {role: plan.build() for role, plan in TINY.items()}
+    gray = TINY["middle"].build()
+    gray.forward = lambda blurry: torch.full_like(blurry, 0.5)
+    entries = {"cascade": Cascade(**nets), PHOTO_MODEL: gray}
+
+    def find(model, weights, protocol, videos=False):
+        return [SimpleNamespace(net=entries[model], name=model, protocol=protocol)]
+
+    monkeypatch.setattr("b2v.training.studies.open_entries", find)
+    rows = [row for (row,) in scored(run_study(studies()["jin-given"], job_of(places), CPU))]
+    own, prior, truth = rows
+    assert [row["model"] for row in rows] == ["own", "prior", "truth"]
+    assert own["psnr"] == own["nothing"]["psnr"]  # untrained nets give what they see
+    assert truth["middle"] == 100
+    assert prior["middle"] < 30
+    assert prior["psnr"][2] < truth["psnr"][2]  # the pairs stand on it
+    assert (places / "out" / "strips" / "truth").is_dir()
+
+
+def test_the_order_of_coded_frames_is_learned_as_it_is(places, capsys):
+    rows = scored(run_study(small("coded-video"), job_of(places), CPU))
+    plain, seen = (row for (row,) in rows)
+    assert plain["nothing"] != seen["nothing"]
+    assert len(seen["psnr"]) == 7
+    print_scores([plain, seen])
+    assert capsys.readouterr().out.count("nothing") == 2
 
 
 def steps_of(stage):
