@@ -23,17 +23,25 @@ from torch.nn import functional as F
 from torch.utils.flop_counter import FlopCounterMode
 
 from b2v.defaults import MB, PHOTO_MODELS, VIDEO_MODELS
-from b2v.errors import B2VError, UsageError
+from b2v.errors import B2VError, UsageError, WeightsError
+from b2v.evaluate import restore_middle
 from b2v.frames import FRAMES
 from b2v.inference.images import restore
 from b2v.inference.runtime import Runtime, choose, keep_large_blocks, peak_bytes
 from b2v.inference.videos import Deblurrer, load_line
+from b2v.models import MODELS, ROLES, Cascade, Extractor, assemble
 from b2v.training.config import TrainConfig, is_for_video
 from b2v.training.stages import new_network, stage_loss
 from b2v.weights.store import load_model
 
-TASKS = ("extract", "deblur", "train")
-SIZES = {"extract": ((512, 320), (1280, 720)), "deblur": ((640, 480), (1280, 720))}
+PHOTO_TASKS = ("extract", "middle")
+TASKS = (*PHOTO_TASKS, "deblur", "train")
+USUAL = ("extract", "deblur", "train")
+"""What is measured unless something else is asked for; `middle` is the middle frame alone."""
+SIZES = {
+    **dict.fromkeys(PHOTO_TASKS, ((512, 320), (1280, 720))),
+    "deblur": ((640, 480), (1280, 720)),
+}
 """Width and height of what is measured unless another size is asked for."""
 CROP, CROPS = 128, 4
 """Side and number of the crops of a training step."""
@@ -99,30 +107,34 @@ class Row:
 
 
 def list_cases(
-    tasks: Sequence[str] = TASKS, model: str | None = None, size: tuple[int, int] | None = None
+    tasks: Sequence[str] = USUAL,
+    model: str | None = None,
+    sizes: Sequence[tuple[int, int]] = (),
 ) -> list[Case]:
     """List what is to be measured.
 
     Args:
         tasks: of `TASKS`.
         model: name of one model, for photos or for video; without, all qualities.
-        size: width and height instead of `SIZES`.
+        sizes: width and height of each picture, instead of `SIZES`.
 
     Raises:
         UsageError: the model does none of the tasks.
 
     """
-    models = {"extract": tuple(PHOTO_MODELS.values()), "deblur": tuple(VIDEO_MODELS.values())}
+    models = dict.fromkeys(PHOTO_TASKS, tuple(PHOTO_MODELS.values()))
+    models["deblur"] = tuple(VIDEO_MODELS.values())
     if model is not None:
-        own = "deblur" if is_for_video(model) or tuple(tasks) == ("deblur",) else "extract"
-        if own not in tasks:
-            raise UsageError(f"{model} is for --task {own}")
-        tasks, models = (own,), {own: (model,)}
+        video = is_for_video(model) or tuple(tasks) == ("deblur",)
+        own = ("deblur",) if video else PHOTO_TASKS
+        tasks, models = [task for task in tasks if task in own], dict.fromkeys(own, (model,))
+        if not tasks:
+            raise UsageError(f"{model} is for --task {' or '.join(own)}")
     cases = [
         Case(task, name, *pixels)
-        for task in TASKS[:2]
+        for task in TASKS[:3]
         if task in tasks
-        for pixels in ((size,) if size else SIZES[task])
+        for pixels in sizes or SIZES[task]
         for name in models[task]
     ]
     return cases + ([Case("train", TrainConfig().model, CROP, CROP)] if "train" in tasks else [])
@@ -189,7 +201,8 @@ def run_case(
     torch.manual_seed(0)
     keep_large_blocks()
     runtime = choose(device, precision)
-    run = {"extract": _extract, "deblur": _deblur, "train": _train}[case.task](case, runtime)
+    tasks = {"extract": _extract, "middle": _middle, "deblur": _deblur, "train": _train}
+    run = tasks[case.task](case, runtime)
     with FlopCounterMode(display=False) as counter:
         run()
     taken: list[float] = []
@@ -200,9 +213,25 @@ def run_case(
 
 def _extract(case: Case, runtime: Runtime) -> Run:
     """Restore a photo."""
-    net = runtime.place(load_model(case.model).net)
-    blurry = moving_picture(case.width, case.height).mean(0)
+    net, blurry = _photo_net(case.model, runtime), moving_picture(case.width, case.height).mean(0)
     return lambda: restore(net, blurry, runtime)
+
+
+def _middle(case: Case, runtime: Runtime) -> Run:
+    """Restore the middle frame of a photo."""
+    net, blurry = _photo_net(case.model, runtime), moving_picture(case.width, case.height).mean(0)
+    middle = net.middle if isinstance(net, Cascade) else net
+    return lambda: restore_middle(middle, blurry, runtime)
+
+
+def _photo_net(model: str, runtime: Runtime) -> Extractor:
+    """Load a model for photos; a cascade that has no weights here is as fast with random ones."""
+    try:
+        return runtime.place(load_model(model).net)
+    except WeightsError:
+        if tuple(MODELS.get(model, ())) != ROLES:
+            raise
+    return runtime.place(assemble({role: plan.build() for role, plan in MODELS[model].items()}))
 
 
 def _deblur(case: Case, runtime: Runtime) -> Run:

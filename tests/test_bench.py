@@ -25,18 +25,29 @@ def test_photos_and_videos_are_measured_at_each_quality():
         *(("deblur", model, 1280, 720) for model in ("blend", "maxim-1", "maxim-3")),
         ("train", "cascade", 128, 128),
     ]
-    assert list_cases(model="dtb", size=(64, 48)) == [Case("deblur", "dtb", 64, 48)]
-    assert list_cases(["deblur"], "unet", (64, 48)) == [Case("deblur", "unet", 64, 48)]
-    assert list_cases(["train", "extract"], size=(4000, 3000))[1:] == [
+    assert list_cases(model="dtb", sizes=[(64, 48)]) == [Case("deblur", "dtb", 64, 48)]
+    assert list_cases(["deblur"], "unet", [(64, 48)]) == [Case("deblur", "unet", 64, 48)]
+    assert list_cases(["train", "extract"], sizes=[(4000, 3000)])[1:] == [
         *(Case("extract", model, 4000, 3000) for model in ("maxim-1", "maxim-3")),
         Case("train", "cascade", 128, 128),
+    ]
+    assert list_cases(["extract", "middle"], "jin2018", [(64, 48), (80, 60)]) == [
+        Case(task, "jin2018", *size)
+        for task in ("extract", "middle")
+        for size in [(64, 48), (80, 60)]
     ]
     with pytest.raises(UsageError, match="dtb is for --task deblur"):
         list_cases(["extract"], "dtb")
 
 
 @pytest.mark.parametrize(
-    "case", [Case("deblur", "dtb", 37, 25), Case("train", "cascade", 32, 32)], ids=lambda c: c.task
+    "case",
+    [
+        Case("deblur", "dtb", 37, 25),
+        Case("middle", "jin2018", 37, 25),  # by random weights
+        Case("train", "cascade", 32, 32),
+    ],
+    ids=lambda c: c.task,
 )
 def test_a_case_takes_time_memory_and_operations(case):
     threads = torch.get_num_threads()
@@ -139,7 +150,7 @@ def test_the_table_has_a_line_a_row(b2v, monkeypatch):
 @pytest.mark.parametrize(
     ("args", "code", "word"),
     [
-        (["--task", "sleep"], 2, "'sleep' is not one of 'extract', 'deblur', 'train'"),
+        (["--task", "sleep"], 2, "'sleep' is not one of 'extract', 'middle', 'deblur'"),
         (["-m", "nobody", "--size", "32x32", "-q", "--json"], 3, "there is no model 'nobody'"),
         (["-m", "dtb", "--task", "extract"], 2, "dtb is for --task deblur"),
         (["--size", "large"], 2, "--size large"),

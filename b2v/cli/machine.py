@@ -263,6 +263,7 @@ class Task(str, Enum):
     """What can be measured; typer takes no list of literals."""
 
     EXTRACT = "extract"
+    MIDDLE = "middle"
     DEBLUR = "deblur"
     TRAIN = "train"
 
@@ -270,15 +271,15 @@ class Task(str, Enum):
 def bench(
     task: Annotated[
         list[Task] | None,
-        typer.Option("--task", help="Measure this alone; repeatable, all without."),
+        typer.Option("--task", help="Measure this alone; repeatable; without, all but middle."),
     ] = None,
     model: Annotated[
         str | None,
         typer.Option("--model", "-m", help="Measure this model; without, each quality."),
     ] = None,
     size: Annotated[
-        str | None,
-        typer.Option(metavar="WxH", help="Pixels of photos and frames, such as 4000x3000 (12 MP)."),
+        list[str] | None,
+        typer.Option(metavar="WxH", help="Pixels, such as 4000x3000 (12 MP); repeatable."),
     ] = None,
     repeats: Annotated[
         int, typer.Option(help="Times that each is timed; long ones once.", min=1)
@@ -290,12 +291,13 @@ def bench(
 ) -> None:
     """Measure speed and memory on this machine.
 
-    Seconds are medians of a photo, a frame or a training step, files left out.
+    Seconds are medians of a photo, its middle frame alone, a frame of a video or a training step,
+    files left out.
     """
-    from b2v.bench import TASKS, list_cases, look_at, measure
+    from b2v.bench import USUAL, list_cases, look_at, measure
     from b2v.inference.runtime import choose
 
-    cases = list_cases([t.value for t in task or ()] or TASKS, model, _pixels(size))
+    cases = list_cases([t.value for t in task or ()] or USUAL, model, [*map(_pixels, size or ())])
     runtime = choose(device, precision)
     machine = look_at(runtime)
     if not as_json:
@@ -316,10 +318,8 @@ def bench(
         _print_table(rows)
 
 
-def _pixels(size: str | None) -> tuple[int, int] | None:
+def _pixels(size: str) -> tuple[int, int]:
     """Read a size such as 1280x720; raises UsageError."""
-    if size is None:
-        return None
     match = re.fullmatch(r"(\d{2,5})x(\d{2,5})", size)
     if match is None or min(pixels := (int(match[1]), int(match[2]))) < 16:
         raise UsageError(f"--size {size}: expected width and height, 16 or more, such as 1280x720")
