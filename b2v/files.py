@@ -33,7 +33,7 @@ def alone(path: Path, *, wait: bool = False, name: Path | None = None) -> Iterat
     try:
         file = _take(lock, wait=wait)
     except (BlockingIOError, FileExistsError):
-        why = "another run of b2v is writing it; let that end, or give another name"
+        why = "another run of b2v is writing it; wait for it, or choose another name"
         raise UsageError(f"{name or path}: {why}") from None
     try:
         yield

@@ -75,14 +75,14 @@ def test_a_state_that_is_something_else_is_one_line(b2v, monkeypatch, kind):
     for state in folder.glob("*.state"):
         torch.save(STATES[kind], state)
     ran = b2v("deblur", "a.mp4", "-o", "out.mp4", "--resume", "-q")
-    assert_one_line(ran, 2, "out.mp4: ", "begin anew with --overwrite")
+    assert_one_line(ran, 2, "out.mp4: ", "start over with --overwrite")
     assert b2v("deblur", "a.mp4", "-o", "out.mp4", "--overwrite", "-q").code == 0
 
 
 def test_a_key_that_is_no_text_is_that_of_another_run(b2v, monkeypatch):
     (broken_off(b2v, monkeypatch) / "key.txt").write_bytes(b"\xff\xfe\x00")
     ran = b2v("deblur", "a.mp4", "-o", "out.mp4", "--resume", "-q")
-    assert_one_line(ran, 2, "the run before had another input")
+    assert_one_line(ran, 2, "the earlier run had a different input")
 
 
 def test_another_input_of_the_same_name_size_and_time_is_noticed(b2v, monkeypatch):
@@ -94,7 +94,7 @@ def test_another_input_of_the_same_name_size_and_time_is_noticed(b2v, monkeypatc
     os.utime("a.mp4", ns=(stat.st_atime_ns, stat.st_mtime_ns))
     assert identity_of(Path("a.mp4")) != before
     ran = b2v("deblur", "a.mp4", "-o", "out.mp4", "--resume", "-q")
-    assert_one_line(ran, 2, "the run before had another input")
+    assert_one_line(ran, 2, "the earlier run had a different input")
 
 
 @pytest.mark.parametrize("dtype", [torch.int64, torch.bool, torch.complex64, torch.uint8])

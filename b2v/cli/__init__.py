@@ -117,9 +117,9 @@ def _run() -> tuple[int, str]:
     except BAD_COMMAND_LINE as error:
         return WRONG_USAGE, _explain(error)
     except MemoryError:
-        return FAILED, "out of memory; close other programs or take a smaller picture"
+        return FAILED, "out of memory; close other programs or use a smaller picture"
     except ImportError as error:
-        how = "is there too little memory, or is b2v not installed whole?"
+        how = "out of memory, or b2v is not completely installed"
         return FAILED, f"a library cannot be loaded ({error}); {how}"
     except OSError as error:
         _drop_output()
@@ -128,7 +128,7 @@ def _run() -> tuple[int, str]:
         return FAILED, "" if silent else f"{where}{error.strerror or error}"
     except (KeyboardInterrupt, typer.Abort):
         code = INTERRUPTED
-    return code, "interrupted; nothing half written is left" if code == INTERRUPTED else ""
+    return code, "interrupted; no partial output is left" if code == INTERRUPTED else ""
 
 
 def _explain(error: Exception) -> str:

@@ -143,7 +143,7 @@ def _matched(pattern: str, suffixes: Collection[str], recursive: bool) -> Iterat
 
 
 def _in_folder(name: str, suffixes: Collection[str], recursive: bool) -> Iterator[Input]:
-    """Find what has the right suffix in a folder, and what cannot be looked into."""
+    """Find what has the right suffix in a folder, and what cannot read directory."""
     root, paths = Path(name), list[Path]()
     closed: list[OSError] = []
     for folder, folders, files in os.walk(name, onerror=closed.append):
@@ -155,10 +155,10 @@ def _in_folder(name: str, suffixes: Collection[str], recursive: bool) -> Iterato
         yield Input(str(root / path), root, path.parent)
     for error in closed:
         where = str(error.filename or name)
-        problem = MediaError(f"{where}: cannot be looked into ({error.strerror}); skipped")
+        problem = MediaError(f"{where}: cannot read directory ({error.strerror}); skipped")
         yield Input(where, root, problem=problem)
     if not regular and not closed:
-        hint = "" if recursive else "; -r looks into its folders as well"
+        hint = "" if recursive else "; use -r to include subfolders"
         known = " ".join(sorted(suffixes))
         problem = MediaError(f"{name}: no input in this folder ({known}){hint}")
         yield Input(name, root, problem=problem)
@@ -201,7 +201,7 @@ def place(
             placed.append(found)
             continue
         if found.path == PIPE:
-            raise UsageError("-: standard input has no name; say where to by -o FILE or -o -")
+            raise UsageError("-: standard input has no name; name the output with -o FILE or -o -")
         parent = Path(found.path).parent
         if folder is not None:
             own = [found.root.resolve().name] if found.root and len(roots) > 1 else []
@@ -227,8 +227,8 @@ def refuse_clashes(inputs: Sequence[Input]) -> None:
                 key = unicodedata.normalize("NFC", key).casefold()
             other = taken.setdefault(key, found)
             if other is not found:
-                both = f"{other.path} and {found.path} would both go there"
-                raise UsageError(f"{found.output}: {both}; run them apart, or rename one")
+                both = f"{other.path} and {found.path} would both be written there"
+                raise UsageError(f"{found.output}: {both}; process them separately, or rename one")
 
 
 def output_folder(names: Sequence[str], output: str | None, *, inside: bool) -> Path | None:
@@ -245,7 +245,7 @@ def output_folder(names: Sequence[str], output: str | None, *, inside: bool) -> 
         return None
     several, is_folder = is_several(names), names_folder(output)
     if several and (output == PIPE or not (is_folder or not Path(output).suffix)):
-        many = f"{len(names)} inputs" if len(names) > 1 else "what may be several inputs"
+        many = f"{len(names)} inputs" if len(names) > 1 else "possibly several inputs"
         raise UsageError(f"{output}: one file for {many}; name a folder with -o")
     return Path(output) if several or (inside and is_folder and output != PIPE) else None
 
@@ -293,7 +293,7 @@ def _not_onto(found: Input, kept: Collection[tuple[int, int]]) -> Input:
     with suppress(OSError, ValueError):
         stat = Path(found.output).stat()
         if found.output and (stat.st_dev, stat.st_ino) in kept:
-            why = UsageError(f"{found.output}: is or holds an input; give another name")
+            why = UsageError(f"{found.output}: is or contains an input; choose another name")
             return replace(found, problem=why)
     return found
 
@@ -415,7 +415,7 @@ def finish(results: Sequence[Result], handling: BatchOptions, *, quiet: bool) ->
     done = sum(result.ok for result in results) - skipped
     if len(results) > 1 and not handling.dry_run:
         counts = {"done": done, "failed": len(failed), "skipped": skipped}
-        counts["not begun"] = len(results) - sum(counts.values())
+        counts["not started"] = len(results) - sum(counts.values())
         said = [f"{n} {what}" for what, n in counts.items() if n or what in ("done", "failed")]
         options.note(", ".join(said), quiet=quiet)
     if failed:

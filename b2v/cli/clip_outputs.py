@@ -58,7 +58,7 @@ class Showing:
         bool,
         typer.Option(
             "--strip-metadata",
-            help="Write nothing about model, camera or date.",
+            help="Write no metadata on model, camera or date.",
             rich_help_panel=options.OUTPUT,
         ),
     ] = False
@@ -73,7 +73,7 @@ class Showing:
 
     def __post_init__(self) -> None:
         if self.strip_metadata and self.keep_gps:
-            raise UsageError("--strip-metadata and --keep-gps exclude each other; give one")
+            raise UsageError("--strip-metadata and --keep-gps are mutually exclusive; use one")
         for path in (self.filmstrip, self.html, self.heat) if self.several else ():
             if path is not None and path.suffix.lower() in (*PICTURES, *PAGES):
                 raise UsageError(f"{path}: one file for several inputs; name a folder")
@@ -112,7 +112,7 @@ class Showing:
                     if path is None:
                         continue
                     if path.absolute() in taken:
-                        why = "two outputs would both go there; give one another name"
+                        why = "two outputs would both be written there; rename one"
                         raise UsageError(f"{path}: {why}")
                     taken.add(path.absolute())
                     self._check(path, suffixes, result.input, overwrite=overwrite)
@@ -234,7 +234,7 @@ def show(result: PhotoResult, *, as_json: bool, quiet: bool, verbose: bool = Fal
         if verbose:
             said += (
                 f" ({result.device} {result.precision}, {result.model['name']}); "
-                f"{'seven frames' if one else 'they'} explain the photo to "
+                f"{'seven frames' if one else 'they'} reproduce the photo to "
                 f"{result.reblur_db:.1f} dB"
             )
         options.note(said, quiet=quiet)
@@ -244,7 +244,7 @@ def show(result: PhotoResult, *, as_json: bool, quiet: bool, verbose: bool = Fal
 
 WHOLE = 0.4
 """Seconds from which on an exposure time is not told as a fraction."""
-GUESS = "A blurry photo does not show which way things moved: the direction of play is a guess."
+GUESS = "The direction of time is ambiguous in a blurry photo; b2v picks one."
 
 
 def write(
@@ -343,7 +343,7 @@ def note_on_photo(photo: "Photo", result: PhotoResult, job: Job) -> None:
     """Note in `result` what the photo tells before it is restored: its pages, its time."""
     result.lost += [f"{result.input}: {note}" for note in photo.notes]
     if photo.pages > 1:
-        result.notes.append(f"{result.input}: has {photo.pages} pictures; the first one is taken")
+        result.notes.append(f"{result.input}: has {photo.pages} pictures; only the first is used")
     if photo.exposure_time is not None:
         result.exposure = timing(photo.exposure_time, job.fps)
         if not job.still:  # one picture is not played

@@ -125,7 +125,7 @@ def _announce(model: "Model", size: tuple[int, int], job: Job, result: PhotoResu
     except B2VError as error:
         if job.preview is None:
             raise
-        options.note(f"{named}: the whole does not fit: {error}", quiet=job.quiet)
+        options.note(f"{named}: the whole photo does not fit: {error}", quiet=job.quiet)
         return
     seconds = seconds_for(net, height, width, runtime, given=job.middle is not None)
     if seconds > LONG or job.preview is not None:

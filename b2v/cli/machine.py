@@ -138,9 +138,9 @@ def _memory() -> Iterator[Finding]:
 
     free = free_bytes()
     if free is None:
-        yield Finding("memory", "ok", "this system does not tell how much is free")
+        yield Finding("memory", "ok", "free memory is unknown on this system")
     elif free < LITTLE_MEMORY:
-        advice = "close other programs, or take smaller pictures"
+        advice = "close other programs, or use smaller pictures"
         yield Finding("memory", "warn", f"{free / GB:.1f} GB free", advice)
     else:
         yield Finding("memory", "ok", f"{free / GB:.1f} GB free")
@@ -195,7 +195,7 @@ def _weights() -> Iterator[Finding]:
             problem = str(error)
         said = f"{model.name} ({model.where}, {model.folder})"
         if problem is None:
-            yield Finding("weights", "ok", f"{said}: whole and intact")
+            yield Finding("weights", "ok", f"{said}: complete and intact")
             continue
         again = "install b2v again" if shipped else "b2v weights download or import"
         state: State = "fail" if shipped else "warn"
@@ -203,7 +203,7 @@ def _weights() -> Iterator[Finding]:
     for name, verb, state in ((PHOTO_MODEL, "extract", "fail"), (VIDEO_MODEL, "deblur", "warn")):
         if name not in [model.name for model in models]:
             advice = f"name a file with --weights, or make one; see `b2v {verb} --help`"
-            yield Finding("weights", state, f"none for `b2v {verb}` by the name {name}", advice)
+            yield Finding("weights", state, f"no model {name} for `b2v {verb}`", advice)
 
 
 def _precision() -> Iterator[Finding]:
@@ -271,18 +271,18 @@ class Task(str, Enum):
 def bench(
     task: Annotated[
         list[Task] | None,
-        typer.Option("--task", help="Measure this alone; repeatable; without, all but middle."),
+        typer.Option("--task", help="Measure only this task; repeatable  [default: all but middle]"),
     ] = None,
     model: Annotated[
         str | None,
-        typer.Option("--model", "-m", help="Measure this model; without, each quality."),
+        typer.Option("--model", "-m", help="Measure only this model  [default: one per quality]"),
     ] = None,
     size: Annotated[
         list[str] | None,
         typer.Option(metavar="WxH", help="Pixels, such as 4000x3000 (12 MP); repeatable."),
     ] = None,
     repeats: Annotated[
-        int, typer.Option(help="Times that each is timed; long ones once.", min=1)
+        int, typer.Option(help="Timed runs of each; long ones run once.", min=1)
     ] = 3,
     device: options.Device = "auto",
     precision: options.Precision = "auto",

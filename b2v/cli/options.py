@@ -193,7 +193,7 @@ class BatchOptions:
 
     def __post_init__(self) -> None:
         if self.overwrite and self.skip_existing:
-            raise UsageError("--overwrite and --skip-existing exclude each other; give one")
+            raise UsageError("--overwrite and --skip-existing are mutually exclusive; use one")
 
 
 def check_count(frames: int) -> int:

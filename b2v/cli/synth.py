@@ -29,13 +29,13 @@ Output = Annotated[
         "--output", "-o", help="Folder of the dataset; SRC_b2v beside SRC.", metavar="DIR"
     ),
 ]
-LayoutIn = Annotated[Layout, typer.Option(help="How SRC lies; auto looks at it.")]
+LayoutIn = Annotated[Layout, typer.Option(help="Layout of SRC; auto detects it.")]
 Write = Annotated[
     Literal["gopro7", "gopro", "reds", "bsd", "pairs"], typer.Option(help="Layout to write.")
 ]
 Kind = Annotated[Literal["png", "jpg"], typer.Option("--format", help="Kind of picture.")]
 Split = Annotated[
-    str | None, typer.Option(help="Shares of sequences in no split yet: train:0.8,test:0.2.")
+    str | None, typer.Option(help="Shares of sequences without a split: train:0.8,test:0.2.")
 ]
 Preset = Annotated[
     Literal["jin", "kim", "reds", "gopro"],
@@ -70,7 +70,7 @@ Psf = Annotated[
     Path | None, typer.Option(help="PSFs of the coded aperture, .npz with `psfs` [T, k, k, 3].")
 ]
 Gains = Annotated[
-    bool, typer.Option("--his-gains", help="Keep the light that PSFs lose, as in Berman 2021.")
+    bool, typer.Option("--keep-psf-energy", help="Do not normalize PSFs, as in Berman 2021.")
 ]
 Sweep = Annotated[
     Literal["forward", "backward"], typer.Option(help="Direction of the focus sweep.")
@@ -79,7 +79,7 @@ ShowPsf = Annotated[
     Path | None,
     typer.Option(help="Draw the PSFs over the exposure and stop.", metavar="PICTURE"),
 ]
-Jobs = Annotated[int, typer.Option("--jobs", "-j", help="Sequences at a time; 0: one a core.")]
+Jobs = Annotated[int, typer.Option("--jobs", "-j", help="Sequences in parallel; 0: one per core.")]
 
 
 def command(
@@ -103,7 +103,7 @@ def command(
     objects: Objects = None,
     aperture: Hole = "open",
     psf: Psf = None,
-    his_gains: Gains = False,
+    keep_energy: Gains = False,
     sweep: Sweep = "forward",
     show_psf: ShowPsf = None,
     jobs: Jobs = 0,
@@ -120,7 +120,7 @@ def command(
     from b2v.data.synthesize import plan
 
     lens = _aperture(
-        aperture, psf, his_gains, backward=sweep == "backward", drawn=show_psf is not None
+        aperture, psf, keep_energy, backward=sweep == "backward", drawn=show_psf is not None
     )
     if show_psf is not None and lens is not None:
         return _draw(lens, show_psf)
@@ -129,7 +129,7 @@ def command(
     if output is None:
         place = sources[0].resolve()
         output = place.with_name(f"{place.stem if place.is_file() else place.name}_b2v")
-        options.note(f"writes to {output}; -o names another folder", quiet=quiet)
+        options.note(f"writing to {output}; use -o for another folder", quiet=quiet)
     settings = Settings(
         recipe=_recipe(recipe, frames, stride, scale),
         layout=write, suffix=kind, light=light, curve=curve,
@@ -139,8 +139,8 @@ def command(
     found = find_sequences(sources, layout, leave_out=output)
     planned = plan(found, settings, output, _splits(split))
     if scale is None and (size_of := settings.recipe.scale) < 1:
-        made = f"recipe {recipe} makes pictures of {size_of:.0%} of their size"
-        options.note(f"{made}; --scale 1 keeps it", quiet=quiet)
+        made = f"recipe {recipe} scales pictures to {size_of:.0%}"
+        options.note(f"{made}; use --scale 1 to keep their size", quiet=quiet)
     _run(planned, jobs or os.cpu_count() or 1, as_json=as_json, quiet=quiet)
 
 
@@ -152,7 +152,7 @@ def _aperture(
 
     if hole == "open" and not drawn:
         if psf or gains or backward:
-            raise UsageError("--psf, --his-gains and --sweep need --aperture coded")
+            raise UsageError("--psf, --keep-psf-energy and --sweep need --aperture coded")
         return None
     name = None if psf is None else str(psf)
     lens = Aperture(psf=name, gains=gains, backward=backward)
@@ -239,7 +239,7 @@ def _run(plan: "Plan", jobs: int, *, as_json: bool, quiet: bool) -> None:
             done = f"{len(ends)} of {len(plan.sequences)} sequences"
             options.note(f"{plan.folder}: {windows} windows, {done} done", quiet=quiet)
     before = sum(end.before for end in ends)
-    there = f"; {before} were there" if before else ""
+    there = f"; {before} already done" if before else ""
     options.note(f"{windows} windows of {len(ends)} sequences{there}", quiet=quiet)
     if any(end.problem for end in ends):
         raise typer.Exit(PARTLY_FAILED if windows + before else FAILED)

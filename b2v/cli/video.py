@@ -167,7 +167,7 @@ class VideoOptions:
     preview: Annotated[
         float | None,
         typer.Option(
-            help="Process only so many seconds, from --start on.",
+            help="Process only this many seconds, from --start.",
             min=0.001,
             rich_help_panel=options.VIDEO,
         ),
@@ -185,7 +185,7 @@ class VideoOptions:
         bool,
         typer.Option(
             "--only-blurry",
-            help="Leave frames in which nothing moves over 3 pixels.",
+            help="Leave frames unchanged if nothing moves over 3 pixels.",
             rich_help_panel=options.VIDEO,
         ),
     ] = False
@@ -315,7 +315,7 @@ def _resumable(output: str) -> Iterator[None]:
         yield
     except KeyboardInterrupt:
         if output != PIPE and left_over(Path(output)):
-            how = "the same command with --resume goes on"
+            how = "run the same command with --resume to continue"
             raise StoppedError(f"{output}: interrupted; {how}") from None
         raise
 
@@ -342,7 +342,7 @@ def follow(
     result.frames, result.width, result.height = report.done, report.width, report.height
     result.seconds, result.fps = round(pace.seconds, 3), round(pace.fps, 2)
     if pace.first:
-        result.notes.append(f"{result.output}: {pace.first} frames are from the run before")
+        result.notes.append(f"{result.output}: {pace.first} frames are from an earlier run")
     result.notes += report.notes
     result.lost += report.lost
     return report.broken

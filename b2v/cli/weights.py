@@ -68,7 +68,7 @@ def path_command(
 @app.command("verify", epilog=examples("weights verify"))
 def verify_command(
     name: Annotated[
-        str | None, typer.Argument(help="Name of a model; all without.", metavar="NAME")
+        str | None, typer.Argument(help="Name of a model  [default: all]", metavar="NAME")
     ] = None,
 ) -> None:
     """Check the files of a model."""
@@ -116,9 +116,9 @@ def download_command(
     for path in paths:
         typer.echo(path)
     if paths[0].suffix == ".json":
-        options.note(f"use it by: b2v extract PHOTO -m {paths[0].stem}", quiet=quiet)
+        options.note(f"use it with: b2v extract PHOTO -m {paths[0].stem}", quiet=quiet)
     else:
-        options.note(f"use it by: b2v extract PHOTO --weights {paths[0]}", quiet=quiet)
+        options.note(f"use it with: b2v extract PHOTO --weights {paths[0]}", quiet=quiet)
 
 
 @app.command("import", epilog=examples("weights import"))
@@ -165,7 +165,7 @@ def publish_command(
     repo: Annotated[str, typer.Argument(help="owner/name on the hub.", metavar="REPO")],
     output: Annotated[
         Path | None,
-        typer.Option("--output", "-o", help="Only write what would go there into this folder."),
+        typer.Option("--output", "-o", help="Write the files to this folder; upload nothing."),
     ] = None,
     private: Annotated[bool, typer.Option("--private", help="Make a private repository.")] = False,
     quiet: options.Quiet = False,
@@ -180,7 +180,7 @@ def publish_command(
     if output is None:
         address = publish(name, repo, private=private)
         typer.echo(address)
-        options.note(f"others get it by: b2v weights download {address}", quiet=quiet)
+        options.note(f"others get it with: b2v weights download {address}", quiet=quiet)
         return
     if output.exists():
         raise UsageError(f"{output}: exists already; name a new folder")
@@ -196,4 +196,4 @@ def _next_step(card: Path, where: str) -> str:
 
     if missing := missing_roles(read_card(card).networks):
         return f"{card.stem} still lacks {', '.join(missing)}: import those files as well"
-    return f"use it by: b2v extract PHOTO -m {card.stem}{where}"
+    return f"use it with: b2v extract PHOTO -m {card.stem}{where}"

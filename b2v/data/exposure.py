@@ -235,7 +235,7 @@ def read_psfs(path: Path, *, gains: bool = False) -> Tensor:
     if not psfs.isfinite().all() or psfs.min() < 0 or sums.min() <= 0:
         raise DatasetError(f"{path}: psfs hold negative or infinite values, or nothing")
     if gains and sums.max() > 1.001:
-        raise DatasetError(f"{path}: a PSF sums to {sums.max():.3f}; no lens gives light")
+        raise DatasetError(f"{path}: a PSF sums to {sums.max():.3f}; more than 1 is not possible")
     return (psfs if gains else normalised(psfs)).float().contiguous()
 
 

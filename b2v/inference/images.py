@@ -49,7 +49,7 @@ SHARP = "already sharp: no motion blur was found"
 UNSEEN = "no motion blur was found; --quality good sees more"
 DEFOCUS = "this looks like missed focus, not motion; it was left as it is"
 TOO_LONG = "the motion is longer than b2v can follow in places"
-UNEXPLAINED = "parts of the photo are not explained by the frames; --reblur map.png shows where"
+UNEXPLAINED = "the frames do not reproduce parts of the photo; --reblur map.png shows where"
 
 
 @dataclass(frozen=True)

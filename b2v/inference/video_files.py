@@ -100,8 +100,8 @@ def check(
         files = [name for name in inputs if name != PIPE]
         check_video_target(target, codec=settings.codec, overwrite=settings.overwrite, inputs=files)
         if left_over(Path(target)) and not (settings.resume or settings.overwrite):
-            how = "go on with --resume, or begin anew with --overwrite"
-            raise UsageError(f"{target}: a run before was stopped on its way; {how}")
+            how = "continue with --resume, or start over with --overwrite"
+            raise UsageError(f"{target}: an earlier run was interrupted; {how}")
     codec = codec_for(target, settings)
     if settings.crf is not None and CODECS[codec].crf is None:
         raise UsageError(f"{target}: {codec} has no --crf; leave it out")
@@ -271,7 +271,7 @@ def _go_on(deblurrer: Deblurrer, writer: object, slow: SlowMotion | None) -> tup
             slow.load_state_dict(state)
         deblurrer.load_state_dict({k: v for k, v in state.items() if k not in SlowMotion.KEYS})
     except (ShapeError, LookupError, ValueError) as error:
-        raise UsageError(f"{writer.target}: {error}; begin anew with --overwrite") from error
+        raise UsageError(f"{writer.target}: {error}; start over with --overwrite") from error
     taken, given = state["counts"].tolist()
     return taken, given
 

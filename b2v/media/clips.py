@@ -332,7 +332,7 @@ def check_target(
         raise UsageError(f"{target}: {most}; lower --fps or write .mp4")
     for source in map(Path, inputs if target.exists() else ()):
         if source.exists() and any(map(target.samefile, (source, source.resolve().parent))):
-            raise UsageError(f"{target}: is or holds the input {source}; give another name")
+            raise UsageError(f"{target}: is or contains the input {source}; choose another name")
     check_parent(target)
     _check_replaceable(target, kind, overwrite)
     return target

@@ -26,7 +26,7 @@ def ffmpeg_program() -> tuple[str, str]:
         path = get_ffmpeg_exe()
         return path, _version_of(path)
     except (RuntimeError, OSError, subprocess.SubprocessError) as error:
-        how = "install imageio-ffmpeg anew, or name one by IMAGEIO_FFMPEG_EXE"
+        how = "reinstall imageio-ffmpeg, or set IMAGEIO_FFMPEG_EXE"
         chosen = os.environ.get("IMAGEIO_FFMPEG_EXE", "which comes with imageio-ffmpeg")
         why = one_line(error)
         raise MediaError(f"FFmpeg's program, {chosen}, does not run ({why}); {how}") from error

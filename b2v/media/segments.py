@@ -103,7 +103,7 @@ class SegmentWriter:
             error: Exception | None = None
         except Exception as caught:  # what lies on a disk may be damaged in any way
             error = caught
-        what = "what the run before left is damaged; begin anew with --overwrite"
+        what = "what an earlier run left is damaged; start over with --overwrite"
         raise UsageError(f"{self.target}: {what}, without --resume") from error
 
     def _remove_if_empty(self) -> None:
@@ -115,8 +115,8 @@ class SegmentWriter:
         if not file.exists():
             file.write_bytes(key)
         elif file.read_bytes() != key:
-            what = "the run before had another input, other weights or other options"
-            how = "use the same, or begin anew with --overwrite, without --resume"
+            what = "the earlier run had a different input, weights or options"
+            how = "use the same, or start over with --overwrite, without --resume"
             raise UsageError(f"{self.target}: {what}; {how}")
 
     def _take_over(self) -> None:

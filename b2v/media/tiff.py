@@ -24,7 +24,7 @@ MOSAIC, LINEAR_RAW, REDUCED, MORE, DNG = 32803, 34892, 1, "SubIFDs", "DNGVersion
 """Of camera RAW, which is a TIFF too: what its pixels are, and a thumbnail in front of them."""
 PLANES, PREMULTIPLIED, STRAIGHT = 2, 1, 2
 """Colors apart from each other, and kinds of alpha; other additional values are none."""
-RAW = "is the RAW of a camera; develop it first, to TIFF or JPEG"
+RAW = "is a camera RAW file; develop it first, to TIFF or JPEG"
 logging.getLogger("tifffile").addHandler(logging.NullHandler())  # else it would write to stderr
 APART = 3 / 255
 """Most by which mean and deviation of two decoders' pictures may differ."""
@@ -74,8 +74,8 @@ class DeepTiff:
                 raise
             return self._otherwise(plain, side)
         if plain is not None and not agree(pixels, plain, side):
-            what = "two decoders see different pictures in it"
-            raise MediaError(f"{self.path}: {what}; save it as PNG, or anew as TIFF")
+            what = "two decoders disagree about its pixels"
+            raise MediaError(f"{self.path}: {what}; save it again, as PNG or TIFF")
         return pixels
 
     def _by_tifffile(self, side: int | None) -> Tensor:
@@ -164,7 +164,7 @@ class DeepTiff:
 def look(file: BinaryIO, path: Path) -> DeepTiff | None:
     """Open a TIFF with more than 8 bits a value; None for every other file.
 
-    Raises MediaError for the RAW of a camera, of which Pillow would give the thumbnail.
+    Raises MediaError for a camera RAW file, of which Pillow would give the thumbnail.
     """
     page = None
     with suppress(Exception):  # Pillow will say what is wrong with it

@@ -69,7 +69,7 @@ def video_stream(container: InputContainer, name: str) -> av.VideoStream:
     streams = [stream for stream in container.streams.video if not stream.disposition & covers]
     if not streams:
         if container.streams.video:
-            raise MediaError(f"{name}: has a picture of the cover only; expected a video")
+            raise MediaError(f"{name}: has only a cover picture; expected a video")
         inside = ", ".join(sorted({str(stream.type) for stream in container.streams}))
         raise MediaError(f"{name}: no video stream inside, only {inside or 'nothing'}")
     stream = streams[0]
@@ -180,7 +180,7 @@ class VideoReader:
         while self._next is not None and count > 0:
             self._next, self.count, count = next(self._shown, None), self.count + 1, count - 1
         if count:
-            raise MediaError(f"{self.name}: ends {count} frames before the place to go on from")
+            raise MediaError(f"{self.name}: ends {count} frames before the point to resume from")
 
     @property
     def notes(self) -> list[str]:
@@ -334,14 +334,14 @@ class VideoReader:
         if stated is None and self.info.cut is None and self.stream.frames > self._packets:
             missing = f"{self.stream.frames} are stated"
         elif stated is not None and stated - self._end > LATE:
-            missing = f"it should go on for {float(stated - self._end):.1f} s"
+            missing = f"{float(stated - self._end):.1f} s are missing at its end"
         elif (whole := stated_whole(self.container)) is not None and whole - self._gone > LATE:
-            missing = f"it should go on for {float(whole - self._gone):.1f} s"
+            missing = f"{float(whole - self._gone):.1f} s are missing at its end"
         elif self.info.cut is None and (bytes_missing := missing_bytes(Path(self.name))):
             missing = f"{bytes_missing} bytes are missing at its end"
         if why := self._broken or missing:
-            message = f"{self.name}: breaks off after {self.count} frames ({why})"
-            raise TruncatedVideoError(f"{message}; get a whole copy for the rest", self.count)
+            message = f"{self.name}: video is truncated after {self.count} frames ({why})"
+            raise TruncatedVideoError(f"{message}; get a complete copy for the rest", self.count)
 
 
 def open_video(

@@ -234,7 +234,7 @@ class VideoWriter:
         except BrokenPipeError:
             self.abort()
             count = len(self.timestamps)
-            raise PipeClosedError(f"{self.name}: nobody reads on after {count} frames") from None
+            raise PipeClosedError(f"{self.name}: output pipe closed after {count} frames") from None
         except (av.FFmpegError, OSError, ValueError) as error:
             if hasattr(self, "_container"):
                 self.abort()

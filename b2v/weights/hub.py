@@ -126,7 +126,7 @@ def fetch(address: Address, *, sha256: str = "") -> Path:
         path.unlink()
         raise WeightsError(
             f"{address} has sha256 {found[:12]}…, expected {sha256[:12]}…, and was deleted;"
-            " try again, and if it stays so, do not use this source"
+            " try again; if it happens again, do not use this source"
         )
     return path
 
@@ -167,7 +167,7 @@ def explain(error: BaseException) -> str:
             "HF_HUB_OFFLINE is set and the file is not intact in the cache; unset it and try again"
         )
     if isinstance(error, errors.GatedRepoError):
-        return "access must be asked for at the hub first; then set HF_TOKEN"
+        return "request access at the hub first, then set HF_TOKEN"
     if isinstance(error, errors.RepositoryNotFoundError):
         return "no such repository, or it is private; check the name, or set HF_TOKEN"
     if isinstance(error, errors.RevisionNotFoundError):
@@ -175,7 +175,7 @@ def explain(error: BaseException) -> str:
     if isinstance(error, errors.EntryNotFoundError):
         return "the repository has no such file at this revision; check the name"
     if response is not None and response.status_code in (401, 403):
-        return f"the hub refuses ({response.status_code}); set HF_TOKEN to a token that may do this"
+        return f"the hub denied access ({response.status_code}); set a valid HF_TOKEN"
     if response is not None:
         return f"the hub answered {response.status_code}; try again later"
     if isinstance(error, OSError) and error.errno == errno.ENOSPC:

@@ -154,7 +154,7 @@ def test_what_is_found_twice_is_taken_once(tree):
         ("", "'': no such file"),
         ("x\0y", "no such file"),
         ("trip/*.bmp", "trip/*.bmp: matches no file"),
-        ("empty", "empty: no input in this folder (.jpg .png); -r looks into"),
+        ("empty", "empty: no input in this folder (.jpg .png); use -r to"),
     ],
 )
 def test_a_name_that_leads_to_nothing_is_told_and_stops_no_other(tree, name, said):
@@ -213,12 +213,12 @@ def test_without_a_folder_the_output_is_beside_the_input(tree):
 def test_two_outputs_of_one_name_are_refused(tree, names, folder):
     (tree / "b.png").write_text("x")
     said = refused(UsageError, outputs, names, folder and Path(folder))
-    assert f"{names[0]} and {names[1]} would both go there" in said
+    assert f"{names[0]} and {names[1]} would both be written there" in said
 
 
 def test_a_file_named_twice_is_refused(tree):
     said = refused(UsageError, outputs, ["trip/b.jpg", "./trip/b.jpg"], None)
-    assert "would both go there" in said
+    assert "would both be written there" in said
 
 
 @pytest.mark.parametrize(
@@ -238,7 +238,7 @@ def test_no_output_goes_onto_an_input(tree):
     inputs = expand(["trip/b.jpg", "trip/A.PNG"], PICTURES, recursive=False)
     placed = place(inputs, lambda path: {"b": "new", "A": "other"}[path.stem] + ".gif", None)
     assert [one.problem is None for one in placed] == [True, False]
-    assert "other.gif: is or holds an input" in str(placed[1].problem)
+    assert "other.gif: is or contains an input" in str(placed[1].problem)
 
 
 @pytest.mark.parametrize(
@@ -264,8 +264,8 @@ def test_what_output_says(tree, names, output, inside, folder):
     [
         (["a.jpg", "b.jpg"], "c.gif", "c.gif: one file for 2 inputs"),
         (["a.jpg", "b.jpg"], "-", "-: one file for 2 inputs"),
-        (["trip"], "c.gif", "one file for what may be several"),
-        (["*.jpg"], "c.gif", "one file for what may be several"),
+        (["trip"], "c.gif", "one file for possibly several"),
+        (["*.jpg"], "c.gif", "one file for possibly several"),
     ],
 )
 def test_one_file_cannot_hold_several_outputs(tree, names, output, said):

@@ -118,7 +118,7 @@ def test_fail_fast_stops_at_the_first(b2v, command, folder, end, suffix):
     Path(f"{folder}/day1/b{suffix}").write_bytes(b"nonsense" * 99)
     ran = b2v(command, folder, "-r", "-o", "out", "--fail-fast")
     assert (ran.code, ran.out.split()) == (4, [f"out/a{end}"])
-    assert ran.err.endswith("\n1 done, 1 failed, 1 not begun\n")
+    assert ran.err.endswith("\n1 done, 1 failed, 1 not started\n")
     assert files_in("out") == [f"out/a{end}"]
 
 
@@ -143,9 +143,9 @@ def test_parts_of_a_list_add_up_whatever_is_done_already(b2v, command, folder, e
 @pytest.mark.parametrize(
     ("more", "code", "said"),
     [
-        (("-o", "one.mp4"), 2, "one file for what may be several inputs"),
+        (("-o", "one.mp4"), 2, "one file for possibly several inputs"),
         (("--shard", "0/2"), 2, "i from 1 to n"),
-        (("--overwrite", "--skip-existing"), 2, "exclude each other"),
+        (("--overwrite", "--skip-existing"), 2, "are mutually exclusive"),
         (("-o", "no/out"), 1, "no does not exist"),
         (("-o", "README"), 1, "README is not a folder"),
     ],
@@ -163,7 +163,7 @@ def test_clashes_in_a_tree_are_found_before_anything_runs(b2v):
     shutil.copy("trip/day2/deep/c.png", "trip/day2/deep/c.bmp")
     before = listing(".")
     ran = b2v("extract", "trip", "-r", "-o", "out")
-    assert_one_line(ran, 2, "out/day2/deep/c_b2v.mp4", "c.bmp", "c.png", "would both go there")
+    assert_one_line(ran, 2, "out/day2/deep/c_b2v.mp4", "c.bmp", "c.png", "would both be")
     assert listing(".") == before
 
 

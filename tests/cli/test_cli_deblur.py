@@ -458,12 +458,12 @@ def test_a_full_disk_is_one_line_and_can_be_gone_on_with(b2v, small_disk, tmp_pa
 
 def test_a_video_that_breaks_off_is_written_on_request_only(b2v):
     ran = b2v("deblur", "cut.mp4")
-    assert_one_line(ran, 1, "cut.mp4: breaks off after ", "--keep-partial --resume")
+    assert_one_line(ran, 1, "cut.mp4: video is truncated after ", "--keep-partial --resume")
     assert not Path("cut_deblurred.mp4").exists()
     ran = b2v("deblur", "cut.mp4", "--keep-partial", "--resume", "--json")
     said = json.loads(ran.out)
     assert (ran.code, said["ok"]) == (4, False)
-    assert f"breaks off after {said['frames']} frames" in said["error"]
+    assert f"video is truncated after {said['frames']} frames" in said["error"]
     assert 20 < said["frames"] < len(LONG)
     readable = times_of("cut_deblurred.mp4")
     assert readable == [20 * number * TICK for number in range(said["frames"])]
@@ -498,7 +498,7 @@ def test_a_killed_run_goes_on_to_the_same_video(b2v):
     assert_one_line(b2v("deblur", *args), 2, "--resume", "--overwrite")
     ran = b2v("deblur", *args, "--resume")
     assert ran.code == 0
-    assert "frames are from the run before" in ran.err
+    assert "frames are from an earlier run" in ran.err
     assert clean()
     Path("b.mp4").rename("resumed.mp4")
     assert b2v("deblur", *args).code == 0
@@ -510,17 +510,17 @@ def test_ctrl_c_stops_at_once_and_leaves_what_can_be_gone_on_with(b2v):
     args = ("long.mp4", "-o", "b.mp4", "--precision", "fp32")
     code, out, err = stopped(*args, stop=signal.SIGINT)
     assert (code, out) == (130, "")
-    assert err == "b2v: b.mp4: interrupted; the same command with --resume goes on\n"
+    assert err == "b2v: b.mp4: interrupted; run the same command with --resume to continue\n"
     assert names_in(".") == [".b.mp4.b2v", "a.mp4", "cut.mp4", "long.mp4"]
     before = listing(".")
     for more in (("--crf", 30), ("--end", 1.5), ("--compare", "side"), ("--precision", "bf16")):
         ran = b2v("deblur", *args, "--resume", *more)
-        assert_one_line(ran, 2, "b.mp4: the run before had another input")
+        assert_one_line(ran, 2, "b.mp4: the earlier run had a different input")
     write_tiny_dtb(Path("..") / Path.cwd().name, "other", seed=1)
     ran = b2v("deblur", *args, "--resume", "--weights", "other-video.safetensors")
-    assert_one_line(ran, 2, "other weights")
+    assert_one_line(ran, 2, "weights or options")
     os.utime("long.mp4", (0, 0))
-    assert_one_line(b2v("deblur", *args, "--resume"), 2, "another input")
+    assert_one_line(b2v("deblur", *args, "--resume"), 2, "a different input")
     assert [entry for entry in listing(".") if entry in before] == before
     assert b2v("deblur", *args, "--overwrite").code == 0
     assert clean()
@@ -613,7 +613,7 @@ def test_ctrl_c_stops_a_run_that_waits_for_a_stream(b2v):
         process.stdin.close()
         err = process.stderr.read()
         process.stderr.close()
-    assert err == b"b2v: interrupted; nothing half written is left\n"
+    assert err == b"b2v: interrupted; no partial output is left\n"
 
 
 # Real videos

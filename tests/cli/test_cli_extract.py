@@ -232,7 +232,7 @@ def test_two_photos_of_one_name_are_found_before_any_work(b2v, output):
 
 def test_two_ways_to_one_photo_are_found(b2v, tmp_path):
     ran = b2v("extract", "photo.png", f"../{tmp_path.name}/photo.png")
-    assert_one_line(ran, 2, "would both go there")
+    assert_one_line(ran, 2, "would both be written there")
 
 
 @pytest.mark.parametrize(

@@ -81,7 +81,7 @@ def test_a_preview_is_made_though_all_of_the_photo_would_not_fit(b2v, tmp_path, 
     monkeypatch.setattr("b2v.inference.images.plan_for", small_ones_only)
     ran = b2v("extract", "photo.png", "--preview", "16", "-f", "png")
     assert ran.code == 0
-    assert "photo.png: the whole does not fit: 48x32 pixels need" in ran.err
+    assert "photo.png: the whole photo does not fit: 48x32 pixels need" in ran.err
     assert len(names_in(tmp_path / "photo_preview_b2v")) == 7
     assert b2v("extract", "photo.png", "-f", "png").code == 1
 

@@ -111,7 +111,7 @@ def test_of_several_pictures_in_a_file_the_first_is_taken_and_said(b2v, picture)
     first.save("pages.tif", save_all=True, append_images=[other])
     first.save("page.tif")
     ran = b2v("extract", "pages.tif", "--json")
-    assert any("has 2 pictures; the first one is taken" in n for n in json.loads(ran.out)["notes"])
+    assert any("has 2 pictures; only the first is used" in n for n in json.loads(ran.out)["notes"])
     alone = json.loads(b2v("extract", "page.tif", "--json").out)
     assert not any("first one" in note for note in alone["notes"])
     assert alone["reblur_db"] == json.loads(ran.out)["reblur_db"]

@@ -144,7 +144,7 @@ def test_closing_line_is_plain_and_verbose_tells_by_what(b2v):
     assert note == f"photo.png: {SHARP}"
     for flag in ("-v", "--verbose"):
         ran = b2v("extract", "photo.png", "--precision", "fp32", "--overwrite", flag)
-        assert f"s (cpu fp32, {PHOTO_MODEL}); they explain the photo to " in ran.err
+        assert f"s (cpu fp32, {PHOTO_MODEL}); they reproduce the photo to " in ran.err
         assert " dB\n" in ran.err
 
 

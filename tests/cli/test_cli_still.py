@@ -204,7 +204,7 @@ def test_json_and_the_line_of_text_tell_of_one_picture(b2v, turned):
     assert not [note for note in said["notes"] if "played" in note]  # one picture is not played
     ran = b2v("extract", turned, "--still", "--overwrite", "-v")
     assert f"turned.jpg: one picture of {H}x{W} in " in ran.err
-    assert "seven frames explain the photo to " in ran.err
+    assert "seven frames reproduce the photo to " in ran.err
     assert "played" not in ran.err
 
 

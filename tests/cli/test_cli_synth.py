@@ -47,8 +47,8 @@ def test_without_an_output_it_is_beside_the_source_and_the_smaller_size_is_said(
     write_frames(Path("gopro/test/turn"), 7, size=(40, 60))
     ran = b2v("gopro/", "-j", 1)
     assert (ran.code, ran.out) == (0, f"{tmp_path}/gopro_b2v\n")
-    assert f"writes to {tmp_path}/gopro_b2v; -o names another folder" in ran.err
-    assert "recipe jin makes pictures of 45% of their size; --scale 1 keeps it" in ran.err
+    assert f"writing to {tmp_path}/gopro_b2v; use -o for another folder" in ran.err
+    assert "recipe jin scales pictures to 45%; use --scale 1 to keep their size" in ran.err
     assert {w.split for w in find_windows(Path("gopro_b2v"))} == {"train", "test"}
     assert_one_line(b2v("gopro", "gopro", "-q"), 2, "-o DIR")
 
@@ -157,7 +157,7 @@ def test_a_mended_source_is_made_on_the_next_run(b2v):
     write_photo(make_picture(20, 24, 7), Path("in/b/000006.png"))
     write_photo(make_picture(20, 24, 8), Path("in/b/000007.png"))
     ran = b2v("in", "-o", "out", *FULL)
-    assert (ran.code, ran.err.splitlines()[-1]) == (0, "1 windows of 2 sequences; 1 were there")
+    assert (ran.code, ran.err.splitlines()[-1]) == (0, "1 windows of 2 sequences; 1 already done")
     assert len(find_windows(Path("out"))) == 2
 
 
@@ -235,7 +235,7 @@ def test_a_file_of_psfs_is_used(b2v):
     np.savez("delta.npz", psfs=psfs)
     write_frames(Path("walk"), 7)
     coded = ("--aperture", "coded", "--psf", "delta.npz")
-    for name, args in (("open", ()), ("delta", coded), ("dark", (*coded, "--his-gains"))):
+    for name, args in (("open", ()), ("delta", coded), ("dark", (*coded, "--keep-psf-energy"))):
         assert b2v("walk", "-o", name, "-q", *FULL, *args).code == 0
     pictures = [
         read_photo(find_windows(Path(n))[0].blurry).pixels for n in ("open", "delta", "dark")
@@ -258,7 +258,7 @@ def test_his_data_can_be_made_anew(b2v, shared):
     for number, frame in enumerate(frames, start=1):
         pixels = torch.from_numpy(frame).permute(2, 0, 1).float() / 255
         write_photo(pixels, Path("walk") / f"{number:06d}.png")
-    args = ("--aperture", "coded", "--psf", reference, "--his-gains", "--light", "code")
+    args = ("--aperture", "coded", "--psf", reference, "--keep-psf-energy", "--light", "code")
     assert b2v("walk", "-o", "out", "-q", *FULL, *args, "--sub-frames", 1).code == 0
     written = read_photo(find_windows(Path("out"))[0].blurry).pixels
     assert (written - blurry).abs().max() < 0.501 / 255  # as 8 bits hold it
@@ -280,7 +280,7 @@ def test_a_killed_run_goes_on_to_the_same_bytes(b2v):
     assert 1 <= there < 18
     ran = b2v(*[a for a in args if a != "-q"])
     assert ran.code == 0
-    assert ran.err.endswith(f"{18 - there} windows of 2 sequences; {there} were there\n")
+    assert ran.err.endswith(f"{18 - there} windows of 2 sequences; {there} already done\n")
     assert bytes_in(Path("out")) == bytes_in(Path("whole"))
 
 

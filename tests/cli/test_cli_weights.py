@@ -179,7 +179,7 @@ def test_download_of_what_is_here_prints_its_files(b2v, own):
     ran = b2v("download", "mine")
     names = ["mine.json", *(f"mine-{role}.safetensors" for role in ROLES)]
     assert (ran.code, ran.out.split()) == (0, [str(own / name) for name in names])
-    assert ran.err == "use it by: b2v extract PHOTO -m mine\n"
+    assert ran.err == "use it with: b2v extract PHOTO -m mine\n"
     assert b2v("download", "mine", "-q").err == ""
 
 
@@ -228,7 +228,7 @@ def test_import_says_how_to_use_what_it_wrote(b2v, monkeypatch, output, hint):
 
     monkeypatch.setattr("b2v.weights.imports.import_released", pretend)
     ran = b2v("import", "a.pth", *output)
-    assert ran.err == f"use it by: b2v extract PHOTO -m jin2018-released{hint}\n"
+    assert ran.err == f"use it with: b2v extract PHOTO -m jin2018-released{hint}\n"
 
 
 def test_what_import_advises_works(b2v, capsys, monkeypatch, tmp_path, cache):

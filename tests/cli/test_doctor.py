@@ -114,7 +114,7 @@ def test_damaged_weights_fail_and_missing_ones_are_told(tiny):
     assert "install b2v again" in (first.advice or "")
     shutil.rmtree(tiny)
     tiny.mkdir()
-    assert [(f.state, "none for" in f.said) for f in found("weights")] == [
+    assert [(f.state, "no model" in f.said) for f in found("weights")] == [
         ("fail", True),
         ("warn", True),
     ]

@@ -534,7 +534,7 @@ def test_a_video_that_breaks_off_gives_what_it_has(tmp_path):
     film.write_bytes(whole[: len(whole) * 2 // 3])
     settings = Settings(recipe=replace(WHOLE, frames=(3,)))
     (problem,) = problems(make(film, tmp_path / "out", settings=settings))
-    assert problem.startswith(f"{film}: breaks off after")
+    assert problem.startswith(f"{film}: video is truncated after")
     assert 5 <= len(manifest(tmp_path / "out")) < 20
 
 

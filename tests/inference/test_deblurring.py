@@ -259,9 +259,9 @@ def test_damage_to_what_was_left_is_told(restore, tmp_path, monkeypatch):
     (state,) = folder.glob("*.state")
     for content in (b"cut", b""):
         state.write_bytes(content)
-        assert "damaged; begin anew with --overwrite" in refused(UsageError, restore, resume=True)
+        assert "damaged; start over with --overwrite" in refused(UsageError, restore, resume=True)
     state.unlink()
-    assert "damaged; begin anew with --overwrite" in refused(UsageError, restore, resume=True)
+    assert "damaged; start over with --overwrite" in refused(UsageError, restore, resume=True)
     assert restore(overwrite=True)[0].done == 0
 
 

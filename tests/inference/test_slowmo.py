@@ -199,8 +199,8 @@ def test_a_run_that_was_stopped_goes_on_to_the_same_video(slow, tmp_path, monkey
         with pytest.raises(KeyboardInterrupt):
             slow()
     assert not (tmp_path / "out.mp4").exists()
-    assert "stopped on its way" in refused(UsageError, slow)
-    assert "other options" in refused(UsageError, slow, resume=True, slower=2)
+    assert "was interrupted" in refused(UsageError, slow)
+    assert "weights or options" in refused(UsageError, slow, resume=True, slower=2)
     reports = slow(resume=True)
     assert reports[0].done % 8 == 0
     assert same(tmp_path / "out.mp4", tmp_path / "whole.mp4")
@@ -212,5 +212,5 @@ def test_a_video_that_breaks_off_is_kept_only_on_request(slow, tmp_path):
     (tmp_path / "a.mp4").write_bytes(whole[: len(whole) * 2 // 3])
     assert "--keep-partial --resume" in refused(TruncatedVideoError, slow)
     last = slow(resume=True, keep_partial=True)[-1]
-    assert "breaks off" in last.broken
+    assert "truncated after" in last.broken
     assert last.done > 0

@@ -111,7 +111,7 @@ def test_a_reader_that_goes_away_is_told_in_one_line(tmp_path):
                 out.write(*frame)
 
     message = refused(PipeClosedError, write)
-    assert message.startswith("-: nobody reads on after ")
+    assert message.startswith("-: output pipe closed after ")
     assert not message.endswith(" 0 frames")
 
 

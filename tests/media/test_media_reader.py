@@ -222,7 +222,7 @@ def test_pictures_of_the_cover_are_not_the_video(tmp_path):
     only = ["-map", "0:a", "-map", 1, "-c", "copy", "-disposition:v:0", "attached_pic"]
     ffmpeg("-i", tmp_path / "a.mp4", "-i", tmp_path / "cover.jpg", *only, tmp_path / "c.mp4")
     said = refused(MediaError, open_video, tmp_path / "c.mp4")
-    assert said.endswith("has a picture of the cover only; expected a video")
+    assert said.endswith("has only a cover picture; expected a video")
 
 
 @pytest.mark.parametrize(("transfer", "name"), [(16, "PQ"), (18, "HLG")])
@@ -255,7 +255,7 @@ def test_a_file_cut_in_the_middle_gives_what_is_there(tmp_path):
         with open_video(tmp_path / name) as reader, pytest.raises(TruncatedVideoError) as caught:
             found.extend(reader)
         assert 5 < len(found) == caught.value.frames < 90
-        assert f"{name}: breaks off after {len(found)} frames" in str(caught.value)
+        assert f"{name}: video is truncated after {len(found)} frames" in str(caught.value)
 
 
 KINDS = {
@@ -281,7 +281,7 @@ def test_a_cut_file_of_any_kind_is_told(tmp_path, name):
     for share in (0.3, 0.7, 0.8):
         end = int(share * len(data)) | 1  # in a packet of TS, not between two
         (tmp_path / name).write_bytes(data[:end])
-        with pytest.raises(MediaError, match=r"breaks off after \d+ frames|cut off"):
+        with pytest.raises(MediaError, match=r"video is truncated after \d+ frames|cut off"):
             frames_of(tmp_path / name)
 
 

@@ -104,7 +104,7 @@ def test_a_decoder_that_sees_black_is_not_believed(tmp_path, monkeypatch):
     write(tmp_path / "a.tif", picture(3), "u2", tile=(32, 32))
     black = torch.zeros(3, HEIGHT, WIDTH)
     monkeypatch.setattr(tiff.DeepTiff, "_by_tifffile", lambda *_: black)
-    assert "two decoders see different pictures" in refusal(tmp_path / "a.tif")
+    assert "two decoders disagree about its pixels" in refusal(tmp_path / "a.tif")
 
 
 def test_what_only_pillow_can_read_is_read_in_8_bits_and_told(tmp_path, monkeypatch):
@@ -186,7 +186,7 @@ def test_the_raw_of_a_camera_is_named_as_what_it_is(tmp_path):
     (tmp_path / "d.cr3").write_bytes(b"\0\0\0\x18ftypcrx \0\0\0\1" + bytes(64))
     (tmp_path / "e.raf").write_bytes(b"FUJIFILMCCD-RAW 0201" + bytes(64))
     for path in sorted(tmp_path.iterdir()):
-        assert "RAW of a camera; develop it first" in refusal(path)
+        assert "camera RAW file; develop it first" in refusal(path)
 
 
 def png(path, *chunks, kind="RGB", values=None):

@@ -123,7 +123,7 @@ def test_file_with_a_wrong_hash_is_deleted(server):
     assert not hub.parse_address(f"{SOURCE}/blob.safetensors").path.exists()
 
 
-@pytest.mark.parametrize(("code", "said"), [(401, "set HF_TOKEN"), (503, "try again later")])
+@pytest.mark.parametrize(("code", "said"), [(401, "valid HF_TOKEN"), (503, "try again later")])
 def test_hub_that_refuses_is_named(server, code, said):
     server.busy = code
     with pytest.raises(WeightsError, match=rf"{code}.*{said}") as caught:

@@ -177,14 +177,14 @@ def test_import_by_the_command_line(b2v, exported, tmp_path, monkeypatch):
     cache = tmp_path / "cache"
     ran = b2v("import", exported)
     assert (ran.code, ran.out.split()) == (0, [str(cache / name) for name in FILES])
-    assert ran.err == "use it by: b2v extract PHOTO -m maxim-3\n"
+    assert ran.err == "use it with: b2v extract PHOTO -m maxim-3\n"
     assert_one_line(b2v("import", exported), 2, "exists already")
     (tmp_path / "shipped").mkdir()
     (tmp_path / "shipped" / "maxim-3.json").write_bytes((cache / "maxim-3.json").read_bytes())
     written = [cache / name for name in FILES]
     monkeypatch.setattr("b2v.weights.imports", lambda *_args, **_options: written)
     ran = b2v("import", exported, "--overwrite")
-    assert ran.err == f"use it by: b2v extract PHOTO -m maxim-3 --weights {cache}\n"
+    assert ran.err == f"use it with: b2v extract PHOTO -m maxim-3 --weights {cache}\n"
     assert b2v("verify", cache / "maxim-1.json").out == f"ok     {cache / FILES[0]}\n"
     assert b2v("path", "maxim-1", "stage1").out == f"{cache / FILES[0]}\n"
     assert_one_line(b2v("import", exported, "F35_N8.pth"), 2, "is imported alone")
