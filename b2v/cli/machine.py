@@ -271,7 +271,7 @@ class Task(str, Enum):
 def bench(
     task: Annotated[
         list[Task] | None,
-        typer.Option("--task", help="Measure only this task; repeatable  [default: all but middle]"),
+        typer.Option("--task", help="Measure this task; repeatable  [default: all but middle]"),
     ] = None,
     model: Annotated[
         str | None,

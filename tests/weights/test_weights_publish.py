@@ -192,7 +192,7 @@ def test_a_repository_has_an_owner_and_a_name(uploads, mine, repo):
 @pytest.mark.parametrize("refuse", ["/api/repos/create", "/commit/main"])
 def test_a_hub_that_refuses_is_one_line(uploads, mine, b2v, refuse):
     uploads.refuse = refuse
-    assert_one_line(b2v("publish", "tiny", REPO), 3, f"cannot publish to {REPO}", "set HF_TOKEN")
+    assert_one_line(b2v("publish", "tiny", REPO), 3, f"cannot publish to {REPO}", "HF_TOKEN")
     assert uploads.commits == []
 
 
