@@ -31,7 +31,7 @@ from b2v.inference.runtime import Runtime, choose, keep_large_blocks, peak_bytes
 from b2v.inference.videos import Deblurrer, load_line
 from b2v.models import MODELS, ROLES, Cascade, Extractor, assemble
 from b2v.training.config import TrainConfig, is_for_video
-from b2v.training.stages import new_network, stage_loss
+from b2v.training.stages import compare, new_network
 from b2v.weights.store import load_model
 
 PHOTO_TASKS = ("extract", "middle")
@@ -256,7 +256,7 @@ def _train(case: Case, runtime: Runtime) -> Run:
     def run() -> None:
         net.zero_grad(set_to_none=True)
         with runtime.autocast():
-            loss = stage_loss(config, {config.role: net}, sharp.mean(1), sharp, 0).mean()
+            loss = compare(config, {config.role: net}, sharp.mean(1), sharp, 0).loss.mean()
         torch.autograd.backward(loss)
 
     return run

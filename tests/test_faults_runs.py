@@ -158,14 +158,13 @@ def test_a_line_of_the_table_that_was_not_finished_is_dropped(tmp_path):
     journal = Journal(tmp_path, 0)
     journal.add(Report(1, 0.5, 1e-3, 1.0, 0.0))
     journal.add(Report(2, 0.4, 1e-3, 2.0, 0.0))
-    journal.close()
     whole = (tmp_path / TABLE).read_text()
     (tmp_path / TABLE).write_text(f"{whole}3,0.")
-    Journal(tmp_path, 3).close()
+    Journal(tmp_path, 3)
     assert (tmp_path / TABLE).read_text() == whole
     for torn in ("", "step,lo"):
         (tmp_path / TABLE).write_text(torn)
-        Journal(tmp_path, 0).close()
+        Journal(tmp_path, 0)
         assert not (tmp_path / TABLE).exists()
 
 

@@ -1,21 +1,18 @@
 """What a run writes down of itself, and the processes that share its steps.
 
-A run has a table, and why it has stopped. Several processes, as `torchrun`
-starts them, take an equal part of every batch each, and `DistributedDataParallel` averages the
-gradients, so the numbers are those of one process with the whole batch, up to the order in which
-floating point adds. The folders of the run and of its banks must be seen by all hosts.
+A run has a table. Several processes, as `torchrun` starts them, take an equal part of every batch
+each, and `DistributedDataParallel` averages the gradients, so the numbers are those of one process
+with the whole batch, up to the order in which floating point adds. The folders of the run and of
+its banks must be seen by all hosts.
 """
 
 import csv
-import json
-import math
 import os
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from datetime import timedelta
 from pathlib import Path
-from typing import Any
 
 import torch
 from torch import Tensor, distributed, nn
@@ -23,7 +20,7 @@ from torch.nn.parallel import DistributedDataParallel
 
 from b2v.errors import TrainingError, UsageError
 
-TABLE, STOPPED = "metrics.csv", "stopped.json"
+TABLE = "metrics.csv"
 
 
 @dataclass(frozen=True)
@@ -69,26 +66,6 @@ class Journal:
             if new:
                 writer.writeheader()
             writer.writerow(values)
-
-
-def stop(
-    folder: Path, step: int, what: str, about: dict[str, Any], losses: Iterable[tuple[int, float]]
-) -> TrainingError:
-    """Write down the batch at which a run has to stop, and make the error to be raised.
-
-    Args:
-        folder: of the stage.
-        step: the step that could not be taken, counted from 1.
-        what: what is wrong, as "the loss is nan".
-        about: plain values that the batch can be found by.
-        losses: the numbers of its items in the crops, each with its loss.
-
-    """
-    # JSON has no number that is not finite.
-    items = [{"item": n, "loss": x if math.isfinite(x) else str(x)} for n, x in losses]
-    path = folder / STOPPED
-    path.write_text(json.dumps({"step": step, "why": what, **about, "items": items}, indent=1))
-    return TrainingError(f"{folder}: {what} at step {step}; its batch is in {path}; lower lr")
 
 
 def _forget(path: Path, step: int) -> None:

@@ -32,7 +32,7 @@ from b2v.models import MODELS
 from b2v.training import checkpoints
 from b2v.training.checkpoints import State, has_begun, steps_done
 from b2v.training.config import DECAY, DECAY_STEPS, TrainConfig, check, is_for_video
-from b2v.training.logs import ALONE, Journal, Notice, Report, Team, stop
+from b2v.training.logs import ALONE, Journal, Notice, Report, Team
 from b2v.training.losses import Critic, Features, Frames, load_features, new_critic
 from b2v.training.stages import (
     Judges,
@@ -372,13 +372,18 @@ def _train_critic(work: Work, restored: Frames, sharp: Frames) -> None:
 
 def _stopped(work: Work, what: str, losses: Tensor) -> TrainingError:
     """Write down the batch that cannot be learned from; make the error that says so."""
-    config, step = work.config, work.state.step
+    config, number = work.config, work.state.step + 1
     values = work.team.gather(losses.detach().float()).tolist()
-    items = range(step * config.batch, (step + 1) * config.batch)
-    pairs = list(zip(items, values, strict=True))
+    said = f"{work.folder}: {what} at step {number}"
     if not work.team.leads:
-        return TrainingError(f"{work.folder}: {what} at step {step + 1}")
-    return stop(work.folder, step + 1, what, {"seed": config.seed}, pairs)
+        return TrainingError(said)
+    first, path = work.state.step * config.batch, work.folder / "stopped.json"
+    # JSON has no number that is not finite.
+    plain = [x if math.isfinite(x) else str(x) for x in values]
+    items = [{"item": n, "loss": x} for n, x in enumerate(plain, first)]
+    known = {"step": number, "why": what, "seed": config.seed, "items": items}
+    path.write_text(json.dumps(known, indent=1))
+    return TrainingError(f"{said}; its batch is in {path}; lower lr")
 
 
 def _milestone(work: Work, validation: Path) -> float:

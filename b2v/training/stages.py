@@ -58,35 +58,6 @@ def video_loss(net: VideoNet, blurry: Tensor, sharp: Tensor, kind: PixelLoss) ->
     return pixel_loss(restored, sharp, kind).mean(1)
 
 
-@torch.no_grad()
-def validate_video(
-    net: VideoNet, validation: Path, runtime: Runtime, rows: int = 4
-) -> tuple[float, Tensor]:
-    """Score a network on sequences of scenes that it is not trained on.
-
-    Returns:
-        Mean gain in dB over the blurry frames, of all frames of all sequences, and a picture
-        [3, h, w] to look at: the first sequences, a row each, with the first, the middle and the
-        last frame of it blurry, restored and sharp.
-
-    """
-    gains: list[Tensor] = []
-    strips: list[Tensor] = []
-    for sequence in open_sequences(validation):
-        pictures = torch.from_numpy(sequence.copy()).to(runtime.device).float() / 255
-        blurry, sharp = pictures
-        with runtime.autocast():
-            restored = run_clip(net, pad_to_multiple(blurry, net.multiple)[None])[0]
-        restored = crop_back(restored.float(), *blurry.shape[2:]).clamp(0, 1)
-        before, after = (psnr(x, sharp).clamp(max=BEST_DB) for x in (blurry, restored))
-        gains.append((after - before).mean())
-        if len(strips) < rows:
-            shown = torch.linspace(0, len(blurry) - 1, SHOWN).long().tolist()
-            cells = [x[n] for n in shown for x in (blurry, restored, sharp)]
-            strips.append(torch.cat(cells, dim=2))
-    return float(torch.stack(gains).mean()), torch.cat(strips, dim=1).cpu()
-
-
 Nets = dict[str, nn.Module]
 """Networks by role."""
 
@@ -192,14 +163,8 @@ def restore_frames(
     return tuple(outer.chunk(2)), inner
 
 
-def stage_loss(
-    config: TrainConfig,
-    nets: Nets,
-    blurry: Tensor,
-    sharp: Tensor,
-    step: int,
-) -> Tensor:
-    """Loss of a stage on a batch.
+def compare(config: TrainConfig, nets: Nets, blurry: Tensor, sharp: Tensor, step: int) -> Outcome:
+    """Restore the frames of a stage and compare them.
 
     Args:
         config: which stage, and which losses.
@@ -208,15 +173,7 @@ def stage_loss(
         sharp: [B, 7, 3, H, W]; of video, [B, N, 3, H, W].
         step: steps taken so far, on which teacher forcing and the direction of time depend.
 
-    Returns:
-        [B].
-
     """
-    return compare(config, nets, blurry, sharp, step).loss
-
-
-def compare(config: TrainConfig, nets: Nets, blurry: Tensor, sharp: Tensor, step: int) -> Outcome:
-    """Restore the frames of a stage and compare them; arguments as of `stage_loss`."""
     role = config.role
     if role == VIDEO:
         return Outcome(
@@ -271,31 +228,52 @@ def frames_of(role: str, sharp: Tensor) -> Frames:
 def validate(
     role: str, nets: Nets, validation: Path, runtime: Runtime, rows: int = 4
 ) -> tuple[float, Tensor]:
-    """Score a network on clips of scenes that it is not trained on.
+    """Score a network on samples of scenes that it is not trained on.
 
     Returns:
-        Mean gain in dB over the blurry picture, in the better order of time a sample, and a
-        picture [3, h, w] to look at: the first clips, a row each, blurry, then restored and
-        sharp of the role's first frame and its last. Of video, `validate_video`'s.
+        Mean gain in dB over the blurry pictures, of photos in the better order of time a sample,
+        and a picture [3, h, w] to look at, a row for each of the first samples: of a photo blurry,
+        then restored and sharp of the role's first frame and its last; of a video the first, the
+        middle and the last frame blurry, restored and sharp.
 
     """
-    if role == VIDEO:
-        return validate_video(cast("VideoNet", nets[VIDEO]), validation, runtime, rows)
+    video = role == VIDEO
     gains: list[Tensor] = []
     strips: list[Tensor] = []
-    multiple = math.lcm(*(multiple_of(net) for net in nets.values()))
-    for clip in open_clips(validation):
-        pictures = torch.from_numpy(clip.copy()).to(runtime.device).float() / 255
-        blurry, truth = pictures[:1], torch.cat(frames_of(role, pictures[None, 1:]))
-        with runtime.autocast():
-            frames, _ = restore_frames(role, nets, pad_to_multiple(blurry, multiple))
-        restored = crop_back(torch.cat(frames).float(), *blurry.shape[2:]).clamp(0, 1)
-        forwards, backwards = (psnr(restored, t).mean() for t in (truth, truth.flip(0)))
-        gains.append(torch.maximum(forwards, backwards) - psnr(blurry, truth).mean())
+    for sample in (open_sequences if video else open_clips)(validation):
+        pictures = torch.from_numpy(sample.copy()).to(runtime.device).float() / 255
+        gain, cells = (_judge_video if video else _judge_photo)(role, nets, pictures, runtime)
+        gains.append(gain)
         if len(strips) < rows:
-            pairs = [blurry[0], restored[0], truth[0], restored[-1], truth[-1]]
-            strips.append(torch.cat(pairs, dim=2))
+            strips.append(torch.cat(cells, dim=2))
     return float(torch.stack(gains).mean()), torch.cat(strips, dim=1).cpu()
+
+
+def _judge_video(
+    role: str, nets: Nets, pictures: Tensor, runtime: Runtime
+) -> tuple[Tensor, list[Tensor]]:
+    """Score a sequence [2, N, 3, H, W]: its gain, and what there is to look at."""
+    net, (blurry, sharp) = cast("VideoNet", nets[role]), pictures
+    with runtime.autocast():
+        restored = run_clip(net, pad_to_multiple(blurry, net.multiple)[None])[0]
+    restored = crop_back(restored.float(), *blurry.shape[2:]).clamp(0, 1)
+    before, after = (psnr(x, sharp).clamp(max=BEST_DB) for x in (blurry, restored))
+    shown = torch.linspace(0, len(blurry) - 1, SHOWN).long().tolist()
+    return (after - before).mean(), [x[n] for n in shown for x in (blurry, restored, sharp)]
+
+
+def _judge_photo(
+    role: str, nets: Nets, pictures: Tensor, runtime: Runtime
+) -> tuple[Tensor, list[Tensor]]:
+    """Score a clip [8, 3, H, W], the blurry picture first: as `_judge_video`."""
+    multiple = math.lcm(*(multiple_of(net) for net in nets.values()))
+    blurry, truth = pictures[:1], torch.cat(frames_of(role, pictures[None, 1:]))
+    with runtime.autocast():
+        frames, _ = restore_frames(role, nets, pad_to_multiple(blurry, multiple))
+    restored = crop_back(torch.cat(frames).float(), *blurry.shape[2:]).clamp(0, 1)
+    forwards, backwards = (psnr(restored, t).mean() for t in (truth, truth.flip(0)))
+    gain = torch.maximum(forwards, backwards) - psnr(blurry, truth).mean()
+    return gain, [blurry[0], restored[0], truth[0], restored[-1], truth[-1]]
 
 
 @dataclass(frozen=True)
@@ -334,7 +312,7 @@ class Objective(nn.Module):
         self._others = (earlier, judges or Judges())
 
     def forward(self, step: int, blurry: Tensor, sharp: Tensor) -> tuple[Tensor, Frames, Frames]:
-        """Compute the loss [B]; arguments as of `b2v.training.stages.stage_loss`.
+        """Compute the loss [B]; arguments as of `compare`.
 
         Returns:
             The loss, and restored and sharp frames for the critic, which no gradient reaches.

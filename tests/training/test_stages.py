@@ -15,7 +15,7 @@ from b2v.models.maxim import MaximConfig, MaximStage
 from b2v.models.unet import UNet, UNetConfig
 from b2v.training.config import ABLATION, TrainConfig, check, recipe
 from b2v.training.losses import in_order, pair_loss
-from b2v.training.stages import frames_of, new_network, restore_frames, stage_loss
+from b2v.training.stages import compare, frames_of, new_network, restore_frames
 
 SMALL = {"widths": (6, 8), "blocks": (1, 1)}
 CONFIG = TrainConfig(model="tiny", steps=40, pixel="mse", teacher=0.5, canonical=0.0)
@@ -67,7 +67,7 @@ def loss_of(
 ) -> Tensor:
     config = replace(CONFIG, stage=stage, **changes)
     assert config.role in nets
-    return stage_loss(config, nets, torch.rand(2, *sharp.shape[2:]), sharp, step)
+    return compare(config, nets, torch.rand(2, *sharp.shape[2:]), sharp, step).loss
 
 
 @pytest.mark.parametrize(("model", "role"), [("unet", "prior"), ("maxim-1", "stage1")])
@@ -84,7 +84,7 @@ def test_the_loss_of_a_stage_of_maxim_falls_along_its_gradient():
     config = replace(CONFIG, model="maxim-1", pixel="mse")
     losses = []
     for _ in range(3):
-        loss = stage_loss(config, {"stage1": net}, sharp.mean(1), sharp, LATE).mean()
+        loss = compare(config, {"stage1": net}, sharp.mean(1), sharp, LATE).loss.mean()
         losses.append(loss.item())
         weights = [w for w in net.parameters() if w.requires_grad]
         grads = torch.autograd.grad(loss, weights, allow_unused=True)
@@ -198,8 +198,8 @@ def test_each_pair_of_a_model_of_pairs_chooses_its_own_direction(sharp, tiny, st
     assert_same(restored, net(blurry, x4))
     for pair in ("pair", "best-order"):
         config = replace(config, pair=pair)
-        forwards = stage_loss(config, nets, blurry, sharp, LATE)
-        backwards = stage_loss(config, nets, blurry, sharp.flip(1), LATE)
+        forwards = compare(config, nets, blurry, sharp, LATE).loss
+        backwards = compare(config, nets, blurry, sharp.flip(1), LATE).loss
         assert torch.allclose(forwards, backwards, rtol=1e-5)
         assert (forwards > 1e-3 if pair == "pair" else forwards.isfinite()).all()
 
@@ -230,7 +230,7 @@ def test_seven_nets_apart_learn_the_middle_frame_by_itself(sharp):
     def loss(frames: Tensor, pair: str) -> list[float]:
         net.forward = lambda _: frames
         changed = replace(config, pair=pair)
-        return stage_loss(changed, {SEVEN: net}, sharp[:, 0], sharp, 0).tolist()
+        return compare(changed, {SEVEN: net}, sharp[:, 0], sharp, 0).loss.tolist()
 
     swapped = sharp[:, [1, 0, 2, 3, 4, 5, 6]]
     moved = sharp[:, [0, 1, 2, 4, 3, 5, 6]]

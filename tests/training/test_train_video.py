@@ -26,7 +26,7 @@ from b2v.training.checkpoints import new_optimizer
 from b2v.training.config import TrainConfig, check, is_for_video, recipe
 from b2v.training.loop import Report, learning_rate, train
 from b2v.training.losses import pixel_loss
-from b2v.training.stages import new_network, stage_loss, validate
+from b2v.training.stages import compare, new_network, validate
 from b2v.weights.checkpoints import save_network
 from b2v.weights.store import load_model, load_video_model
 
@@ -170,7 +170,7 @@ def test_the_loss_is_the_mean_of_the_frames_of_one_run_through_the_sequence():
     net = new_network(config_of(), {})
     torch.nn.init.normal_(net.head.weight, std=0.1)
     blurry, sharp = torch.rand(2, 2, 4, 3, 8, 8)
-    loss = stage_loss(config_of(), {VIDEO: net}, blurry, sharp, 0)
+    loss = compare(config_of(), {VIDEO: net}, blurry, sharp, 0).loss
     restored = run_clip(net, blurry)
     frames = [pixel_loss(restored[:, n], sharp[:, n], "mse") for n in range(4)]
     assert torch.allclose(loss, torch.stack(frames).mean(0))
