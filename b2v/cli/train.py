@@ -61,9 +61,11 @@ Model = Annotated[
     typer.Option("--model", "-m", help="cascade, jin2018; of video blend, dtb."),
 ]
 Steps = Annotated[int | None, typer.Option(help="Length of a stage, 10000; of dtb 300000.")]
-Batch = Annotated[int | None, typer.Option(help="Crops a step, 8.")]
-Crop = Annotated[int | None, typer.Option(help="Side of a crop in pixels, 128.")]
-Rate = Annotated[float | None, typer.Option(help="Largest learning rate, 5e-4; for video 1e-4.")]
+Batch = Annotated[int | None, typer.Option(help="Crops a step, 8; of jin2018 32, then 24.")]
+Crop = Annotated[int | None, typer.Option(help="Side of a crop in pixels, 128; of jin2018 320.")]
+Rate = Annotated[
+    float | None, typer.Option(help="Largest learning rate, 5e-4; of jin2018 and dtb 1e-4.")
+]
 Start = Annotated[Path | None, typer.Option(help="File of a network to start with.")]
 Minutes = Annotated[float | None, typer.Option(help="Stop after so long, to be resumed.")]
 Resume = Annotated[bool, typer.Option("--resume", help="Go on with a stopped run.")]
