@@ -53,6 +53,7 @@ def through_jpeg(picture: Tensor, quality: int) -> Tensor:
 MAX_MEGAPIXELS = 400
 """Largest picture that is read; more is a mistake or a decompression bomb."""
 FORMATS = ("JPEG", "PNG", "WEBP", "AVIF", "TIFF", "BMP", "GIF")
+TIFF_HEADS = (b"II", b"MM")
 RAW_HEADS = (b"IIU\0", b"IIRO", b"IIRS", b"MMOR", b"FUJIFILM", b"FOVb")
 """How the RAW of cameras begins that is no TIFF."""
 HEIC_BRANDS = (b"heic", b"heix", b"hevc", b"hevx", b"heim", b"heis", b"mif1", b"msf1")
@@ -186,7 +187,9 @@ def picture_limits() -> Iterator[None]:
 def _identify(file: BinaryIO, path: Path) -> Image.Image | tiff.DeepTiff:
     """Open the picture in `file`, which starts with a header of one of `FORMATS` or of HEIC."""
     try:
-        if deep := tiff.look(file, path):
+        head = file.read(2)
+        file.seek(0)
+        if head in TIFF_HEADS and (deep := tiff.look(file, path)):
             _check_size(deep)
             return deep
         file.seek(0)
@@ -223,7 +226,6 @@ def _decode(
     if isinstance(image, tiff.DeepTiff):
         _, exposure_time = _exif(image)
         pixels, bits, notes = image.pixels(side), image.bits, image.notes
-        turn = 1 if image.turned else turn
         if (convert := _to_srgb(image.info.get("icc_profile"), "RGB")) is not None:
             pixels = _converted(Image.fromarray(to_codes(pixels)), convert)
     else:
@@ -317,10 +319,17 @@ def _deep_png(image: Image.Image, file: BinaryIO, side: int | None) -> Tensor | 
         return None
     if _to_srgb(image.info.get("icc_profile"), "RGB") is not None:
         return None
-    with suppress(av.FFmpegError, StopIteration):
-        pixels = tiff.deep_frame(file, "png", side)
-        return pixels if tiff.agree(pixels, image, side) else None
-    return None
+    file.seek(0)
+    try:
+        with av.open(file, "r", format="png_pipe") as container:
+            codes = next(container.decode(video=0)).to_ndarray(format="rgba64le")
+    except (av.FFmpegError, StopIteration):
+        return None
+    if side is not None:
+        left, top, right, bottom = tiff.around_middle(image.size, side)
+        codes = codes[top:bottom, left:right]
+    pixels = to_pixels(codes)
+    return pixels if tiff.agree(pixels, image, side) else None
 
 
 def _as_png_says(pixels: Tensor, image: Image.Image, file: BinaryIO, notes: list[str]) -> Tensor:

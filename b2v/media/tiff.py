@@ -1,8 +1,8 @@
 """TIFF with more than 8 bits a value, which Pillow cuts, wraps or does not read at all.
 
 tifffile reads grey and RGB of whole and float numbers, with or without alpha, in strips, tiles or
-planes; what it cannot unpack (LZW) FFmpeg does for 16-bit RGB. No decoder is taken at its word:
-where Pillow reads the picture in 8 bits, the two have to agree.
+planes; what it cannot unpack (LZW) OpenCV does. No decoder is taken at its word: where Pillow reads
+the picture in 8 bits, the two have to agree.
 """
 
 import logging
@@ -10,14 +10,13 @@ from contextlib import suppress
 from pathlib import Path
 from typing import BinaryIO
 
-import av
+import cv2
 import numpy as np
 import tifffile
 from PIL import Image, ImageStat
 from torch import Tensor, from_numpy
 
 from b2v.errors import MediaError
-from b2v.frames import to_pixels
 
 WHITE_IS_ZERO, GREY, RGB = 0, 1, 2
 MOSAIC, LINEAR_RAW, REDUCED, MORE, DNG = 32803, 34892, 1, "SubIFDs", "DNGVersion"
@@ -40,7 +39,7 @@ class DeepTiff:
         self.page, self.file, self.path = page, file, path
         self.size = page.imagewidth, page.imagelength
         self.info = {"icc_profile": page.iccprofile} if page.iccprofile else {}
-        self.n_frames, self.bits, self.turned = len(page.parent.pages), 16, False
+        self.n_frames, self.bits = len(page.parent.pages), 16
         self.notes: list[str] = []
         self.colors = 3 if page.photometric == RGB else 1
         kinds = [int(kind) for kind in page.extrasamples]
@@ -63,28 +62,41 @@ class DeepTiff:
     def pixels(self, side: int | None = None) -> Tensor:
         """Decode it to [3, H, W] in [0, 1], or [4, H, W] with alpha; of `side`, only the middle.
 
-        It is upright where `turned` says so. Raises MediaError where decoders disagree, and errors
-        of any type on damaged data.
+        Raises MediaError where decoders disagree, and errors of any type on damaged data.
         """
-        plain = self._by_pillow()
-        try:
-            pixels = self._by_tifffile(side)
-        except ValueError as error:
-            if "imagecodecs" not in str(error):
-                raise
-            return self._otherwise(plain, side)
+        pixels, plain = self._in_full_depth(side), self._by_pillow()
         if plain is not None and not agree(pixels, plain, side):
             what = "two decoders disagree about its pixels"
             raise MediaError(f"{self.path}: {what}; save it again, as PNG or TIFF")
         return pixels
 
-    def _by_tifffile(self, side: int | None) -> Tensor:
+    def _channels(self) -> list[np.ndarray]:
+        """Decode the values of each channel, [H, W]; OpenCV does what tifffile cannot."""
         page = self.page
         for offset, count in zip(page.dataoffsets, page.databytecounts, strict=True):
             if count <= 0 or offset + count > page.parent.filehandle.size:
                 raise EOFError("parts of the picture are not in the file")
-        stored = page.asarray(squeeze=False, maxworkers=1)[:, 0]  # [planes, H, W, values]
-        channels = [stored[i, ..., j] for i in range(len(stored)) for j in range(stored.shape[-1])]
+        try:
+            stored = page.asarray(squeeze=False, maxworkers=1)[:, 0]  # [planes, H, W, values]
+            return [stored[i, ..., j] for i, j in np.ndindex(stored.shape[0], stored.shape[-1])]
+        except ValueError as error:
+            if "imagecodecs" not in str(error):
+                raise
+        self.file.seek(0)
+        data = np.frombuffer(self.file.read(), np.uint8)
+        found = None
+        if page.planarconfig != PLANES:  # OpenCV would mix the planes up
+            found = cv2.imdecode(data, cv2.IMREAD_UNCHANGED | cv2.IMREAD_IGNORE_ORIENTATION)
+        if found is None or found.shape[:2] != (page.imagelength, page.imagewidth):
+            packed = f"packed as {tifffile.COMPRESSION(page.compression).name}"
+            how = "save it uncompressed, or pip install imagecodecs"
+            raise MediaError(f"{self.path}: a TIFF {packed} is not read; {how}")
+        if found.ndim == 2:
+            return [found]
+        return [found[..., k] for k in (2, 1, 0, 3)[: found.shape[2]]]
+
+    def _in_full_depth(self, side: int | None) -> Tensor:
+        page, channels = self.page, self._channels()
         if side is not None:
             left, top, right, bottom = around_middle(self.size, side)
             channels = [codes[top:bottom, left:right] for codes in channels]
@@ -137,29 +149,6 @@ class DeepTiff:
                 return image
         return None
 
-    def _otherwise(self, plain: Image.Image | None, side: int | None) -> Tensor:
-        """Read what tifffile cannot unpack by FFmpeg, or take what Pillow has read."""
-        name = tifffile.COMPRESSION(self.page.compression).name
-        if plain is None:
-            packed = f"packed as {name} with predictor {self.page.predictor}"
-            how = "save it uncompressed, or pip install imagecodecs"
-            raise MediaError(f"{self.path}: a TIFF {packed} is not read; {how}")
-        if plain.mode.startswith("RGB"):
-            with suppress(av.FFmpegError, StopIteration):
-                pixels = deep_frame(self.file, "tiff", side)
-                pixels = pixels[:3] if self.alpha is None else pixels
-                if agree(pixels, plain, side):
-                    return pixels
-            self.bits = 8
-            self.notes.append(f"16 bits of each color were read as 8; {name} keeps them from b2v")
-        self.turned = True
-        if side is not None:
-            plain = plain.crop(around_middle(plain.size, side))
-        if not plain.mode.startswith("RGB"):
-            pixels = to_pixels(np.asarray(plain).astype(np.uint16)[..., None]).expand(3, -1, -1)
-            return 1 - pixels if self.page.photometric == WHITE_IS_ZERO else pixels
-        return to_pixels(np.asarray(plain if plain.mode == "RGBA" else plain.convert("RGB")))
-
 
 def look(file: BinaryIO, path: Path) -> DeepTiff | None:
     """Open a TIFF with more than 8 bits a value; None for every other file.
@@ -179,17 +168,6 @@ def look(file: BinaryIO, path: Path) -> DeepTiff | None:
     if not (plain and numbers and isinstance(page.bitspersample, int) and page.bitspersample > 8):
         return None
     return DeepTiff(page, file, path)
-
-
-def deep_frame(file: BinaryIO, kind: str, side: int | None) -> Tensor:
-    """Decode RGB of 16 bits, a `png` or `tiff`, by FFmpeg: [4, H, W] in [0, 1], alpha last."""
-    file.seek(0)
-    with av.open(file, "r", format=f"{kind}_pipe") as container:
-        codes = next(container.decode(video=0)).to_ndarray(format="rgba64le")
-    if side is not None:
-        left, top, right, bottom = around_middle((codes.shape[1], codes.shape[0]), side)
-        codes = codes[top:bottom, left:right]
-    return to_pixels(codes)
 
 
 def around_middle(size: tuple[int, int], side: int) -> tuple[int, int, int, int]:
