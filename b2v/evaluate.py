@@ -26,8 +26,8 @@ from skimage.metrics import structural_similarity
 from torch import Tensor, nn
 
 from b2v.data.exposure import Shutter, expose_video
-from b2v.data.footage import Sample, holds_windows
-from b2v.data.sources import VIDEOS, are_frames, frame_files, pictures_in
+from b2v.data.footage import Sample, are_of_a_video, holds_windows
+from b2v.data.sources import VIDEOS, frame_files, pictures_in
 from b2v.defaults import PHOTO_MODEL
 from b2v.errors import DatasetError, UsageError, WeightsError
 from b2v.frames import FRAMES, MIDDLE, check_frame, crop_back, pad_to_multiple
@@ -401,7 +401,7 @@ def _videos_in(folder: Path) -> list[Path]:
     if (found := [p for p in inside if is_video(p)]) or holds_windows(folder):
         return found
     folders = [folder, *(p for p in inside if p.is_dir())]
-    return [p for p in folders if are_frames(list(pictures_in(p).values()))]
+    return [p for p in folders if are_of_a_video(list(pictures_in(p).values()))]
 
 
 def _sharp_frames(path: Path) -> Iterator[Tensor]:

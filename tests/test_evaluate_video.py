@@ -177,6 +177,10 @@ def test_a_folder_of_frames_is_a_video_and_scores_as_the_file(tmp_path):
     assert has_videos(tmp_path / "set")
     score = score_video(deblurrer(), folder, SHUTTER)
     assert replace(score, name="pan.mkv") == score_video(deblurrer(), path, SHUTTER)
+    for n in range(9):
+        (tmp_path / "photos").mkdir(exist_ok=True)
+        write_photo(make_picture(24, 40, n), tmp_path / "photos" / f"kodim{n:02d}.png")
+    assert not has_videos(tmp_path / "photos")
     (tmp_path / "pairs").mkdir()
     for half in ("input", "target"):
         shutil.copytree(folder, tmp_path / "pairs" / half)

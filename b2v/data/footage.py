@@ -392,7 +392,7 @@ def load_sources(folders: Sequence[Path], part: Literal["train", "val"] = "train
 def _load_folder(sources: Sources, files: list[Path]) -> None:
     """Read the media of one folder."""
     pictures = [path for path in files if path.suffix.lower() in PICTURES]
-    if len(pictures) >= FRAMES and are_frames(pictures) and _follow(pictures):
+    if are_of_a_video(pictures):
         sources.videos.append(FrameFolder(tuple(p for _, p in frame_files(pictures[0].parent))))
         pictures = []
     for path in pictures:
@@ -408,8 +408,10 @@ def _load_folder(sources: Sources, files: list[Path]) -> None:
         sources.videos.append(torch.stack(frames))
 
 
-def _follow(pictures: list[Path]) -> bool:
-    """Tell whether pictures are frames of a video: the first two are nearly the same."""
+def are_of_a_video(pictures: list[Path]) -> bool:
+    """Tell whether pictures are frames of a video: by their names, and the first two are alike."""
+    if len(pictures) < FRAMES or not are_frames(pictures):
+        return False
     first, second = (read_photo(path) for path in pictures[:2])
     if first.alpha is not None or first.pixels.shape != second.pixels.shape:
         return False

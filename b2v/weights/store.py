@@ -141,8 +141,8 @@ def file_of(found: Model, role: str) -> Path:
     if role not in card.networks:
         raise WeightsError(
             f"{card.name} in {found.folder} has no {role} network, only"
-            f" {', '.join(card.networks)}; take another model, or add its file with"
-            " `b2v weights import`"
+            f" {', '.join(card.networks)}; take another model, train the stage that"
+            " makes it, or add its file with `b2v weights import`"
         )
     entry = card.networks[role]
     path = place_of(found, entry)
