@@ -124,12 +124,13 @@ def _print_frames(summaries: Summaries) -> None:
         lpips = ""
         if "lpips_middle" in row:
             lpips = f", LPIPS {row['lpips_middle']:.4f} (nothing {nothing['lpips_middle']:.4f})"
+        order = f"; {row['in_order']:.0%} in the better order" if "in_order" in row else ""
         typer.echo(
             f"{who}middle {row['middle']:.2f} dB ({row['middle'] - nothing['middle']:+.2f}), "
             f"within 2 pixels {row['shifted_middle']:.2f} dB "
             f"({row['shifted_middle'] - nothing['shifted_middle']:+.2f}), "
             f"SSIM {row['ssim_middle']:.4f}{lpips}; re-blur {row['reblur']:.2f} dB; "
-            f"motion {row['motion']:.2f} of the true one"
+            f"motion {row['motion']:.2f} of the true one{order}"
         )
 
 

@@ -10,7 +10,8 @@
   `dtb-inputs`: with 3, 5 and 7 inputs each (Table 1); `dtb-models`: models for video as they come
   (Table 2).
 * `coded`: the middle net on standard and on phase-coded blur of the same frames (Berman 2021);
-  `coded-video`: all seven frames, whose order the code tells: are plain scores the better ones?
+  `coded-video`: all seven frames, whose order the code tells (`in_order`, the share of samples
+  whose frames fit better as they come).
 
 The recipes are for hours on a few CPU cores: smaller crops and batches than in the papers, a
 cosine to zero, and an average of weights that forgets in a few hundred steps. Rows are trained by
@@ -26,6 +27,7 @@ from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import Any, Literal, cast, get_args
 
+import torch
 from torch import Tensor
 
 from b2v.color import to_linear
@@ -254,7 +256,7 @@ def score_row(study: Study, row: Row, job: Job, runtime: Runtime) -> list[dict[s
     weights = [job.folder / "runs" / row.run / "weights"] if row.stages else []
     model = row.stages[-1].model if row.stages else row.model
     entry = open_entries(model, weights, "middle" if middle_net else None, videos=video)[0]
-    about = {"parameters": sum(weight.numel() for weight in entry.net.parameters())}
+    about: dict[str, Any] = {"parameters": sum(weight.numel() for weight in entry.net.parameters())}
     of, strips = (set_name(job.scored_on), row.name), Extremes()
     summaries = []
     if video:
@@ -277,7 +279,11 @@ def score_row(study: Study, row: Row, job: Job, runtime: Runtime) -> list[dict[s
             middle=_giver(row.given, runtime),
             strips=strips,
         )
-        summaries.append(summarize(list(found), *of) | about)
+        scores = list(found)
+        if not middle_net:
+            kept = sum(torch.equal(score.psnr, score.psnr_p) for score in scores)
+            about["in_order"] = kept / len(scores)
+        summaries.append(summarize(scores, *of) | about)
     strips.write(job.folder / "strips" / _slug(row.name))
     return summaries
 

@@ -231,8 +231,11 @@ def test_the_order_of_coded_frames_is_learned_as_it_is(places, capsys):
     plain, seen = (row for (row,) in rows)
     assert plain["nothing"] != seen["nothing"]
     assert len(seen["psnr"]) == 7
+    assert seen["in_order"] == (seen["psnr"] == seen["psnr_p"])  # of one sample
     print_scores([plain, seen])
-    assert capsys.readouterr().out.count("nothing") == 2
+    said = capsys.readouterr().out
+    assert said.count("nothing") == 2
+    assert said.count("% in the better order") == 2
 
 
 def steps_of(stage):
