@@ -223,19 +223,11 @@ def check(config: TrainConfig, clip_size: int, clip_frames: int = FRAMES) -> Non
 
 
 def _check_choices(config: TrainConfig) -> None:
-    choices = {
-        "model": (config.model, _trainable()),
-        "stage": (config.stage, tuple(range(1, 1 + len(MODELS.get(config.model, ROLES))))),
-        "pixel": (config.pixel, get_args(PixelLoss)),
-        "pair": (config.pair, get_args(PairLoss)),
-        "forcing": (config.forcing, get_args(Forcing)),
-        "init": (config.init, get_args(Init)),
-        "schedule": (config.schedule, get_args(Schedule)),
-        "optimizer": (config.optimizer, get_args(Optimizer)),
-        "inputs": (config.inputs, INPUTS),
-    }
-    for name, (value, known) in choices.items():
-        if value not in known:
+    choices = {n: get_args(h) for n, h in _CONFIG.items() if get_origin(h) is Literal}
+    choices |= {"model": _trainable(), "inputs": INPUTS}
+    choices["stage"] = tuple(range(1, 1 + len(MODELS.get(config.model, ROLES))))
+    for name, known in choices.items():
+        if (value := getattr(config, name)) not in known:
             raise UsageError(f"{name} {value!r} is unknown; choose {', '.join(map(str, known))}")
 
 
