@@ -27,11 +27,11 @@ from b2v.cli import (
     video,
     weights,
 )
-from b2v.cli.options import examples
+from b2v.cli.options import INTERRUPTED, examples
 from b2v.errors import B2VError
 from b2v.files import VIDEOS
 
-FAILED, WRONG_USAGE, INTERRUPTED = 1, 2, 130
+FAILED, WRONG_USAGE = 1, 2
 BAD_COMMAND_LINE: type[Exception] = typer.BadParameter.__bases__[0]
 """What the parser raises for any line it cannot read; typer does not give it a public name."""
 

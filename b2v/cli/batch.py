@@ -393,6 +393,31 @@ def in_turn(results: Sequence[ResultT], handling: BatchOptions) -> Iterator[Resu
             return
 
 
+def carry_out(
+    results: Sequence[ResultT],
+    handling: BatchOptions,
+    start_up: Callable[[], Callable[[ResultT], object]],
+    show: Callable[[ResultT], None],
+    *,
+    as_json: bool,
+    quiet: bool,
+) -> None:
+    """Do what is left to be done, `show` of each how it went, and sum up.
+
+    `start_up` loads what does one input; it is called once, if there is any to do.
+    """
+    if handling.dry_run:
+        show_plan(results, as_json=as_json)
+    else:
+        work = start_up() if to_do(results, handling) else None
+        for result in in_turn(results, handling):
+            if work is not None and not result.error and not result.skipped:
+                with options.noting(result):
+                    work(result)
+            show(result)
+    finish(results, handling, quiet=quiet)
+
+
 def show_plan(results: Sequence[Result], *, as_json: bool) -> None:
     """Print where every output would go."""
     for result in results:

@@ -277,30 +277,12 @@ def command(
         verbose=verbose,
     )
     _refuse(results, job, [middle] if middle else [])
-    if handling.dry_run:
-        batch.show_plan(results, as_json=as_json)
-    else:
-        loading = partial(chosen.load, "photo")
-        _run(results, handling, job, loading, as_json=as_json, quiet=quiet)
-    batch.finish(results, handling, quiet=quiet)
 
+    def start_up() -> Callable[[PhotoResult], object]:
+        return partial(extract_one, chosen.load("photo"), job)
 
-def _run(
-    results: Sequence[PhotoResult],
-    handling: options.BatchOptions,
-    job: Job,
-    loading: Callable[[], "Model"],
-    *,
-    as_json: bool,
-    quiet: bool,
-) -> None:
-    """Do what is left to be done, and say of each how it went."""
-    model = loading() if batch.to_do(results, handling) else None
-    for result in batch.in_turn(results, handling):
-        if model and not result.error and not result.skipped:
-            with options.noting(result):
-                extract_one(model, job, result)
-        show(result, as_json=as_json, quiet=quiet, verbose=job.verbose)
+    tell = partial(show, as_json=as_json, quiet=quiet, verbose=verbose)
+    batch.carry_out(results, handling, start_up, tell, as_json=as_json, quiet=quiet)
 
 
 def _plan(

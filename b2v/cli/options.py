@@ -276,12 +276,18 @@ def tell(result: Result, *, as_json: bool, quiet: bool) -> None:
         note(one_line(line))
 
 
+INTERRUPTED = 130
+"""Exit code where Ctrl-C came, which ends all."""
+
+
 @contextmanager
 def noting(result: Result) -> Iterator[None]:
     """Note in `result` what goes wrong with its input, so that the next one has its turn."""
     try:
         yield
     except B2VError as error:
+        if error.exit_code == INTERRUPTED:
+            raise
         said = str(error)
         named = result.input in said or result.output in said
         result.error = one_line(said if named else f"{result.input}: {said}")

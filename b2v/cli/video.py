@@ -111,7 +111,7 @@ Work = Callable[["VideoResult"], None]
 class StoppedError(B2VError):
     """Ctrl-C came, and what was restored waits to be resumed."""
 
-    exit_code = 130
+    exit_code = options.INTERRUPTED
 
 
 @dataclass
@@ -269,43 +269,6 @@ def plan(
     return results
 
 
-def run(
-    results: Sequence[VideoResult],
-    handling: options.BatchOptions,
-    start_up: Callable[[], Work],
-    *,
-    as_json: bool,
-    quiet: bool,
-) -> None:
-    """Do what is left to be done, say of each video how it went, and sum up.
-
-    `start_up` loads what does one video; it is called once, if there is any to do.
-    """
-    if handling.dry_run:
-        batch.show_plan(results, as_json=as_json)
-    else:
-        _run(results, handling, start_up, as_json=as_json, quiet=quiet)
-    batch.finish(results, handling, quiet=quiet)
-
-
-def _run(
-    results: Sequence[VideoResult],
-    handling: options.BatchOptions,
-    start_up: Callable[[], Work],
-    *,
-    as_json: bool,
-    quiet: bool,
-) -> None:
-    work = start_up() if batch.to_do(results, handling) else None
-    for result in batch.in_turn(results, handling):
-        if work is not None and not result.error and not result.skipped:
-            with _resumable(result.output), options.noting(result):
-                if result.output != PIPE:
-                    Path(result.output).parent.mkdir(parents=True, exist_ok=True)
-                work(result)
-        show_result(result, as_json=as_json, quiet=quiet)
-
-
 @contextmanager
 def _resumable(output: str) -> Iterator[None]:
     """Say after Ctrl-C that one can go on with `output`, if so."""
@@ -446,7 +409,8 @@ def restore(
         model = chosen.load("video")
         return partial(deblur_one, model, model.stream(), settings, shown, quiet=quiet)
 
-    run(results, handling, start_up, as_json=as_json, quiet=quiet)
+    tell = partial(show_result, as_json=as_json, quiet=quiet)
+    batch.carry_out(results, handling, start_up, tell, as_json=as_json, quiet=quiet)
 
 
 def deblur_one(
@@ -464,8 +428,10 @@ def deblur_one(
 
     result.slower = settings.slower or 1
     reports = deblur_video(result.input, result.output, deblurrer, model.loaded, settings)
+    if result.output != PIPE:
+        Path(result.output).parent.mkdir(parents=True, exist_ok=True)
     try:
-        with batch.hinting(result.input, PHOTOS, "extract"):
+        with _resumable(result.output), batch.hinting(result.input, PHOTOS, "extract"):
             broken = follow(reports, model, result, quiet=quiet)
     except PipeClosedError:
         raise BrokenPipeError from None

@@ -653,8 +653,9 @@ def test_real_videos_keep_all_but_the_blur(b2v, tmp_path, shared, name, seconds,
         assert any(contents[i : i + len(found)] == found for i in range(len(contents)))
         assert seconds is not None or kept == stored
     before, after = read_first(source), read_first(target)
-    assert (before - after).abs().mean() < 0.1
-    assert (before.flip(1, 2) - after).abs().mean() > 0.1
+    near = (before - after).abs().mean()
+    assert near < 0.12  # the network makes it lighter by 0.1
+    assert (before.flip(1, 2) - after).abs().mean() > near
 
 
 def read_first(path):
