@@ -11,7 +11,7 @@ from torch import Tensor, where
 
 Curve = Literal["srgb", "gamma2.2"]
 GREY = 0.3, 0.4, 0.3
-"""Shares of red, green and blue in what is compared without colour."""
+"""Shares of red, green and blue in what is compared without color."""
 
 
 def to_linear(encoded: Tensor, curve: Curve = "srgb") -> Tensor:

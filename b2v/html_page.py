@@ -210,11 +210,11 @@ def _scene(number: int, scene: Scene) -> str:
 def _heat(scene: Scene) -> str:
     if scene.heat is None:
         return ""
-    alt = "Map of the photo: grey where the frames match it, yellow where they do not"
+    alt = "Map of the photo: gray where the frames match it, yellow where they do not"
     return f"""<details>
 <summary>Where the frames match the photo</summary>
 <img src="{scene.heat}" alt="{alt}">
-<p>All frames together should look like the photo again. Grey: they do. Yellow: they do not.</p>
+<p>All frames together should look like the photo again. Gray: they do. Yellow: they do not.</p>
 </details>
 """
 
@@ -261,9 +261,9 @@ def opening(blurry: Tensor, restored: Tensor) -> View:
 
 
 def _energy(picture: Tensor) -> Tensor:
-    """Squared slope of the grey of a picture [3, H, W] at each pixel, [H, W]; 0 where flat."""
-    grey = smooth(picture.float().mean(0, keepdim=True), SIGMA)[0]
-    padded = F.pad(grey[None, None], (1,) * 4, mode="replicate")[0, 0]
+    """Squared slope of the gray of a picture [3, H, W] at each pixel, [H, W]; 0 where flat."""
+    gray = smooth(picture.float().mean(0, keepdim=True), SIGMA)[0]
+    padded = F.pad(gray[None, None], (1,) * 4, mode="replicate")[0, 0]
     across = (padded[1:-1, 2:] - padded[1:-1, :-2]) / 2
     down = (padded[2:, 1:-1] - padded[:-2, 1:-1]) / 2
     energy = across.square() + down.square()

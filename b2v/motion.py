@@ -121,10 +121,10 @@ def measure(frames: Tensor) -> Evidence:
 
     Places of high contrast do not count for much more than others.
     """
-    grey = torch.cat([F.avg_pool2d(f.float().mean(0, keepdim=True), SCALE) for f in frames])
-    times = torch.arange(len(frames), dtype=grey.dtype, device=grey.device) - len(frames) // 2
-    change = torch.einsum("t,thw->hw", times / times.square().sum(), grey)[1:-1, 1:-1]
-    mean = grey.mean(0)
+    gray = torch.cat([F.avg_pool2d(f.float().mean(0, keepdim=True), SCALE) for f in frames])
+    times = torch.arange(len(frames), dtype=gray.dtype, device=gray.device) - len(frames) // 2
+    change = torch.einsum("t,thw->hw", times / times.square().sum(), gray)[1:-1, 1:-1]
+    mean = gray.mean(0)
     gx = (mean[1:-1, 2:] - mean[1:-1, :-2]) / 2
     gy = (mean[2:, 1:-1] - mean[:-2, 1:-1]) / 2
     terms = torch.stack([gx * gx, gx * gy, gy * gy, -gx * change, -gy * change])
@@ -190,12 +190,12 @@ def _field(motion: Tensor, basis: Tensor) -> Tensor:
 
 
 def _starts(basis: Tensor) -> list[Tensor]:
-    """Motions [2, h, w] to start from: six directions, zoom and roll about three centres."""
+    """Motions [2, h, w] to start from: six directions, zoom and roll about three centers."""
     one, x, y = basis
     angles = [math.pi * k / 6 for k in range(6)]
     moves = [torch.stack([math.cos(a) * one, math.sin(a) * one]) for a in angles]
-    for centre in (0.0, -0.5, 0.5):
-        moves += [torch.stack([x - centre, y]), torch.stack([-y, x - centre])]
+    for center in (0.0, -0.5, 0.5):
+        moves += [torch.stack([x - center, y]), torch.stack([-y, x - center])]
     return moves
 
 

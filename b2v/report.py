@@ -45,8 +45,8 @@ def _number(value: Value) -> Value:
 
 
 SUFFIXES = (".png", ".svg", ".pdf")
-COLOURS = ("#1b6ca8", "#d1602b", "#2e8b57", "#8557a3", "#b8860b", "#8b3a4a", "#4a7c8c", "#6b6b6b")
-"""Of the lines, in turn; grey lines are what they are compared with."""
+COLORS = ("#1b6ca8", "#d1602b", "#2e8b57", "#8557a3", "#b8860b", "#8b3a4a", "#4a7c8c", "#6b6b6b")
+"""Of the lines, in turn; gray lines are what they are compared with."""
 GREY = "#777777"
 LONGEST, LINE = 54, 18
 """Letters of a name below the axis, and in one line of it."""
@@ -54,11 +54,11 @@ LONGEST, LINE = 54, 18
 
 @dataclass(frozen=True)
 class Line:
-    """Values at each place; `colour` counts through `COLOURS`, None is a grey reference."""
+    """Values at each place; `color` counts through `COLORS`, None is a gray reference."""
 
     label: str
     values: tuple[float, ...]
-    colour: int | None = 0
+    color: int | None = 0
     dashed: bool = False
 
 
@@ -118,12 +118,12 @@ def draw_chart(chart: Chart, path: Path, *, overwrite: bool = False) -> None:
 
 def _draw_lines(axes: "Axes", lines: Sequence[Line]) -> None:
     for line in lines:
-        reference = line.colour is None
+        reference = line.color is None
         axes.plot(
             range(len(line.values)),
             line.values,
             label=line.label,
-            color=_colour(line),
+            color=_color(line),
             linestyle="--" if line.dashed else "-",
             linewidth=1.2 if reference or line.dashed else 1.8,
             marker="" if reference else "o",
@@ -135,7 +135,7 @@ def _draw_points(axes: "Axes", lines: Sequence[Line]) -> None:
     """Draw points that are not joined, each with its value beside it."""
     for line in lines:
         places = range(len(line.values))
-        axes.plot(places, line.values, "o", label=line.label, color=_colour(line), markersize=8)
+        axes.plot(places, line.values, "o", label=line.label, color=_color(line), markersize=8)
         for place, value in zip(places, line.values, strict=True):
             axes.annotate(
                 f"{value:.2f}", (place, value), (9, -3), textcoords="offset points", fontsize=8
@@ -143,8 +143,8 @@ def _draw_points(axes: "Axes", lines: Sequence[Line]) -> None:
     axes.margins(x=0.12, y=0.12)
 
 
-def _colour(line: Line) -> str:
-    return GREY if line.colour is None else COLOURS[line.colour % len(COLOURS)]
+def _color(line: Line) -> str:
+    return GREY if line.color is None else COLORS[line.color % len(COLORS)]
 
 
 def _wrapped(name: str) -> str:

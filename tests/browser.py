@@ -167,11 +167,11 @@ class Browser:
         )
         self.send("Emulation.setTouchEmulationEnabled", enabled=touch)
 
-    def prefer(self, colours):
+    def prefer(self, colors):
         """Prefer `dark` or `light`."""
         self.send(
             "Emulation.setEmulatedMedia",
-            features=[{"name": "prefers-color-scheme", "value": colours}],
+            features=[{"name": "prefers-color-scheme", "value": colors}],
         )
 
     def screenshot(self, path=None, *, whole=False):

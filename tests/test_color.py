@@ -44,10 +44,10 @@ def test_the_exact_curve_is_the_default():
     assert to_encoded(torch.tensor(0.214041)).item() == pytest.approx(0.5, abs=1e-6)
 
 
-@pytest.mark.parametrize(("curve", "grey"), [("srgb", 0.7354), ("gamma2.2", 0.7297)])
-def test_black_and_white_average_in_light_to_a_bright_grey(curve, grey):
+@pytest.mark.parametrize(("curve", "gray"), [("srgb", 0.7354), ("gamma2.2", 0.7297)])
+def test_black_and_white_average_in_light_to_a_bright_gray(curve, gray):
     average_lin = to_linear(torch.tensor([0.0, 1.0]), curve).mean()
-    assert to_encoded(average_lin, curve).item() == pytest.approx(grey, abs=1e-4)
+    assert to_encoded(average_lin, curve).item() == pytest.approx(gray, abs=1e-4)
 
 
 @both_curves

@@ -27,13 +27,13 @@ def moving(count=7, height=24, width=32):
     return (frames * 255).round() / 255
 
 
-def write_window(root, sharp, blurry, *, sequence="walk", centre=4, suffix=".png"):
+def write_window(root, sharp, blurry, *, sequence="walk", center=4, suffix=".png"):
     """Write one window in GOPRO_7 layout."""
     for folder in ("sharp", "blur"):
         (root / folder / sequence).mkdir(parents=True, exist_ok=True)
     for i, frame in enumerate(sharp):
-        write_photo(frame, root / "sharp" / sequence / f"{centre - 3 + i:06d}{suffix}")
-    write_photo(blurry, root / "blur" / sequence / f"{centre:06d}{suffix}")
+        write_photo(frame, root / "sharp" / sequence / f"{center - 3 + i:06d}{suffix}")
+    write_photo(blurry, root / "blur" / sequence / f"{center:06d}{suffix}")
     return root
 
 
@@ -134,7 +134,7 @@ def test_a_set_is_the_mean_over_its_samples():
 def test_windows_are_found_in_the_folder_and_in_its_splits(tmp_path):
     for root in (tmp_path / "plain", tmp_path / "split" / "test"):
         write_window(root, moving(), moving()[3], sequence="a")
-        write_window(root, moving(), moving()[3], sequence="b", centre=11)
+        write_window(root, moving(), moving()[3], sequence="b", center=11)
     plain, split = find_windows(tmp_path / "plain"), find_windows(tmp_path / "split")
     assert [w.name for w in plain] == ["blur/a/000004", "blur/b/000011"]
     assert [w.name for w in split] == ["test/blur/a/000004", "test/blur/b/000011"]

@@ -78,7 +78,7 @@ def test_an_untrained_network_scores_as_doing_nothing_exactly(tmp_path, inputs):
     assert 10 < score.psnr < 40
 
 
-def test_doing_nothing_is_the_average_of_light_against_its_centre(tmp_path):
+def test_doing_nothing_is_the_average_of_light_against_its_center(tmp_path):
     path = save_video(tmp_path / "pan.mkv", 14)
     video = frames_of(path)
     pairs = [(reblur(video[n : n + 3]), video[n + 1]) for n in (0, 5, 10)]
@@ -95,14 +95,14 @@ def test_doing_nothing_is_the_average_of_light_against_its_centre(tmp_path):
 
 @pytest.mark.parametrize("m", [1, 2, 3])
 def test_restored_frames_are_compared_with_those_they_come_from(tmp_path, m):
-    """A network that turns the centre frame into its negative scores as that, however late."""
+    """A network that turns the center frame into its negative scores as that, however late."""
     path = save_video(tmp_path / "pan.mkv", 26, step=3)
     video = frames_of(path)
-    centres = [5 * n + 1 for n in range(5)]
+    centers = [5 * n + 1 for n in range(5)]
     net = DTB(DTBConfig(**SMALL, variant="cnn", inputs=2 * m + 1))
     net.forward = lambda window, _: (1 - window[:, m], VideoState())
     score = score_video(deblurrer(net), path, SHUTTER)
-    pairs = [(1 - reblur(video[n - 1 : n + 2]), video[n]) for n in centres]
+    pairs = [(1 - reblur(video[n - 1 : n + 2]), video[n]) for n in centers]
     assert score.frames == 5
     assert score.psnr == pytest.approx(float(torch.stack([psnr(*p) for p in pairs]).mean()), 1e-4)
 

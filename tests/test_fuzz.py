@@ -59,7 +59,7 @@ print("peak", peak_bytes(torch.device("cpu")))
 
 def pictures():
     """Bytes of small pictures of all kinds, by a name that ends as their file would."""
-    colour = Image.fromarray(smooth_codes())
+    color = Image.fromarray(smooth_codes())
     exif = Image.Exif()
     exif[0x112] = 6
     found = {}
@@ -69,27 +69,27 @@ def pictures():
         image.save(file, **options)
         found[name] = file.getvalue()
 
-    save("plain.jpg", colour, format="JPEG", exif=exif.tobytes())
-    save("progressive.jpg", colour, format="JPEG", progressive=True, quality=60)
-    save("cmyk.jpg", colour.convert("CMYK"), format="JPEG")
-    save("plain.png", colour, format="PNG")
-    save("palette.png", colour.quantize(16), format="PNG", transparency=1)
-    save("alpha.png", colour.convert("RGBA"), format="PNG")
+    save("plain.jpg", color, format="JPEG", exif=exif.tobytes())
+    save("progressive.jpg", color, format="JPEG", progressive=True, quality=60)
+    save("cmyk.jpg", color.convert("CMYK"), format="JPEG")
+    save("plain.png", color, format="PNG")
+    save("palette.png", color.quantize(16), format="PNG", transparency=1)
+    save("alpha.png", color.convert("RGBA"), format="PNG")
     save("deep.png", Image.fromarray(smooth_codes()[..., 0].astype(np.uint16) * 200), format="PNG")
-    save("lossy.webp", colour, format="WEBP")
-    save("lossless.webp", colour, format="WEBP", lossless=True)
-    save("moving.webp", colour, format="WEBP", save_all=True, append_images=[colour.rotate(90)])
-    save("plain.tif", colour, format="TIFF")
-    save("packed.tif", colour, format="TIFF", compression="tiff_lzw")
-    save("pages.tif", colour, format="TIFF", save_all=True, append_images=[colour.convert("L")])
-    save("plain.bmp", colour, format="BMP")
-    save("moving.gif", colour, format="GIF", save_all=True, append_images=[colour.rotate(90)])
+    save("lossy.webp", color, format="WEBP")
+    save("lossless.webp", color, format="WEBP", lossless=True)
+    save("moving.webp", color, format="WEBP", save_all=True, append_images=[color.rotate(90)])
+    save("plain.tif", color, format="TIFF")
+    save("packed.tif", color, format="TIFF", compression="tiff_lzw")
+    save("pages.tif", color, format="TIFF", save_all=True, append_images=[color.convert("L")])
+    save("plain.bmp", color, format="BMP")
+    save("moving.gif", color, format="GIF", save_all=True, append_images=[color.rotate(90)])
     for name, kind, most in (("sixteen.tif", np.uint16, 65535), ("float.tif", np.float32, 1)):
         file, values = io.BytesIO(), smooth_codes() / 255 * most
         tifffile.imwrite(file, values.astype(kind), photometric="rgb", tile=(16, 16))
         found[name] = file.getvalue()
     if features.check("avif"):
-        save("plain.avif", colour, format="AVIF")
+        save("plain.avif", color, format="AVIF")
     return found
 
 

@@ -112,7 +112,7 @@ def test_frames_are_charted_as_gains_in_the_better_order():
     ]
     assert chart.lines[0].values == (1.5,) * 7
     assert chart.lines[1].values == (0.5,) * 7
-    assert chart.lines[2].colour == chart.lines[3].colour != chart.lines[0].colour
+    assert chart.lines[2].color == chart.lines[3].color != chart.lines[0].color
     assert chart.lines[-1].values == (0.0,) * 7
 
 

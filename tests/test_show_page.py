@@ -472,9 +472,9 @@ def test_the_loupe_shows_blurry_and_restored_around_the_pointer(zoomed):
 
 
 @needs_chromium
-@pytest.mark.parametrize("colours", ["light", "dark"])
-def test_text_stands_out_in_light_and_dark(shown, colours):
-    shown.prefer(colours)
+@pytest.mark.parametrize("colors", ["light", "dark"])
+def test_text_stands_out_in_light_and_dark(shown, colors):
+    shown.prefer(colors)
     script = "(e => { const s = getComputedStyle(e); return [s.color, s.backgroundColor]; })"
     seen = {
         "body": ("body", "body"),
@@ -487,12 +487,12 @@ def test_text_stands_out_in_light_and_dark(shown, colours):
         paper = shown.run(f"{script}(document.querySelector('{back}'))[1]")
         assert contrast(ink, paper) >= 4.5, (text, ink, paper)
     paper = shown.run(f"{script}(document.body)[1]")
-    assert (luminance(paper) < 0.2) == (colours == "dark")
+    assert (luminance(paper) < 0.2) == (colors == "dark")
 
 
-def luminance(colour):
+def luminance(color):
     """Relative luminance of `rgb(r, g, b)` (WCAG 2)."""
-    values = [int(part) / 255 for part in re.findall(r"\d+", colour)[:3]]
+    values = [int(part) / 255 for part in re.findall(r"\d+", color)[:3]]
     light = [v / 12.92 if v <= 0.04045 else ((v + 0.055) / 1.055) ** 2.4 for v in values]
     return sum(w * v for w, v in zip((0.2126, 0.7152, 0.0722), light, strict=True))
 

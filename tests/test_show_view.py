@@ -9,7 +9,7 @@ from b2v.media.drawing import smooth
 
 
 def texture(height, width, seed=0):
-    """Detail everywhere: grey noise that is a little smooth, [3, H, W]."""
+    """Detail everywhere: gray noise that is a little smooth, [3, H, W]."""
     noise = torch.randn(1, height, width, generator=torch.Generator().manual_seed(seed))
     return (0.5 + 0.4 * smooth(noise, 1.0)).clamp(0, 1).expand(3, -1, -1)
 

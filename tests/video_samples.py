@@ -27,8 +27,8 @@ def drawing(number, height=HEIGHT, width=WIDTH):
 LUMA = {1: (0.2126, 0.0722), 5: (0.299, 0.114), 6: (0.299, 0.114), 9: (0.2627, 0.0593)}
 
 
-def stored(pixels, pix_fmt, matrix=1, full=False, centred=False):
-    """The frame that stores `pixels`, worked out by hand; colour lies on even columns."""
+def stored(pixels, pix_fmt, matrix=1, full=False, centered=False):
+    """The frame that stores `pixels`, worked out by hand; color lies on even columns."""
     layout = av.VideoFormat(pix_fmt)
     bits = layout.components[0].bits
     if layout.is_rgb:
@@ -44,7 +44,7 @@ def stored(pixels, pix_fmt, matrix=1, full=False, centred=False):
         if plane.width < values.shape[1]:
             wide = np.pad(values, ((0, 0), (1, 1)), "edge")
             values = (wide[:, :-2:2] + 2 * wide[:, 1:-1:2] + wide[:, 2::2]) / 4
-            values = (wide[:, 1:-1:2] + wide[:, 2::2]) / 2 if centred else values
+            values = (wide[:, 1:-1:2] + wide[:, 2::2]) / 2 if centered else values
         if plane.height < values.shape[0]:
             values = (values[::2] + values[1::2]) / 2
         scale = 2 ** (bits - 8)
@@ -96,7 +96,7 @@ def make_video(
         lasts = dict(zip(times, [*np.diff(times).tolist(), last], strict=True))
         for number, time in enumerate(times):
             picture = drawing(number, size[1], size[0])
-            frame = stored(picture, pix_fmt, matrix, full, centred=codec == "mjpeg")
+            frame = stored(picture, pix_fmt, matrix, full, centered=codec == "mjpeg")
             frame.colorspace, frame.color_range = context.colorspace, context.color_range
             frame.pts, frame.time_base = time, tick
             for packet in stream.encode(frame):

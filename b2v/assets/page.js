@@ -64,8 +64,8 @@ class View {
   place() {
     const { width, height } = this.room;
     const zoom = this.zoom;
-    const inside = (centre, length, seen) =>
-      seen < length ? hold(centre, seen / 2, length - seen / 2) : length / 2;
+    const inside = (center, length, seen) =>
+      seen < length ? hold(center, seen / 2, length - seen / 2) : length / 2;
     this.x = inside(this.x, this.wide, width / zoom);
     this.y = inside(this.y, this.high, height / zoom);
     const left = width / 2 - this.x * zoom;

@@ -99,12 +99,12 @@ def _restored(
 
 def _middle(size: tuple[int, int], job: Job) -> "Tensor | None":
     """Take the part that is asked for of the middle frame that comes with a photo of a size."""
-    from b2v.media.images import centre
+    from b2v.media.images import center
 
     middle = job.middle
     if job.preview is None or middle is None or middle.shape[1:] != size:
         return middle  # if it does not fit, `restore` says so
-    return centre(middle, job.preview)
+    return center(middle, job.preview)
 
 
 def _announce(model: "Model", size: tuple[int, int], job: Job, result: PhotoResult) -> None:

@@ -223,10 +223,10 @@ def _plain(end: "Finished") -> dict[str, object]:
 
 def _run(plan: "Plan", jobs: int, *, as_json: bool, quiet: bool) -> None:
     """Write the dataset, say how far it is, and leave with the code that fits."""
-    from b2v.data.synthesize import Finished, synthesise
+    from b2v.data.synthesize import Finished, synthesize
 
     ticker, windows, ends = options.Ticker(), 0, list["Finished"]()
-    for report in synthesise(plan, jobs):
+    for report in synthesize(plan, jobs):
         if isinstance(report, Finished):
             ends.append(report)
             if as_json:

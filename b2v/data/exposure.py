@@ -3,13 +3,13 @@
 `expose` is eq. 1 of Jin et al. (CVPR 2018) and of Kim et al. (ICCV 2017) with the gamma
 curve g where physics has it: light is averaged, code values are what comes out.
 
-A coded exposure gives each instant a colour-dependent PSF of its own: a mask of phase rings in the
+A coded exposure gives each instant a color-dependent PSF of its own: a mask of phase rings in the
 pupil and a focus that moves during the exposure spread red, green and blue light differently at
 every instant, so the blur tells which way things went (Elmalem, Giryes, Marom, Optica 2020). The
 default `Optics` are those of a study that joins the method with the cascade (Berman 2021), whose
 seven PSFs they give to 0.01 % of their energy.
 
-A set of PSFs is [N, 3, k, k], one for each instant and colour, k odd, each colour of the sum 1
+A set of PSFs is [N, 3, k, k], one for each instant and color, k odd, each color of the sum 1
 unless its gain is kept. Light is spread where it is light: call this on linear light.
 """
 
@@ -32,7 +32,7 @@ from b2v.errors import DatasetError, UsageError
 class Shutter:
     """Opens once every `period` frames of a sharp video, for `tau` of them (Kim et al., eq. 1).
 
-    `tau` is odd, for the exposure to have a centre frame, and its sharp frame is exactly that
+    `tau` is odd, for the exposure to have a center frame, and its sharp frame is exactly that
     one, `tau // 2` after the first; the paper's formula, ceil(tau / 2), is one later when frames
     are counted from 0 as it does. `tau / period` is the duty cycle.
     """
@@ -44,7 +44,7 @@ class Shutter:
         if self.tau < 1:
             raise UsageError(f"tau is {self.tau}; at least one frame must be exposed")
         if self.tau % 2 == 0:
-            raise UsageError(f"tau is {self.tau}; only an odd number of frames has a centre frame")
+            raise UsageError(f"tau is {self.tau}; only an odd number of frames has a center frame")
         if self.period < self.tau:
             raise UsageError(
                 f"period is {self.period}, tau {self.tau}; the next exposure cannot begin before"
@@ -64,14 +64,14 @@ def instants(frames: int, sub_frames: int) -> Tensor:
     """List the times at which to look at a scene, in frame intervals from the middle frame.
 
     Each frame's segment of the exposure is cut into `sub_frames` (odd) equal parts, whose
-    centres are the instants; the centre of segment k is the time of frame k itself.
+    centers are the instants; the center of segment k is the time of frame k itself.
 
     Returns:
         [frames, sub_frames], evenly spaced from first to last.
 
     """
     if sub_frames % 2 == 0:
-        raise ValueError(f"sub_frames must be odd for a frame to have a centre, got {sub_frames}")
+        raise ValueError(f"sub_frames must be odd for a frame to have a center, got {sub_frames}")
     count = frames * sub_frames
     return ((torch.arange(count) - (count - 1) / 2) / sub_frames).view(frames, sub_frames)
 
@@ -98,7 +98,7 @@ def expose_video(
         curve: transfer curve of the code values.
 
     Yields:
-        A blurry frame and the sharp one at its centre, [3, H, W] each; a last exposure that is
+        A blurry frame and the sharp one at its center, [3, H, W] each; a last exposure that is
         not whole is left out.
 
     """
@@ -170,13 +170,13 @@ def optical_psfs(
     ends = (first, last) if count > 1 else (middle, middle)
     psi = torch.linspace(*ends, count, dtype=torch.float64)
     shortest = min(optics.wavelengths)
-    colours = [_colour(optics, psi, shortest / wavelength) for wavelength in optics.wavelengths]
-    psfs = torch.stack(colours, 1)
-    return (psfs if gains else normalised(psfs)).float()
+    colors = [_color(optics, psi, shortest / wavelength) for wavelength in optics.wavelengths]
+    psfs = torch.stack(colors, 1)
+    return (psfs if gains else normalized(psfs)).float()
 
 
-def _colour(optics: Optics, psi: Tensor, turn: float) -> Tensor:
-    """PSFs [N, k, k] at defocus `psi` [N] of the colour whose phases are `turn` times as large."""
+def _color(optics: Optics, psi: Tensor, turn: float) -> Tensor:
+    """PSFs [N, k, k] at defocus `psi` [N] of the color whose phases are `turn` times as large."""
     rho, weight, mask = _radii(optics)
     axis = torch.arange(optics.size, dtype=torch.float64) - optics.size // 2
     radii = (axis[:, None] ** 2 + axis**2).sqrt().flatten()
@@ -213,7 +213,7 @@ def read_psfs(path: Path, *, gains: bool = False) -> Tensor:
     """Read PSFs from an .npz with `psfs` [T, k, k, 3], in order of time.
 
     Returns:
-        [T, 3, k, k] float32; each colour sums to 1 unless `gains` keeps its own sum.
+        [T, 3, k, k] float32; each color sums to 1 unless `gains` keeps its own sum.
 
     Raises:
         DatasetError: the file holds no such array, or values that no PSF has.
@@ -236,10 +236,10 @@ def read_psfs(path: Path, *, gains: bool = False) -> Tensor:
         raise DatasetError(f"{path}: psfs hold negative or infinite values, or nothing")
     if gains and sums.max() > 1.001:
         raise DatasetError(f"{path}: a PSF sums to {sums.max():.3f}; more than 1 is not possible")
-    return (psfs if gains else normalised(psfs)).float().contiguous()
+    return (psfs if gains else normalized(psfs)).float().contiguous()
 
 
-def normalised(psfs: Tensor) -> Tensor:
+def normalized(psfs: Tensor) -> Tensor:
     """Scale PSFs [..., k, k] so that each sums to 1."""
     return psfs / psfs.sum((-2, -1), keepdim=True)
 
@@ -290,7 +290,7 @@ def show_psf(psfs: Tensor, *, columns: int = 7, zoom: int = 5) -> Tensor:
     """Draw PSFs [N, 3, k, k] over the exposure.
 
     From left to right go `columns` instants at most, evenly chosen; from top to bottom red,
-    green and blue, each in its colour, and all three together. White is the brightest pixel of
+    green and blue, each in its color, and all three together. White is the brightest pixel of
     each picture; light is encoded as sRGB.
 
     Returns:
@@ -299,7 +299,7 @@ def show_psf(psfs: Tensor, *, columns: int = 7, zoom: int = 5) -> Tensor:
     """
     chosen = torch.linspace(0, len(psfs) - 1, min(columns, len(psfs))).round().long()
     shown = psfs[chosen]
-    # [rows, 3, 3]: which colours each row of the picture lets through
+    # [rows, 3, 3]: which colors each row of the picture lets through
     rows = torch.cat([torch.diag_embed(torch.eye(3)), torch.eye(3)[None]])
     cells = torch.einsum("rdc,nchw->rndhw", rows, shown)
     cells = to_encoded(cells / cells.amax((2, 3, 4), keepdim=True))

@@ -79,8 +79,8 @@ class Sample:
 def find_windows(path: Path) -> list[Window]:
     """List the windows of a set, by name.
 
-    In GOPRO_7 layout, `blur/<sequence>/<centre>.png` is the blurry picture of the seven frames
-    around `sharp/<sequence>/<centre>.png`; elsewhere blurry and sharp pictures have one name.
+    In GOPRO_7 layout, `blur/<sequence>/<center>.png` is the blurry picture of the seven frames
+    around `sharp/<sequence>/<center>.png`; elsewhere blurry and sharp pictures have one name.
 
     Args:
         path: folder of a set, or a manifest.

@@ -56,7 +56,7 @@ def instants_between(pictures: Tensor, gaps: list[Gap | None], sub_frames: int) 
 
     """
     if sub_frames % 2 == 0:
-        raise ValueError(f"sub_frames must be odd for a frame to have a centre, got {sub_frames}")
+        raise ValueError(f"sub_frames must be odd for a frame to have a center, got {sub_frames}")
     last = len(pictures) - 1
     for number in range(len(pictures) * sub_frames):
         frame, part = divmod(number, sub_frames)

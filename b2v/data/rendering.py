@@ -301,7 +301,7 @@ class Window:
     scale: float
 
     @property
-    def centre(self) -> int:
+    def center(self) -> int:
         """Number of the middle frame."""
         return self.numbers[len(self.numbers) // 2]
 

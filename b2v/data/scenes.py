@@ -3,12 +3,12 @@
 A camera moves over a photograph (translation, roll, zoom, perspective, parallax of a smooth
 random depth) while cut-out objects move on paths of their own; everything is rendered at many
 instants in linear light. Paths are near-straight on purpose: with strong curvature the middle
-frame is no longer the centre of the blur and nothing can be learned.
+frame is no longer the center of the blur and nothing can be learned.
 
 Sequences for video are filmed likewise, for as long as a video lasts: velocities are smooth random
 walks (pans that speed up and slow down, shake, rolls, zooms), and in each frame interval the
 shutter is open for a part of the time, the duty cycle. Velocities change little within one
-exposure, so its middle is the centre of the blur.
+exposure, so its middle is the center of the blur.
 
 Lengths are in pixels of the rendered picture, times in frame intervals from the middle frame, of
 sequences from the middle of the first frame's exposure, angles in radians. All randomness comes
@@ -57,7 +57,7 @@ class MotionConfig:
     shrink: tuple[float, float] = (1.0, 2.0)
     """Photo pixels a rendered pixel; more makes soft photographs crisp."""
     texture: float = 0.02
-    """Least mean absolute difference of neighbouring pixels; flat places teach nothing."""
+    """Least mean absolute difference of neighboring pixels; flat places teach nothing."""
 
 
 @dataclass(frozen=True)
@@ -100,7 +100,7 @@ def random_depth(
 
 
 def warp_points(poses: Tensor, depth: Tensor) -> Tensor:
-    """Where each pixel of the picture looks, in pixels from the centre.
+    """Where each pixel of the picture looks, in pixels from the center.
 
     Args:
         poses: [N, 6] from `Path.poses`.
@@ -117,11 +117,11 @@ def warp_points(poses: Tensor, depth: Tensor) -> Tensor:
 
 
 def warp(poses: Tensor, x: Tensor, y: Tensor, near: Tensor, size: int) -> Tensor:
-    """Where some pixels of a picture of `size` pixels a side look, in pixels from the centre.
+    """Where some pixels of a picture of `size` pixels a side look, in pixels from the center.
 
     Args:
         poses: [N, 6].
-        x: columns of the pixels, from the centre, [h, w].
+        x: columns of the pixels, from the center, [h, w].
         y: rows, likewise.
         near: factor of the translation, [h, w].
         size: side of the whole picture.
@@ -311,7 +311,7 @@ class Way:
 class Mover:
     """A cut-out [4, h, w], alpha last and its light multiplied by it, that hides what is behind.
 
-    It is centred at `place`, in pixels from the picture's centre, where its way is at zero.
+    It is centered at `place`, in pixels from the picture's center, where its way is at zero.
     """
 
     cutout_lin: Tensor
@@ -328,8 +328,8 @@ class Mover:
         axis = torch.arange(size) - (size - 1) / 2
         y, x = torch.meshgrid(axis[top:bottom], axis[left:right], indexing="ij")
         height, width = self.cutout_lin.shape[1:]
-        centre = torch.tensor([width - 1.0, height - 1.0]) / 2
-        points = warp(poses, x, y, torch.ones(()), size) - self.place + centre
+        center = torch.tensor([width - 1.0, height - 1.0]) / 2
+        points = warp(poses, x, y, torch.ones(()), size) - self.place + center
         layer = look(self.cutout_lin, points, "zeros")
         scene_lin[..., top:bottom, left:right].mul_(1 - layer[:, 3:]).add_(layer[:, :3])
 
@@ -366,7 +366,7 @@ def film(
         curve: transfer curve of the code values.
 
     Returns:
-        The blurry frames and the sharp ones at the centres of their exposures, both
+        The blurry frames and the sharp ones at the centers of their exposures, both
         [frames, 3, size, size] in [0, 1].
 
     """
@@ -487,7 +487,7 @@ def _cut_out(
 
     Returns:
         The light of the patch, [3, h, w], and the place of its first pixel, [2], in pixels from
-        the centre of the picture.
+        the center of the picture.
 
     """
     size = depth.shape[-1]
@@ -510,7 +510,7 @@ def _cut_out(
 
 
 def _corners(poses: Tensor, size: int, near: float) -> Tensor:
-    """Where the four corners and the centre of a picture look, [N, 5, 2]."""
+    """Where the four corners and the center of a picture look, [N, 5, 2]."""
     end = (size - 1) / 2
     x, y = (torch.tensor([row]) * end for row in ([-1.0, 1, -1, 1, 0], [-1.0, -1, 1, 1, 0]))
     return warp(poses, x, y, torch.tensor(near), size)[:, 0]

@@ -8,7 +8,7 @@ Where the pictures of a window go, in the layouts that others' training code rea
 
 | layout | blurry | sharp |
 |---|---|---|
-| gopro7 | `<split>/blur/<seq>/<centre>.png` | `<split>/sharp/<seq>/NNNNNN.png`, every frame |
+| gopro7 | `<split>/blur/<seq>/<center>.png` | `<split>/sharp/<seq>/NNNNNN.png`, every frame |
 | gopro | `<split>/<seq>/{blur,blur_gamma}/NNNNNN.png` | `<split>/<seq>/sharp/NNNNNN.png` |
 | reds | `<split>/<split>_blur/000/00000000.png` | `…_sharp/…`, every frame in `…_orig/…` |
 | bsd | `<split>/000/Blur/RGB/00000000.png` | `<split>/000/Sharp/RGB/00000000.png` |
@@ -64,7 +64,7 @@ class Names(NamedTuple):
 def names_of(layout: Layout, sequence: Sequence, window: Window) -> Names:
     """Name the files of a window of a sequence."""
     split, seq, middle = sequence.split, sequence.name, len(window.numbers) // 2
-    centre, place = f"{window.centre:06d}", f"{sequence.index:03d}/{window.index:08d}"
+    center, place = f"{window.center:06d}", f"{sequence.index:03d}/{window.index:08d}"
 
     def blurry(name: str) -> dict[Light, str]:
         return dict.fromkeys(window.blurry, name)
@@ -72,13 +72,13 @@ def names_of(layout: Layout, sequence: Sequence, window: Window) -> Names:
     if layout == "gopro7":
         all_sharp = enumerate(window.numbers)
         sharp = [(i, f"{split}/sharp/{seq}/{number:06d}") for i, number in all_sharp]
-        return Names(blurry(f"{split}/blur/{seq}/{centre}"), sharp)
+        return Names(blurry(f"{split}/blur/{seq}/{center}"), sharp)
     if layout == "gopro":
         both: dict[Light, str] = {
-            "linear": f"{split}/{seq}/blur_gamma/{centre}",
-            "code": f"{split}/{seq}/blur/{centre}",
+            "linear": f"{split}/{seq}/blur_gamma/{center}",
+            "code": f"{split}/{seq}/blur/{center}",
         }
-        return Names(both, [(middle, f"{split}/{seq}/sharp/{centre}")])
+        return Names(both, [(middle, f"{split}/{seq}/sharp/{center}")])
     if layout == "reds":
         orig = f"{split}/{split}_orig/{sequence.index:03d}"
         every = [(i, f"{orig}/{position:08d}") for i, position in enumerate(window.positions)]
@@ -87,7 +87,7 @@ def names_of(layout: Layout, sequence: Sequence, window: Window) -> Names:
     if layout == "bsd":
         folder, name = f"{split}/{sequence.index:03d}", f"RGB/{window.index:08d}"
         return Names(blurry(f"{folder}/Blur/{name}"), [(middle, f"{folder}/Sharp/{name}")])
-    pair = f"{seq}-{centre}"
+    pair = f"{seq}-{center}"
     return Names(blurry(f"{split}/input/{pair}"), [(middle, f"{split}/target/{pair}")])
 
 
@@ -305,7 +305,7 @@ def _deal(sequences: list[Sequence], seed: int, splits: dict[str, float]) -> lis
     return [replace(s, split=names[which[i]]) for i, s in enumerate(sequences)]
 
 
-def synthesise(plan: Plan, jobs: int = 1) -> Iterator[Report]:
+def synthesize(plan: Plan, jobs: int = 1) -> Iterator[Report]:
     """Write all windows of a plan that are not there yet, `jobs` sequences at a time.
 
     What is wrong with a sequence is reported with its end, and the others go on.

@@ -1,8 +1,8 @@
 """Frames of a clip to one file and back: MP4, MOV, MKV, WebM, GIF, WebP.
 
 What is played as video is written by `b2v.media.video_writer`, which says how each codec is used.
-GIF and WebP are written here, by PyAV, because it keeps frames that equal their neighbour, which
-Pillow merges. Videos have colours of BT.709 in TV range and are tagged so. Colour at half size
+GIF and WebP are written here, by PyAV, because it keeps frames that equal their neighbor, which
+Pillow merges. Videos have colors of BT.709 in TV range and are tagged so. Color at half size
 (yuv420p) can hold even sizes only (a crop tag counts in steps of two pixels as well), so H.264
 and HEVC of odd width or height are written as yuv444p: every pixel is kept and FFmpeg decodes
 it, but some players may not.
@@ -42,7 +42,7 @@ from b2v.files import (
 from b2v.frames import to_codes, to_pixels
 from b2v.media.images import picture_limits, read_photo, unveiled
 from b2v.media.metadata import Tags, encode, stamp_animation
-from b2v.media.video_format import BT709, Colours, Turn, VideoInfo
+from b2v.media.video_format import BT709, Colors, Turn, VideoInfo
 from b2v.media.video_writer import CODECS, Encoding, VideoWriter, choose_codec
 
 
@@ -106,7 +106,7 @@ def encode_video(
         height=frames.shape[2],
         pixel_aspect=Fraction(1),
         turn=Turn(),
-        colours=Colours(BT709, full_range=False, primaries=BT709, transfer=BT709),
+        colors=Colors(BT709, full_range=False, primaries=BT709, transfer=BT709),
         time_base=tick,
         average_rate=1 / tick,
         frames=len(frames),
@@ -231,7 +231,7 @@ MIN_FPS, MAX_FPS = 0.01, 1000
 class Clip:
     """Frames [T, 3, H, W] in [0, 1] and the rate at which they are shown, in frames a second.
 
-    `tags` are what a file is to say of itself; PNG and TIFF have `bits` a colour and the `alpha`
+    `tags` are what a file is to say of itself; PNG and TIFF have `bits` a color and the `alpha`
     [1, H, W] of what lies on white. Raises ShapeError for another shape, UsageError for a rate
     that cannot be.
     """

@@ -2,7 +2,7 @@
 
 A heat map shows where the frames explain the photo. They are averaged as light, as the open
 shutter did, and compared with it; what differs is averaged in a small window around each pixel and
-shown in dB, as PSNR: the photo in grey where it is explained, from violet to yellow where it is
+shown in dB, as PSNR: the photo in gray where it is explained, from violet to yellow where it is
 not.
 """
 
@@ -79,15 +79,15 @@ def write_words(
     height: int,
     top: int = 0,
     left: int = 0,
-    centred: bool = False,
+    centered: bool = False,
     ink: float = 1.0,
 ) -> None:
     """Write words onto `picture` [3, H, W] in place; what does not fit is cut off.
 
-    `left` is where they begin or, `centred`, where their middle is.
+    `left` is where they begin or, `centered`, where their middle is.
     """
     mask = lettering(words, height)
-    left = left - mask.shape[2] // 2 if centred else left
+    left = left - mask.shape[2] // 2 if centered else left
     mask = mask[:, max(0, -top) :, max(0, -left) :]
     place = picture[:, max(0, top) :, max(0, left) :][:, : mask.shape[1], : mask.shape[2]]
     mask = mask[:, : place.shape[1], : place.shape[2]]
@@ -147,7 +147,9 @@ def strip(rows: Sequence[Sequence[Tensor]], captions: Sequence[Sequence[str]]) -
             place.copy_(fit(picture, CELL, CELL))
             middle = left + cell // 2
             below = top + height + 2
-            write_words(sheet, said, height=line - 4, top=below, left=middle, centred=True, ink=INK)
+            write_words(
+                sheet, said, height=line - 4, top=below, left=middle, centered=True, ink=INK
+            )
     return sheet
 
 
@@ -156,15 +158,15 @@ HEAT_LONGEST = 1600
 HEAT_WINDOW = 1 / 100
 """Standard deviation of the window, as a part of the longest side."""
 BAD, GOOD = 20.0, 45.0
-"""Range of the colours in dB."""
-COLOURS = (
+"""Range of the colors in dB."""
+COLORS = (
     (0.20, 0.07, 0.35),
     (0.55, 0.15, 0.51),
     (0.86, 0.28, 0.35),
     (0.98, 0.57, 0.16),
     (0.99, 0.91, 0.15),
 )
-"""From `GOOD` to `BAD`; they differ in brightness too, for eyes that see few colours."""
+"""From `GOOD` to `BAD`; they differ in brightness too, for eyes that see few colors."""
 
 
 def heat_map(frames: Tensor, photo: Tensor) -> Tensor:
@@ -174,9 +176,9 @@ def heat_map(frames: Tensor, photo: Tensor) -> Tensor:
     sigma = max(1.0, HEAT_WINDOW * max(small.shape[1:]))
     level = -10 * torch.log10(smooth(small, sigma)[0].clamp(min=1e-10))  # [h, w] dB
     worse = ((GOOD - level) / (GOOD - BAD)).clamp(0, 1)  # 0: explained
-    place = worse * (len(COLOURS) - 1)
-    low = place.long().clamp(max=len(COLOURS) - 2)
-    table = torch.tensor(COLOURS)
-    colour = torch.lerp(table[low], table[low + 1], (place - low)[..., None])  # [h, w, 3]
-    grey = 0.15 + 0.7 * fit(photo, HEAT_LONGEST, HEAT_LONGEST).mean(0)
-    return torch.lerp(grey.expand(3, -1, -1), colour.movedim(-1, 0), 0.9 * worse.sqrt())
+    place = worse * (len(COLORS) - 1)
+    low = place.long().clamp(max=len(COLORS) - 2)
+    table = torch.tensor(COLORS)
+    color = torch.lerp(table[low], table[low + 1], (place - low)[..., None])  # [h, w, 3]
+    gray = 0.15 + 0.7 * fit(photo, HEAT_LONGEST, HEAT_LONGEST).mean(0)
+    return torch.lerp(gray.expand(3, -1, -1), color.movedim(-1, 0), 0.9 * worse.sqrt())

@@ -25,7 +25,7 @@ from b2v.files import MOST, STILLS, check_free, check_name, may_never_end, one_l
 from b2v.frames import to_codes, to_pixels
 from b2v.media import tiff
 from b2v.media.metadata import DETAILS, IFD, PLAIN, Tags, encode
-from b2v.media.video_format import BT709, Colours, ToneMap
+from b2v.media.video_format import BT709, Colors, ToneMap
 
 
 def unveiled(pixels: Tensor, alpha: Tensor | None) -> Tensor:
@@ -39,7 +39,7 @@ def unveiled(pixels: Tensor, alpha: Tensor | None) -> Tensor:
 
 
 def through_jpeg(picture: Tensor, quality: int) -> Tensor:
-    """Compress [3, H, W] in [0, 1] as JPEG and take it out again; colours at half resolution.
+    """Compress [3, H, W] in [0, 1] as JPEG and take it out again; colors at half resolution.
 
     `quality` is Pillow's, 1 to 95.
     """
@@ -67,9 +67,9 @@ FLIPS = {2: [-1], 3: [-2, -1], 4: [-2], 6: [-1], 7: [-2, -1], 8: [-2]}
 class Photo:
     """One picture: `pixels` [3, H, W], RGB, sRGB-encoded, in [0, 1], upright.
 
-    `alpha` is [1, H, W] in [0, 1], None where the picture is opaque; the colours are not
+    `alpha` is [1, H, W] in [0, 1], None where the picture is opaque; the colors are not
     multiplied by it. `exposure_time` is in seconds, from EXIF, None where it is not told. `bits`
-    are those of a colour that it was stored with, 8 or 16; of `pages`, or moments, it is the first.
+    are those of a color that it was stored with, 8 or 16; of `pages`, or moments, it is the first.
     `notes` say what was lost or guessed in reading it.
     """
 
@@ -86,7 +86,7 @@ class Photo:
         return self.pixels if self.alpha is None else 1 - (1 - self.pixels) * self.alpha
 
 
-def centre(picture: Tensor, side: int) -> Tensor:
+def center(picture: Tensor, side: int) -> Tensor:
     """Cut a square [C, side, side], or what there is of it, out of the middle of a picture."""
     for axis in (1, 2):
         kept = min(side, picture.shape[axis])
@@ -99,7 +99,7 @@ def read_photo(path: str | os.PathLike[str], *, side: int | None = None) -> Phot
 
     With `side`, only a square of the middle with so many pixels a side, fewer where it has fewer.
 
-    16 bits a colour are kept, unless a colour profile other than sRGB has to be applied to
+    16 bits a color are kept, unless a color profile other than sRGB has to be applied to
     them: that is done in 8 bits. Raises MediaError when the file cannot be read as a picture.
     """
     path = Path(path)
@@ -241,7 +241,7 @@ def _decode(
     if turn > 1:  # else there is no need for a copy
         pixels = pixels.flip(FLIPS.get(turn, [])).contiguous()
     if side is not None:
-        pixels = centre(pixels, side)
+        pixels = center(pixels, side)
     alpha = pixels[3:] if len(pixels) == 4 and pixels[3].min() < 1 else None
     return Photo(pixels[:3], alpha, exposure_time, path, bits, pages, tuple(notes))
 
@@ -261,10 +261,10 @@ def _pixels(image: Image.Image) -> Tensor:
     """Pixels [3, H, W], or [4, H, W] with alpha, in [0, 1] of whatever mode Pillow gives."""
     profile = image.info.get("icc_profile")
     if image.mode.startswith("I"):
-        grey = np.asarray(image).astype(np.uint16)[..., None]
+        gray = np.asarray(image).astype(np.uint16)[..., None]
         if _to_srgb(profile, "L") is None:
-            return to_pixels(grey).expand(3, -1, -1)
-        image = Image.fromarray((grey[..., 0] / 257).round().astype(np.uint8))
+            return to_pixels(gray).expand(3, -1, -1)
+        image = Image.fromarray((gray[..., 0] / 257).round().astype(np.uint8))
     base = image.mode if image.mode in ("CMYK", "LAB") else "L" if image.mode[0] in "1L" else "RGB"
     convert = _to_srgb(profile, base)
     if image.has_transparency_data:
@@ -278,8 +278,8 @@ def _converted(
     image: Image.Image, convert: ImageCms.ImageCmsTransform, base: str = "RGB"
 ) -> Tensor:
     """Bring an image to sRGB by way of mode `base`, in 8 bits; alpha stays as it is."""
-    colour = image if image.mode == base else image.convert(base)
-    rgb = ImageCms.applyTransform(colour, convert)
+    color = image if image.mode == base else image.convert(base)
+    rgb = ImageCms.applyTransform(color, convert)
     assert rgb is not None  # None is for inPlace=True only
     if image.mode == "RGBA":
         rgb.putalpha(image.getchannel("A"))
@@ -309,12 +309,12 @@ def _to_srgb(profile: bytes | None, mode: str) -> ImageCms.ImageCmsTransform | N
 def _deep_png(image: Image.Image, file: BinaryIO, side: int | None) -> Tensor | None:
     """Pixels [4, H, W] in [0, 1] of PNG with 16 bits in each of several channels, or one alpha.
 
-    Pillow has cut them to 8 bits. None for every other picture, for one whose colour profile has
+    Pillow has cut them to 8 bits. None for every other picture, for one whose color profile has
     to be applied, and where FFmpeg does not see the picture that Pillow sees.
     """
     file.seek(0)
     head = file.read(26)  # depth in byte 24, kind in byte 25 (2, 4, 6: many channels)
-    veiled = "transparency" in image.info  # of one grey or color, which Pillow passes over
+    veiled = "transparency" in image.info  # of one gray or color, which Pillow passes over
     if image.format != "PNG" or head[24] != 16 or not (veiled or head[25] in (2, 4, 6)):
         return None
     if _to_srgb(image.info.get("icc_profile"), "RGB") is not None:
@@ -341,10 +341,10 @@ def _as_png_says(pixels: Tensor, image: Image.Image, file: BinaryIO, notes: list
         return pixels
     coded, gamma = _cicp(file), image.info.get("gamma", SRGB_GAMMA)
     if coded is not None:
-        colours = Colours(BT709, True, *coded)
-        if colours.hdr:
-            notes.append(f"HDR ({colours.hdr}) was brought to standard range")
-            pixels[:3] = ToneMap(colours)(pixels[:3])
+        colors = Colors(BT709, True, *coded)
+        if colors.hdr:
+            notes.append(f"HDR ({colors.hdr}) was brought to standard range")
+            pixels[:3] = ToneMap(colors)(pixels[:3])
         elif coded[0] != BT709 or coded[1] not in SRGB_CURVES:
             meant = f"primaries {coded[0]} and curve {coded[1]}"
             notes.append(f"its colors, of {meant} (cICP), were taken for sRGB")
@@ -352,7 +352,7 @@ def _as_png_says(pixels: Tensor, image: Image.Image, file: BinaryIO, notes: list
         if not 0.1 <= gamma <= 10:
             notes.append(f"a gamma of {gamma:g} (gAMA) was passed over")
         else:
-            pixels = pixels.clone()  # of grey, all channels are one
+            pixels = pixels.clone()  # of gray, all channels are one
             pixels[:3] = to_encoded(pixels[:3] ** (1 / gamma))
     return pixels
 
@@ -414,7 +414,7 @@ def write_photo(
 ) -> Path:
     """Write `pixels` [3, H, W] in [0, 1] as the kind of file that the suffix names.
 
-    `bits` a colour are 8, or 16 for PNG and TIFF; `tags` are what the file is to say of itself.
+    `bits` a color are 8, or 16 for PNG and TIFF; `tags` are what the file is to say of itself.
     Raises UsageError for a suffix or depth that cannot be written and for a file that exists,
     MediaError when the disk refuses.
     """

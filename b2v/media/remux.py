@@ -395,7 +395,7 @@ def lost_in_coding(info: VideoInfo, encoding: Encoding) -> list[str]:
     """Say what the pixels of a video lose: bits of each color, and colors of each pixel."""
     pix_fmt = encoding.for_size(info.width, info.height)
     kept, lost = av.VideoFormat(pix_fmt), []
-    if info.bits > (bits := kept.components[0].bits) and not info.colours.hdr:
+    if info.bits > (bits := kept.components[0].bits) and not info.colors.hdr:
         lost.append(f"{info.bits} bits of each color became {bits}; --pix-fmt keeps more")
     source = av.VideoFormat(info.pix_fmt)
     whole = source.chroma_width(8) == source.chroma_height(8) == 8 and info.codec != "gif"
@@ -441,7 +441,7 @@ def verify(
     end: int,
     kept: Iterable[StreamInfo] = (),
 ) -> list[str]:
-    """Reopen a video and say what differs: frames, times, duration, size, colour, streams.
+    """Reopen a video and say what differs: frames, times, duration, size, color, streams.
 
     `timestamps` and `end`, when the last frame goes, are in ticks of `info`; times may differ
     by one tick of the coarser clock, the duration by two.

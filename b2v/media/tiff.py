@@ -1,6 +1,6 @@
 """TIFF with more than 8 bits a value, which Pillow cuts, wraps or does not read at all.
 
-tifffile reads grey and RGB of whole and float numbers, with or without alpha, in strips, tiles or
+tifffile reads gray and RGB of whole and float numbers, with or without alpha, in strips, tiles or
 planes; what it cannot unpack (LZW) OpenCV does. No decoder is taken at its word: where Pillow reads
 the picture in 8 bits, the two have to agree.
 """
@@ -135,7 +135,7 @@ class DeepTiff:
         return 65535.0 if most <= 65535 < top else top
 
     def _by_pillow(self) -> Image.Image | None:
-        """Have Pillow read it, turned upright, where it can: RGB in 8 bits, grey in 16.
+        """Have Pillow read it, turned upright, where it can: RGB in 8 bits, gray in 16.
 
         Planes of 16 bits it reads wrongly unless they are compressed.
         """

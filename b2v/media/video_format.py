@@ -1,15 +1,15 @@
-"""What a video file says about itself: size, timing, colour, turn, and what lies beside it.
+"""What a video file says about itself: size, timing, color, turn, and what lies beside it.
 
-Sizes are upright, times are in seconds unless named ticks (of `time_base`), and colour codes
+Sizes are upright, times are in seconds unless named ticks (of `time_base`), and color codes
 are those of ISO/IEC 23091-2, which FFmpeg uses as well.
 
-Frames become tensors and back: FFmpeg's scaler converts, with exact rounding and with the colours
+Frames become tensors and back: FFmpeg's scaler converts, with exact rounding and with the colors
 where the format has them (between the rows, on even columns; JPEG in the middle of four pixels).
 Planes of G, B, R are three times as fast as interleaved RGB.
 
 High dynamic range (BT.2100, PQ or HLG) becomes ordinary pictures. Reference white of 203 nits
 (BT.2408) and all that is darker than half of it keeps its place; what is brighter is bent below
-white, up to a peak of 1000 nits, by one factor for all three colours, so that hues stay. Primaries
+white, up to a peak of 1000 nits, by one factor for all three colors, so that hues stay. Primaries
 of BT.2020 become those of BT.709.
 """
 
@@ -61,7 +61,7 @@ class Turn:
 
 
 @dataclass(frozen=True)
-class Colours:
+class Colors:
     """How code values of the video are meant; nothing is left unspecified."""
 
     matrix: int
@@ -116,7 +116,7 @@ class VideoInfo:
     height: int
     pixel_aspect: Fraction
     turn: Turn
-    colours: Colours
+    colors: Colors
     time_base: Fraction
     average_rate: Fraction | None
     frames: int | None
@@ -153,7 +153,7 @@ def turn_of(frame: av.VideoFrame) -> Turn:
     return Turn(flip_rows=d < 0, flip_columns=a < 0)
 
 
-def colours_of(frame: av.VideoFrame) -> Colours:
+def colors_of(frame: av.VideoFrame) -> Colors:
     """Settle how the code values of `frame` are meant, untagged ones as players do."""
     stored = frame.format
     matrix = frame.colorspace
@@ -161,7 +161,7 @@ def colours_of(frame: av.VideoFrame) -> Colours:
         matrix = usual_matrix(frame.width, frame.height)
         matrix = 9 if frame.color_primaries == 9 else matrix
     full = frame.color_range == FULL_RANGE or stored.name.startswith("yuvj") or stored.is_rgb
-    return Colours(matrix, full, _known(frame.color_primaries), _known(frame.color_trc))
+    return Colors(matrix, full, _known(frame.color_primaries), _known(frame.color_trc))
 
 
 def usual_matrix(width: int, height: int) -> int:
@@ -212,7 +212,7 @@ def describe(
         height=width if turn.swap else height,
         pixel_aspect=1 / aspect if turn.swap else aspect,
         turn=turn,
-        colours=colours_of(first),
+        colors=colors_of(first),
         time_base=time_base,
         average_rate=stream.average_rate or stream.guessed_rate or None,
         frames=stated_frames(stream),
@@ -358,9 +358,9 @@ LUMA = (0.2627, 0.6780, 0.0593)
 class ToneMap:
     """Brings pixels [3, H, W] of HDR, coded in [0, 1], to sRGB-encoded ones in [0, 1]."""
 
-    def __init__(self, colours: Colours) -> None:
-        self.curve = colours.hdr
-        wide = colours.primaries == BT2020
+    def __init__(self, colors: Colors) -> None:
+        self.curve = colors.hdr
+        wide = colors.primaries == BT2020
         self.matrix = torch.tensor(TO_BT709) if wide else torch.eye(3)
 
     def __call__(self, pixels: Tensor) -> Tensor:
@@ -400,8 +400,8 @@ GBR = (1, 2, 0)
 """Channel of RGB that each plane of FFmpeg's planar RGB holds."""
 DEEP_WHITE = 255 * 256
 """White in FFmpeg's 16-bit RGB where it comes from or goes to YCbCr; measured, and tested."""
-CENTRED = ("mjpeg", "mjpegb", "jpegls", "mpeg1video")
-"""Codecs that put a colour value in the middle of the four pixels it is for."""
+CENTERED = ("mjpeg", "mjpegb", "jpegls", "mpeg1video")
+"""Codecs that put a color value in the middle of the four pixels it is for."""
 EXACT = "flags=bicubic+accurate_rnd+full_chroma_int+full_chroma_inp"
 
 
@@ -412,10 +412,10 @@ class ToPixels:
     HDR is tone-mapped.
     """
 
-    def __init__(self, first: av.VideoFrame, turn: Turn, colours: Colours, codec: str) -> None:
+    def __init__(self, first: av.VideoFrame, turn: Turn, colors: Colors, codec: str) -> None:
         self.size = first.width, first.height
-        self.turn, self.colours, self.centred = turn, colours, codec in CENTRED
-        self.tone_map = ToneMap(colours) if colours.hdr else None
+        self.turn, self.colors, self.centered = turn, colors, codec in CENTERED
+        self.tone_map = ToneMap(colors) if colors.hdr else None
         self.layout: tuple[str, int, int] | None = None
         self.graph: Graph | None = None
         self.scaled = 0
@@ -455,9 +455,9 @@ class ToPixels:
         """Make the filter that brings frames of this layout to planes of `self.size`."""
         steps = f"{self.size[0]}:{self.size[1]}:{EXACT}"
         if not av.VideoFormat(stored).is_rgb:
-            whole = "pc" if self.colours.full_range else "tv"
-            steps += f":in_color_matrix={MATRICES[self.colours.matrix]}:in_range={whole}"
-            steps += _colour_places("in", stored, centred=self.centred)
+            whole = "pc" if self.colors.full_range else "tv"
+            steps += f":in_color_matrix={MATRICES[self.colors.matrix]}:in_range={whole}"
+            steps += _color_places("in", stored, centered=self.centered)
         return _graph(f"video_size={width}x{height}:pix_fmt={stored}", steps, target)
 
 
@@ -469,7 +469,7 @@ class FromPixels:
         bits = max(part.bits for part in av.VideoFormat(pix_fmt).components)
         self.planar, self.white = ("gbrp", 255) if bits == 8 else ("gbrp16le", DEEP_WHITE)
         steps = f"{EXACT}:out_color_matrix={MATRICES[matrix]}:out_range=tv"
-        steps += _colour_places("out", pix_fmt)
+        steps += _color_places("out", pix_fmt)
         self.graph = _graph(f"video_size={width}x{height}:pix_fmt={self.planar}", steps, pix_fmt)
 
     def __call__(self, pixels: Tensor) -> av.VideoFrame:
@@ -483,13 +483,13 @@ class FromPixels:
         return self.graph.vpull()
 
 
-def _colour_places(side: str, pix_fmt: str, *, centred: bool = False) -> str:
-    """Say where colour values lie, in 1/256 of a pixel, on the axes where there are fewer.
+def _color_places(side: str, pix_fmt: str, *, centered: bool = False) -> str:
+    """Say where color values lie, in 1/256 of a pixel, on the axes where there are fewer.
 
     Said for an axis where each pixel has its own, it would shift them.
     """
     layout = av.VideoFormat(pix_fmt)
-    places = f":{side}_h_chr_pos={128 if centred else 0}" if layout.chroma_width(8) < 8 else ""
+    places = f":{side}_h_chr_pos={128 if centered else 0}" if layout.chroma_width(8) < 8 else ""
     return places + (f":{side}_v_chr_pos=128" if layout.chroma_height(8) < 8 else "")
 
 

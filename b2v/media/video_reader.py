@@ -134,7 +134,7 @@ class VideoReader:
         if first is None:
             raise MediaError(f"{self.name}: no frame can be read ({self._broken or 'none inside'})")
         self.info = describe(self.name, self.container, self.stream, first)
-        self._pixels = ToPixels(first, self.info.turn, self.info.colours, self.info.codec)
+        self._pixels = ToPixels(first, self.info.turn, self.info.colors, self.info.codec)
         tick = self.info.time_base
         zero = (self._first_dts if self._decoding_times else first.pts) or 0
         self._from = None if start is None else zero + round(Fraction(start) / tick)
@@ -186,8 +186,8 @@ class VideoReader:
     def notes(self) -> list[str]:
         """Lines for the user on what was converted or left out; complete after the end."""
         info, notes = self.info, []
-        if info.colours.hdr:
-            notes.append(f"HDR ({info.colours.hdr}) was brought to standard range")
+        if info.colors.hdr:
+            notes.append(f"HDR ({info.colors.hdr}) was brought to standard range")
         if info.veiled:
             notes.append("it has transparency, which is not kept; it lies on white")
         if info.interlaced:

@@ -2,7 +2,7 @@
 
 H.264 unless asked otherwise, converted to BT.709 in TV range and tagged so. No B-frames: what
 is stored is in the order shown, so that every container keeps every timestamp, and a killed
-run loses nothing that was closed. H.264, HEVC and AV1 hold odd sizes only where colour is not
+run loses nothing that was closed. H.264, HEVC and AV1 hold odd sizes only where color is not
 subsampled (yuv444p); VP9 holds them always.
 
 A video to standard output gives each frame as soon as it is there: Matroska, which keeps every time
@@ -31,7 +31,7 @@ from b2v.media.video_format import BT709, TV_RANGE, FromPixels, VideoInfo
 class Codec:
     """A way to encode: FFmpeg's `encoder`, its quality (lower is better) and other options.
 
-    `odd` says that odd sizes go with colour at half size. `parts` is the container of
+    `odd` says that odd sizes go with color at half size. `parts` is the container of
     unfinished files, one that keeps timestamps exactly.
     """
 
@@ -168,15 +168,15 @@ class VideoWriter:
         stream = container.add_stream(codec.encoder, rate=rate, options=options)
         assert isinstance(stream, av.VideoStream)  # every codec of the table is one of pictures
         stream.width, stream.height, stream.pix_fmt = info.width, info.height, self.pix_fmt
-        context, colours = stream.codec_context, info.colours
+        context, colors = stream.codec_context, info.colors
         context.time_base = info.time_base
         if encoding.codec == "hevc":
             context.codec_tag = "hvc1"  # Apple's players take no other
         if info.pixel_aspect != 1:
             context.sample_aspect_ratio = info.pixel_aspect
         context.color_range, context.colorspace = TV_RANGE, BT709
-        context.color_primaries = BT709 if colours.hdr else colours.primaries
-        context.color_trc = BT709 if colours.hdr else colours.transfer
+        context.color_primaries = BT709 if colors.hdr else colors.primaries
+        context.color_trc = BT709 if colors.hdr else colors.transfer
         return stream
 
     def __enter__(self) -> "VideoWriter":

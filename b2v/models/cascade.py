@@ -79,13 +79,13 @@ class ResidualBlock(nn.Module):
         return x + short + long
 
 
-def fold_colours(x: Tensor) -> Tensor:
+def fold_colors(x: Tensor) -> Tensor:
     """Fold R, G and B into the batch: [B, 3, H, W] to [3B, 1, H, W]."""
     return x.flatten(0, 1).unsqueeze(1)
 
 
-def unfold_colours(x: Tensor) -> Tensor:
-    """Undo `fold_colours`: [3B, 1, H, W] to [B, 3, H, W]."""
+def unfold_colors(x: Tensor) -> Tensor:
+    """Undo `fold_colors`: [3B, 1, H, W] to [B, 3, H, W]."""
     return x.view(-1, 3, *x.shape[-2:])
 
 
@@ -140,14 +140,14 @@ class JinMiddle(nn.Module):
 
     def forward(self, blurry: Tensor) -> Tensor:
         """Estimate x4."""
-        cells = F.pixel_unshuffle(fold_colours(blurry), self.config.shuffle)  # [3B, 16, h, w]
+        cells = F.pixel_unshuffle(fold_colors(blurry), self.config.shuffle)  # [3B, 16, h, w]
         x, total = self.stem(cells), cells
         for group, tap in zip(self.groups, self.taps, strict=True):
             x = group(x)
             total = total + tap(x)
         pictures = F.pixel_shuffle(total, self.config.shuffle)
-        colours = unfold_colours(pictures)  # [B, 3, H, W]
-        return blurry + self.head(self.colour_block(self.colour_stem(colours)))
+        colors = unfold_colors(pictures)  # [B, 3, H, W]
+        return blurry + self.head(self.colour_block(self.colour_stem(colors)))
 
 
 class JinSide(nn.Module):
@@ -174,7 +174,7 @@ class JinSide(nn.Module):
     def forward(self, blurry: Tensor, second: Tensor, third: Tensor) -> Tensor:
         """Estimate the frame as `third` plus a residual."""
         cells = [
-            F.pixel_unshuffle(fold_colours(picture), self.config.shuffle)
+            F.pixel_unshuffle(fold_colors(picture), self.config.shuffle)
             for picture in (blurry, second, third)
         ]  # 3 x [3B, 25, h, w]
         x = torch.cat([stem(c) for stem, c in zip(self.stems, cells, strict=True)], dim=1)
@@ -183,8 +183,8 @@ class JinSide(nn.Module):
             x = group(x)
             total = total + tap(x)
         pictures = F.pixel_shuffle(total, self.config.shuffle)
-        colours = unfold_colours(pictures)  # [B, 3, H, W]
-        return third + self.head(self.colour_block(self.colour_stem(colours)))
+        colors = unfold_colors(pictures)  # [B, 3, H, W]
+        return third + self.head(self.colour_block(self.colour_stem(colors)))
 
 
 class JinPair(nn.Module):
@@ -204,7 +204,7 @@ class JinPair(nn.Module):
 
 
 class _Head(nn.Module):
-    """IN, ReLU, conv 3x3 to three colours: [B, C, H, W] to [B, 3, H, W].
+    """IN, ReLU, conv 3x3 to three colors: [B, C, H, W] to [B, 3, H, W].
 
     It starts at zero, so that a network begins with the picture that its residual is added to.
     """
@@ -270,7 +270,7 @@ class Cascade(nn.Module):
     def outward(
         self, blurry: Tensor, x4: Tensor, near: Tensor, steps: int = 3
     ) -> tuple[Tensor, ...]:
-        """Go on from x4 and its neighbour to one end: (x3, x2, x1), or (x5, x6, x7), or beyond."""
+        """Go on from x4 and its neighbor to one end: (x3, x2, x1), or (x5, x6, x7), or beyond."""
         way = [x4, near]
         while len(way) <= steps:
             net = self.pair26 if len(way) == 2 else self.pair17

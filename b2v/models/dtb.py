@@ -9,7 +9,7 @@ The three networks of Table 1 are variants of one:
 Windows, states and outputs are as of `VideoNet`; H and W are even.
 
 Where we differ from the paper, or it is silent: the blocks have ReLU but no batch norm and no
-ReLU after the sum; the output is a residual to the centre frame (`residual=False` is the
+ReLU after the sum; the output is a residual to the center frame (`residual=False` is the
 paper's form); cnn has a wider stem in place of the features, because the paper's networks have
 equally many parameters (Sec. 6.1) and so they have; beta is the sigmoid of what is learned,
 which keeps it in (0, 1); it starts where the config says.
@@ -48,7 +48,7 @@ class VideoState(NamedTuple):
 
 
 class VideoNet(nn.Module):
-    """A network that restores the centre frame of a window, and hands on a state."""
+    """A network that restores the center frame of a window, and hands on a state."""
 
     multiple: int
     inputs: int
@@ -56,7 +56,7 @@ class VideoNet(nn.Module):
 
     @property
     def look_ahead(self) -> int:
-        """Frames m that the window reaches beyond its centre, on either side."""
+        """Frames m that the window reaches beyond its center, on either side."""
         return self.inputs // 2
 
     def state_shapes(self, height: int, width: int) -> Mapping[str, tuple[int, ...]]:
@@ -64,7 +64,7 @@ class VideoNet(nn.Module):
         raise NotImplementedError
 
     def forward(self, window: Tensor, state: VideoState | None = None) -> tuple[Tensor, VideoState]:
-        """Estimate the sharp centre frame of a window.
+        """Estimate the sharp center frame of a window.
 
         Args:
             window: [B, 2m+1, 3, H, W] in [0, 1].
@@ -170,7 +170,7 @@ class DTBConfig:
 
 
 class DTB(VideoNet):
-    """The sharp centre frame of a window, and the state for the next window (Fig. 3, 4)."""
+    """The sharp center frame of a window, and the state for the next window (Fig. 3, 4)."""
 
     multiple = 2
 
@@ -208,7 +208,7 @@ class DTB(VideoNet):
         return shapes
 
     def forward(self, window: Tensor, state: VideoState | None = None) -> tuple[Tensor, VideoState]:
-        """Estimate the sharp centre frame of a window, as of `VideoNet`; F(-1) is zero."""
+        """Estimate the sharp center frame of a window, as of `VideoNet`; F(-1) is zero."""
         blended, features, _ = state or VideoState()
         x = F.relu(self.stem(window.flatten(1, 2)))  # [B, 64, H, W]
         x = self.down(x)  # [B, 32, H/2, W/2]
@@ -254,7 +254,7 @@ class BlendConfig:
 
 
 class BlendNet(Hourglass, VideoNet):
-    """The sharp centre frame of a window, and the state for the next window."""
+    """The sharp center frame of a window, and the state for the next window."""
 
     def __init__(self, config: BlendConfig) -> None:
         super().__init__(
@@ -281,11 +281,11 @@ class BlendNet(Hourglass, VideoNet):
         }
 
     def forward(self, window: Tensor, state: VideoState | None = None) -> tuple[Tensor, VideoState]:
-        """Estimate the sharp centre frame of a window, as of `VideoNet`."""
+        """Estimate the sharp center frame of a window, as of `VideoNet`."""
         blended, features, _ = state or VideoState()
         m = self.look_ahead
-        centre, beside = window[:, m], torch.cat([window[:, :m], window[:, m + 1 :]], 1)
-        pictures = torch.cat([centre, beside.flatten(1, 2)], 1)
+        center, beside = window[:, m], torch.cat([window[:, :m], window[:, m + 1 :]], 1)
+        pictures = torch.cat([center, beside.flatten(1, 2)], 1)
         x = self.stem(F.pixel_unshuffle(pictures, self.shuffle))  # [B, 48, H/2, W/2]
         if features is not None:
             x = x + self.feedback(features.to(x.dtype))
@@ -294,4 +294,4 @@ class BlendNet(Hourglass, VideoNet):
         x = self.ascend(x, skips)
         features = x.tanh()  # it goes round for as long as a video lasts, and must not grow
         residual = F.pixel_shuffle(self.head(x), self.shuffle)
-        return centre + residual, VideoState(blended, features)
+        return center + residual, VideoState(blended, features)

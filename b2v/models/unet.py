@@ -1,7 +1,7 @@
 """Plain U-Net for any frame of the cascade: five times cheaper a pixel than the paper's nets.
 
-Space-to-depth, residual blocks with ReLU on three scales, no normalisation, so what a pixel
-becomes depends on its neighbourhood alone. The last input is the base to which a residual is
+Space-to-depth, residual blocks with ReLU on three scales, no normalization, so what a pixel
+becomes depends on its neighborhood alone. The last input is the base to which a residual is
 added, and the residual starts at zero: an untrained net returns its base.
 
 `Hourglass` is the body, from pictures to maps; others may stand on it too.

@@ -120,7 +120,7 @@ def import_released(paths: Sequence[Path], out: Path, *, overwrite: bool = False
     notes: dict[str, dict[str, str]] = {}
     for path in paths:
         theirs = _unpickle(path)
-        role = _recognise(theirs, path)
+        role = _recognize(theirs, path)
         if role in files:
             raise UsageError(f"{path} and {files[role]} both hold the {role} network")
         what = f"the authors' {role} network"
@@ -228,7 +228,7 @@ def _check_packing(path: Path) -> None:
             raise ValueError(f"it unpacks to {whole / 1e6:.0f} MB")
 
 
-def _recognise(state: Mapping[str, Any], path: Path) -> str:
+def _recognize(state: Mapping[str, Any], path: Path) -> str:
     """Tell the role by the prefixes of the names; the middle net's names have none."""
     for role in ("pair35", "pair26", "pair17"):
         if any(key.startswith(tuple(_PREFIXES[role].values())) for key in state):

@@ -267,7 +267,7 @@ def test_progress_is_a_line_now_and_then_or_a_bar(b2v, monkeypatch):
     ran = b2v("deblur", "a.mp4", "--overwrite")
     assert "━" in ran.err
     assert " of 12 frames" in ran.err
-    assert "\x1b[3" not in ran.err  # moves of the cursor, but no colours
+    assert "\x1b[3" not in ran.err  # moves of the cursor, but no colors
 
 
 # Several videos

@@ -32,7 +32,7 @@ def b2v(capsys, monkeypatch, tmp_path):
     monkeypatch.setattr("b2v.metrics.find_spec", lambda _: None)  # whether lpips is there or not
     sharp = moving()
     write_window(tmp_path / "set[1]", sharp, sharp.mean(0), sequence="walk", suffix=".jpg")
-    write_window(tmp_path / "set[1]", sharp * 0.5, sharp.mean(0), sequence="turn", centre=40)
+    write_window(tmp_path / "set[1]", sharp * 0.5, sharp.mean(0), sequence="turn", center=40)
     return lambda *args: run_main(capsys, *args)
 
 

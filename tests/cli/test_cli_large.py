@@ -18,7 +18,7 @@ from b2v.cli.options import parse_bytes
 from b2v.errors import UsageError
 from b2v.frames import to_codes
 from b2v.inference.images import plan_for
-from b2v.media.images import centre, read_photo, write_photo
+from b2v.media.images import center, read_photo, write_photo
 from b2v.media.metadata import encode
 
 
@@ -106,8 +106,8 @@ def test_the_middle_alone_is_the_middle_of_all(tmp_path, kind, turn):
     whole = read_photo(path)
     for side in (20, 21, 40, 60):
         part = read_photo(path, side=side)
-        assert torch.equal(part.pixels, centre(whole.pixels, side))
-        assert torch.equal(part.alpha, centre(whole.alpha, side))
+        assert torch.equal(part.pixels, center(whole.pixels, side))
+        assert torch.equal(part.alpha, center(whole.alpha, side))
 
 
 def test_a_small_file_of_many_pixels_is_refused_before_they_are_decoded(b2v, monkeypatch):

@@ -65,7 +65,7 @@ def test_progress_is_a_bar_on_a_terminal(b2v, monkeypatch):
     ran = b2v("extract", "photo.png")
     assert "━" in ran.err
     assert "100 %" in ran.err
-    assert "\x1b[3" not in ran.err  # moves of the cursor, but no colours
+    assert "\x1b[3" not in ran.err  # moves of the cursor, but no colors
     assert ran.out == "photo_b2v.mp4\n"
     assert b2v("extract", "photo.png", "--overwrite", "-q").err == ""
 

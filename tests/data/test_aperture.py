@@ -33,7 +33,7 @@ def study(shared):
 
 
 def misfit(ours, his):
-    """Squared error of each PSF and colour over its own energy, [N, 3]."""
+    """Squared error of each PSF and color over its own energy, [N, 3]."""
     return (ours - his).square().sum((2, 3)) / his.square().sum((2, 3))
 
 
@@ -184,7 +184,7 @@ def test_a_shifted_psf_moves_the_light_its_own_way():
     assert (moved[..., 2:] - light[0][..., :-2]).abs().max() < 1e-6
 
 
-def test_the_direction_of_motion_is_in_the_colours():
+def test_the_direction_of_motion_is_in_the_colors():
     """A point that goes right is bluer at its start under a forward sweep, at its end else."""
     light = torch.zeros(7, 3, 33, 81)
     for i in range(7):
@@ -275,7 +275,7 @@ def test_files_without_psfs_are_refused(tmp_path):
 # Picture
 
 
-def test_the_picture_has_a_row_per_colour_and_one_of_all():
+def test_the_picture_has_a_row_per_color_and_one_of_all():
     psfs = optical_psfs(OPTICS, 63)
     picture = show_psf(psfs, columns=7, zoom=4)
     side = (27 + 2) * 4

@@ -46,7 +46,7 @@ def test_a_coded_exposure_of_a_still_scene_is_the_mean_of_its_psfs():
     torch.testing.assert_close(to_linear(coded(flat), "gamma2.2"), flat[0], atol=1e-4, rtol=0)
 
 
-def test_crops_of_a_coded_bank_keep_their_colours_and_their_blur(tmp_path, tiny_bank):
+def test_crops_of_a_coded_bank_keep_their_colors_and_their_blur(tmp_path, tiny_bank):
     (tiny_bank / "bank.json").write_text('{"aperture": "coded"}')
     plain = {"recolour": False, "discrete": 0, "rest": 0}
     for changes in ({"recolour": True}, {"discrete": 0.1}, {"rest": 0.1}, {"soft": 0.1}):

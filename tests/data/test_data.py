@@ -58,10 +58,10 @@ def media(tmp_path: Path) -> Path:
 @pytest.fixture
 def sources() -> Sources:
     """Green photographs, red videos, no cut-outs."""
-    grey = make_picture(64, 64).mean(0, keepdim=True)
-    black = torch.zeros_like(grey)
-    green = (torch.cat([black, grey, black]) * 255).byte()
-    red = (torch.cat([grey, black, black]) * 255).byte()
+    gray = make_picture(64, 64).mean(0, keepdim=True)
+    black = torch.zeros_like(gray)
+    green = (torch.cat([black, gray, black]) * 255).byte()
+    red = (torch.cat([gray, black, black]) * 255).byte()
     return Sources([green], [], [red.expand(8, -1, -1, -1)])
 
 
@@ -141,15 +141,13 @@ def test_the_frames_of_a_clip_explain_its_blur(media):
         assert psnr(reblur(torch.stack(sharp)), blurry) > 30
 
 
-@pytest.mark.parametrize(
-    ("real", "stills", "colour"), [(1.0, 0.0, 0), (0.0, 1.0, 0), (0.0, 0.0, 1)]
-)
-def test_shares_decide_what_clips_are_made_of(sources, real, stills, colour):
+@pytest.mark.parametrize(("real", "stills", "color"), [(1.0, 0.0, 0), (0.0, 1.0, 0), (0.0, 0.0, 1)])
+def test_shares_decide_what_clips_are_made_of(sources, real, stills, color):
     config = replace(CONFIG, real=real, stills=stills)
     for index in range(6):
         light = draw_clip(sources, config, index).float().mean((0, 2, 3))
-        assert light[colour] > 50
-        assert light.sum() == light[colour]
+        assert light[color] > 50
+        assert light.sum() == light[color]
 
 
 def test_without_videos_photos_are_used_and_the_other_way_round(sources):
@@ -175,7 +173,7 @@ def test_blur_outside_the_accepted_range_is_drawn_anew(media):
     assert (strengths((26.5, 99.0)) < 26.4).sum() <= 4 < (loose < 26.4).sum()
 
 
-def test_a_real_window_is_seven_neighbouring_frames_and_their_light_average():
+def test_a_real_window_is_seven_neighboring_frames_and_their_light_average():
     levels = torch.arange(0, 240, 20, dtype=torch.uint8)
     video = levels[:, None, None, None].expand(-1, 3, 40, 40)
     for seed in range(8):
@@ -285,8 +283,8 @@ def test_a_share_of_crops_is_blurred_from_the_seven_frames_alone(tmp_path):
     assert 40 < sum(from_frames) < 80
 
 
-def test_crops_come_from_everywhere_in_every_orientation_colour_order_and_direction(tmp_path):
-    # Position, colour and time can be read off the pixels of this clip.
+def test_crops_come_from_everywhere_in_every_orientation_color_order_and_direction(tmp_path):
+    # Position, color and time can be read off the pixels of this clip.
     y, x = torch.meshgrid(torch.arange(20), torch.arange(20), indexing="ij")
     clip = torch.stack([y * 2 + 10, x * 2 + 80, torch.full_like(x, 160)])
     clip = clip.expand(8, -1, -1, -1).byte().clone()
@@ -297,7 +295,7 @@ def test_crops_come_from_everywhere_in_every_orientation_colour_order_and_direct
     for index in range(600):
         sharp = (crops[index][1] * 255).round().int()
         order = tuple(sharp[3].amax((1, 2)).argsort().tolist())
-        rows, columns, times = (sharp[:, colour] for colour in order)
+        rows, columns, times = (sharp[:, color] for color in order)
         transposed = bool(rows[0, 0, 0] == rows[0, -1, 0])
         flips = rows[0, 0, 0] > rows[0, -1, -1], columns[0, 0, 0] > columns[0, -1, -1]
         backwards = bool(times[0, 0, 0] > times[6, 0, 0])

@@ -70,17 +70,17 @@ def test_blur_is_as_long_as_the_way_while_the_shutter_is_open(monkeypatch):
     assert (to_linear(sharp, "gamma2.2")[0, 0, 12] > 1e-3).sum() <= 2
 
 
-def test_the_sharp_frame_is_the_centre_of_the_blur(monkeypatch):
+def test_the_sharp_frame_is_the_center_of_the_blur(monkeypatch):
     scene = torch.zeros(3, 160, 160, dtype=torch.uint8)
     scene[:, :, 80] = 255
     monkeypatch.setattr(scenes, "_cut_out", lambda *_: (scene / 255, torch.tensor([-80.0, -80.0])))
     blurry, sharp = filmed(monkeypatch, [steady(6)], scene=scene)
     columns = torch.arange(24.0)
     for frame in range(2):
-        centres = [
+        centers = [
             float((to_linear(x[frame, 0, 12], "gamma2.2") * columns).sum()) for x in (blurry, sharp)
         ]
-        assert centres[0] == pytest.approx(centres[1], abs=0.1)
+        assert centers[0] == pytest.approx(centers[1], abs=0.1)
 
 
 def test_long_steps_are_taken_in_many_instants(monkeypatch):
@@ -90,7 +90,7 @@ def test_long_steps_are_taken_in_many_instants(monkeypatch):
         scenes, "look", lambda p, points, *a: seen.append(len(points)) or real(p, points, *a)
     )
     filmed(monkeypatch, [steady(20)])
-    assert seen == [9] * 5  # 10 pixels by 1.25 are 8 steps; odd, for there to be a centre
+    assert seen == [9] * 5  # 10 pixels by 1.25 are 8 steps; odd, for there to be a center
     assert all(count % 2 for count in seen)
 
 

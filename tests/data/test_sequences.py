@@ -77,15 +77,15 @@ def test_a_sequence_is_a_function_of_seed_and_index(sources):
 
 
 @pytest.mark.parametrize(
-    ("real", "stills", "still", "colour"),
+    ("real", "stills", "still", "color"),
     [(1.0, 0.0, 0.0, 0), (0.0, 1.0, 0.0, 0), (0.0, 0.0, 0.0, 1), (0.0, 0.0, 1.0, 1)],
 )
-def test_shares_decide_what_sequences_are_made_of(sources, real, stills, still, colour):
+def test_shares_decide_what_sequences_are_made_of(sources, real, stills, still, color):
     config = replace(REAL, real=real, stills=stills, still=still)
     for index in range(5):
         light = draw_sequence(sources, config, index)[1].float().mean((0, 2, 3))
-        assert light[colour] > 20
-        assert light[1 - colour] == 0
+        assert light[color] > 20
+        assert light[1 - color] == 0
 
 
 def test_nearly_still_sequences_are_as_good_as_sharp_and_the_others_are_not(sources):
@@ -133,12 +133,12 @@ def test_a_real_sequence_is_the_light_of_tau_frames_around_each_sharp_one():
         pair = real_sequence(Sources([], [], [video]), np.random.default_rng(seed), config)
         blurry, sharp = pair
         assert sharp.shape == (4, 3, 16, 16)
-        centres = (sharp * 255).mean((1, 2, 3))
-        periods = (centres.diff() / 2).round()
+        centers = (sharp * 255).mean((1, 2, 3))
+        periods = (centers.diff() / 2).round()
         assert periods.unique().numel() == 1
         assert 7 <= periods[0] < 14
-        for frame, centre in zip(blurry, centres, strict=True):
-            window = (centre + torch.arange(-6, 7, 2))[:, None, None, None] / 255
+        for frame, center in zip(blurry, centers, strict=True):
+            window = (center + torch.arange(-6, 7, 2))[:, None, None, None] / 255
             assert frame.mean() == pytest.approx(float(reblur(window).mean()), abs=1e-5)
 
 
@@ -240,33 +240,33 @@ def test_blurry_and_sharp_are_cut_flipped_and_recoloured_alike(exact_bank):
 
 
 def test_crops_are_of_consecutive_frames_at_one_place_in_every_orientation(tmp_path):
-    # Place, colour and time can be read off the pixels.
+    # Place, color and time can be read off the pixels.
     y, x = torch.meshgrid(torch.arange(20), torch.arange(20), indexing="ij")
     frame = torch.stack([y * 2 + 10, x * 2 + 80, torch.full_like(x, 160)])
     frames = frame.expand(1, 2, 7, -1, -1, -1).byte().clone()
     frames[:, :, :, 2] += torch.arange(7, dtype=torch.uint8)[:, None, None]
     bank = save_sequences(tmp_path / "known", frames)
     crops = SequenceCrops(bank, frames=5, size=16, seed=0, noise=0, jpeg=0)
-    orientations, colours, starts, corners = set(), set(), set(), set()
+    orientations, colors, starts, corners = set(), set(), set(), set()
     for index in range(400):
         sharp = (crops[index][1] * 255).round().int()
         order = tuple(sharp[0].amax((1, 2)).argsort().tolist())
-        rows, columns, times = (sharp[:, colour] for colour in order)
+        rows, columns, times = (sharp[:, color] for color in order)
         assert (rows == rows[:1]).all()
         moments = times[:, 0, 0] - 160
         assert moments.diff().abs().tolist() == [1] * 4
         transposed = bool(rows[0, 0, 0] == rows[0, -1, 0])
         flips = rows[0, 0, 0] > rows[0, -1, -1], columns[0, 0, 0] > columns[0, -1, -1]
         orientations.add((transposed, *map(bool, flips), bool(moments[0] > moments[1])))
-        colours.add(order)
+        colors.add(order)
         starts.add(int(moments.min()))
         corners.add((int(rows.min()), int(columns.min())))
-    assert (len(orientations), len(colours), len(starts), len(corners)) == (16, 6, 3, 25)
+    assert (len(orientations), len(colors), len(starts), len(corners)) == (16, 6, 3, 25)
 
 
 def test_noise_and_jpeg_are_in_the_blurry_frames_alone(tmp_path):
-    grey = torch.full((1, 2, 3, 3, 32, 32), 128, dtype=torch.uint8)
-    bank = save_sequences(tmp_path / "grey", grey)
+    gray = torch.full((1, 2, 3, 3, 32, 32), 128, dtype=torch.uint8)
+    bank = save_sequences(tmp_path / "gray", gray)
     noisy = SequenceCrops(bank, frames=3, size=32, seed=0, jpeg=0)
     items = [noisy[index] for index in range(100)]
     assert all((sharp == 128 / 255).all() for _, sharp in items)

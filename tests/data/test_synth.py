@@ -54,7 +54,7 @@ def clip_of(
 
 
 def centroids(frames: Tensor) -> Tensor:
-    """Centre of light of each frame, [7, 2] x and y."""
+    """Center of light of each frame, [7, 2] x and y."""
     light = to_linear(frames, "gamma2.2").sum(1)
     axis = torch.arange(light.shape[-1], dtype=torch.float32)
     total = light.sum((1, 2))
@@ -80,14 +80,14 @@ def test_instants_are_symmetric_and_evenly_spaced():
     assert times.flatten().diff().tolist() == pytest.approx(34 * [0.2], abs=1e-5)
 
 
-def test_the_centre_of_each_segment_is_the_time_of_its_frame():
+def test_the_center_of_each_segment_is_the_time_of_its_frame():
     for sub_frames in (1, 3, 13):
         middles = instants(7, sub_frames)[:, sub_frames // 2]
         assert middles.tolist() == pytest.approx([-3, -2, -1, 0, 1, 2, 3], abs=1e-6)
 
 
 @pytest.mark.parametrize("sub_frames", [2, 8])
-def test_an_even_number_of_sub_frames_has_no_centre(sub_frames):
+def test_an_even_number_of_sub_frames_has_no_center(sub_frames):
     with pytest.raises(ValueError, match=f"must be odd .* got {sub_frames}"):
         instants(7, sub_frames)
 

@@ -19,7 +19,7 @@ from b2v.data.footage import find_windows
 from b2v.data.rendering import RECIPES, Aperture, Recipe, Settings
 from b2v.data.scenes import MotionConfig, render
 from b2v.data.sources import are_frames, find_sequences, frame_files
-from b2v.data.synthesize import Finished, Written, plan, synthesise
+from b2v.data.synthesize import Finished, Written, plan, synthesize
 from b2v.errors import DatasetError, UsageError
 from b2v.media.images import read_photo, write_photo
 from b2v.metrics import psnr
@@ -50,7 +50,7 @@ def make(sources, out, *, settings=None, layout="auto", splits=None, jobs=1):
     settings = settings or Settings(recipe=WHOLE)
     sources = [sources] if isinstance(sources, Path) else sources
     found = find_sequences(sources, layout, leave_out=out)
-    return list(synthesise(plan(found, settings, out, splits), jobs))
+    return list(synthesize(plan(found, settings, out, splits), jobs))
 
 
 def files_in(folder):
@@ -818,7 +818,7 @@ def test_the_manifest_says_how_each_window_was_made(tmp_path):
 
 def stopped_after(sources, out, windows, settings):
     """Start writing and stop after so many windows, as a killed run does."""
-    reports = synthesise(plan(find_sequences(sources), settings, out))
+    reports = synthesize(plan(find_sequences(sources), settings, out))
     while windows:
         windows -= isinstance(next(reports), Written)
     reports.close()

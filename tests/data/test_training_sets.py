@@ -33,17 +33,17 @@ def codes(picture: torch.Tensor) -> torch.Tensor:
 def windows(tmp_path):
     """Set of three sequences with two windows each; nothing blurry is the mean of its frames."""
     for name in ("fall", "turn", "walk"):
-        for centre in (4, 11):
-            seed = sum(map(ord, name)) + 10 * centre
+        for center in (4, 11):
+            seed = sum(map(ord, name)) + 10 * center
             sharp = torch.stack([make_picture(24, 24, seed + n) for n in range(8)])
-            write_window(tmp_path / "set", sharp[:7], sharp[7], sequence=name, centre=centre)
+            write_window(tmp_path / "set", sharp[:7], sharp[7], sequence=name, center=center)
     return tmp_path / "set"
 
 
 def test_windows_are_listed_by_sequence_and_split_by_it(windows):
     sources = load_sources([windows])
     assert [[w.name for w in windows] for windows in sources.sequences] == [
-        [f"blur/{name}/{centre:06d}" for centre in (4, 11)] for name in ("fall", "turn", "walk")
+        [f"blur/{name}/{center:06d}" for center in (4, 11)] for name in ("fall", "turn", "walk")
     ]
     assert not sources.pictures
     kept, out = sources.split()
@@ -55,8 +55,8 @@ def test_a_clip_of_a_set_is_a_window_as_it_is(windows):
     sources = load_sources([windows])
     known = {}
     for window in chain(*sources.sequences):
-        name, centre = window.blurry.parent.name, int(window.blurry.stem)
-        seed = sum(map(ord, name)) + 10 * centre
+        name, center = window.blurry.parent.name, int(window.blurry.stem)
+        seed = sum(map(ord, name)) + 10 * center
         known[window.name] = torch.stack([make_picture(24, 24, seed + n) for n in range(8)])
     found = set()
     for index in range(24):
@@ -92,9 +92,9 @@ def test_a_sequence_of_a_set_is_its_windows_in_order(windows):
         if torch.equal(blurry[0], codes(make_picture(24, 24, sum(map(ord, n)) + 47)))
     ]
     seed = sum(map(ord, name))
-    for place, centre in enumerate((4, 11, 4)):  # to and fro
-        assert torch.equal(blurry[place], codes(make_picture(24, 24, seed + 10 * centre + 7)))
-        assert torch.equal(sharp[place], codes(make_picture(24, 24, seed + 10 * centre + 3)))
+    for place, center in enumerate((4, 11, 4)):  # to and fro
+        assert torch.equal(blurry[place], codes(make_picture(24, 24, seed + 10 * center + 7)))
+        assert torch.equal(sharp[place], codes(make_picture(24, 24, seed + 10 * center + 3)))
 
 
 def test_windows_with_the_middle_frame_alone_are_for_video(windows):
@@ -102,11 +102,11 @@ def test_windows_with_the_middle_frame_alone_are_for_video(windows):
         if int(path.stem) not in (4, 11):
             path.unlink()
     lines = [
-        {"sequence": name, "blurry": f"blur/{name}/{centre:06d}.png"}
-        | {"sharp": f"sharp/{name}/{centre:06d}.png", "frames": [0, 8]}
+        {"sequence": name, "blurry": f"blur/{name}/{center:06d}.png"}
+        | {"sharp": f"sharp/{name}/{center:06d}.png", "frames": [0, 8]}
         | {"tau": 9, "period": 9, "window": number}
         for name in ("fall", "turn", "walk")
-        for number, centre in enumerate((4, 11))
+        for number, center in enumerate((4, 11))
     ]
     (windows / "manifest.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
     sources = load_sources([windows])

@@ -22,7 +22,7 @@ SIZES = [(16, 16), (16, 20), (17, 20), (18, 23), (21, 19)]
 
 
 class Stub(nn.Module):
-    """Stands for the network: the centre frame as `act` makes it, and a count as its state."""
+    """Stands for the network: the center frame as `act` makes it, and a count as its state."""
 
     multiple, look_ahead = 2, 1
 
@@ -78,7 +78,7 @@ def test_a_frame_comes_out_when_m_more_are_in_and_the_rest_at_the_end(inputs):
     rest = list(deblurrer.flush())
     assert len(rest) == m
     for blurry, restored in zip(frames, [*given[m:], *rest], strict=True):
-        assert torch.equal(blurry, restored)  # the fresh network returns the centre frame
+        assert torch.equal(blurry, restored)  # the fresh network returns the center frame
 
 
 def test_a_frame_asks_for_no_more_than_the_look_ahead():

@@ -66,9 +66,9 @@ def test_seven_frames_in_are_seven_frames_out_at_their_size(tmp_path, name, leas
 
 
 @pytest.mark.parametrize(("height", "width"), [(48, 64), (47, 63)])
-@pytest.mark.parametrize("colour", [(255, 0, 0), (0, 255, 0), (0, 0, 255), (128, 128, 128)])
-def test_flat_colours_survive_mp4(tmp_path, colour, height, width):
-    pixels = torch.tensor(colour)[:, None, None].expand(3, height, width) / 255
+@pytest.mark.parametrize("color", [(255, 0, 0), (0, 255, 0), (0, 0, 255), (128, 128, 128)])
+def test_flat_colors_survive_mp4(tmp_path, color, height, width):
+    pixels = torch.tensor(color)[:, None, None].expand(3, height, width) / 255
     Clip(pixels.expand(FRAMES, -1, -1, -1), 10).save(tmp_path / "flat.mp4")
     found = read_clip(tmp_path / "flat.mp4").frames
     assert (found - pixels).abs().max() <= 3 / 255
@@ -151,7 +151,7 @@ def test_loops_are_written_as_players_count_them(tmp_path, name, loop, found):
 
 
 @pytest.mark.parametrize("name", KINDS)
-def test_equal_neighbours_are_not_merged(tmp_path, name):
+def test_equal_neighbors_are_not_merged(tmp_path, name):
     frames = smooth_clip().frames[[0, 0, 1, 1, 1, 2, 2]]
     Clip(frames, 10).save(tmp_path / name)
     found = read_clip(tmp_path / name).frames
@@ -160,7 +160,7 @@ def test_equal_neighbours_are_not_merged(tmp_path, name):
 
 
 @pytest.mark.parametrize("name", KINDS)
-def test_a_still_of_one_colour_and_one_frame_are_clips(tmp_path, name):
+def test_a_still_of_one_color_and_one_frame_are_clips(tmp_path, name):
     Clip(torch.full((FRAMES, 3, HEIGHT, WIDTH), 0.4), 10).save(tmp_path / name)
     found = read_clip(tmp_path / name).frames
     assert (len(found), (found - 0.4).abs().max() <= 2 / 255) == (FRAMES, True)
@@ -219,7 +219,7 @@ PAIRS = [(kind, codec) for kind, codecs in TARGETS.items() for codec in codecs]
 
 
 @pytest.mark.parametrize(("kind", "codec"), PAIRS)
-def test_each_codec_that_a_container_holds_keeps_frames_times_and_colours(tmp_path, kind, codec):
+def test_each_codec_that_a_container_holds_keeps_frames_times_and_colors(tmp_path, kind, codec):
     clip, path = smooth_clip(64, 64, 24000 / 1001), tmp_path / f"clip{kind}"
     clip.save(path, codec=codec)
     found = read_clip(path)
@@ -230,7 +230,7 @@ def test_each_codec_that_a_container_holds_keeps_frames_times_and_colours(tmp_pa
     assert bias.abs().max() < 1.5  # another matrix would be 5 off
     with open_video(path) as video:
         assert video.info.codec == codec
-        assert video.info.colours.matrix == video.info.colours.transfer == 1
+        assert video.info.colors.matrix == video.info.colors.transfer == 1
         times = [float(frame.pts * video.info.time_base) for frame in video]
     assert times == pytest.approx([number * 1001 / 24000 for number in range(FRAMES)], abs=1e-3)
     assert names(tmp_path) == [path.name]
@@ -400,7 +400,7 @@ def test_reading_what_is_no_clip_is_refused(tmp_path):
 
 
 @pytest.mark.parametrize("axis", [1, 2])
-def test_colour_of_odd_sizes_is_not_moved(tmp_path, axis):
+def test_color_of_odd_sizes_is_not_moved(tmp_path, axis):
     red = torch.linspace(0.25, 0.75, 17).expand(17, 17)
     red = red if axis == 2 else red.T
     pixels = torch.stack([red, torch.full_like(red, 0.4), 1 - red])

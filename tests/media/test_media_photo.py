@@ -105,11 +105,11 @@ def swapped_profile():
 
 
 @pytest.mark.parametrize("mode", ["RGB", "RGBA", "P"])
-def test_colour_profile_is_converted_to_srgb(tmp_path, mode):
-    colours = np.array([[[255, 0, 0], [0, 255, 0], [0, 0, 255], [102, 102, 102]]], np.uint8)
-    picture = Image.fromarray(colours).convert(mode)
+def test_color_profile_is_converted_to_srgb(tmp_path, mode):
+    colors = np.array([[[255, 0, 0], [0, 255, 0], [0, 0, 255], [102, 102, 102]]], np.uint8)
+    picture = Image.fromarray(colors).convert(mode)
     picture.save(tmp_path / "swapped.png", icc_profile=swapped_profile())
-    assert difference(read_photo(tmp_path / "swapped.png"), colours[..., ::-1]) <= 2
+    assert difference(read_photo(tmp_path / "swapped.png"), colors[..., ::-1]) <= 2
 
 
 def test_srgb_profile_leaves_the_code_values_alone(tmp_path):
@@ -133,15 +133,15 @@ def test_cmyk_is_neither_inverted_nor_left_in_four_channels(tmp_path, suffix):
 
 
 @pytest.mark.parametrize("mode", ["1", "L", "LA"])
-def test_grey_becomes_three_equal_channels(tmp_path, mode):
-    grey = Image.fromarray(smooth_codes()).convert("L").convert(mode)
-    grey.save(tmp_path / "grey.png")
-    photo = read_photo(tmp_path / "grey.png")
-    expected = np.asarray(grey.convert("L"))[..., None].repeat(3, -1)
+def test_gray_becomes_three_equal_channels(tmp_path, mode):
+    gray = Image.fromarray(smooth_codes()).convert("L").convert(mode)
+    gray.save(tmp_path / "gray.png")
+    photo = read_photo(tmp_path / "gray.png")
+    expected = np.asarray(gray.convert("L"))[..., None].repeat(3, -1)
     assert difference(photo, expected) == 0
 
 
-def test_palette_with_transparency_gives_colours_and_alpha(tmp_path):
+def test_palette_with_transparency_gives_colors_and_alpha(tmp_path):
     indices = np.zeros((HEIGHT, WIDTH), np.uint8)
     indices[:, WIDTH // 2 :] = 1
     picture = Image.fromarray(indices, mode=None).convert("P")
@@ -155,7 +155,7 @@ def test_palette_with_transparency_gives_colours_and_alpha(tmp_path):
 
 
 @pytest.mark.parametrize("suffix", ["png", "webp", "tif"])
-def test_alpha_is_kept_apart_from_the_colours(tmp_path, suffix):
+def test_alpha_is_kept_apart_from_the_colors(tmp_path, suffix):
     rgba = np.dstack([smooth_codes(), np.full((HEIGHT, WIDTH), 51, np.uint8)])
     Image.fromarray(rgba).save(tmp_path / f"veil.{suffix}", lossless=True)
     photo = read_photo(tmp_path / f"veil.{suffix}")
@@ -172,7 +172,7 @@ def test_opaque_alpha_is_no_alpha(tmp_path):
 
 
 @pytest.mark.parametrize("suffix", ["png", "tif"])
-def test_grey_of_16_bits_keeps_every_level(tmp_path, suffix):
+def test_gray_of_16_bits_keeps_every_level(tmp_path, suffix):
     levels = np.arange(HEIGHT * WIDTH, dtype=np.uint16).reshape(HEIGHT, WIDTH) * 21
     Image.fromarray(levels).save(tmp_path / f"deep.{suffix}")
     photo = read_photo(tmp_path / f"deep.{suffix}")
@@ -181,20 +181,20 @@ def test_grey_of_16_bits_keeps_every_level(tmp_path, suffix):
 
 
 @pytest.mark.parametrize(("kind", "white"), [("int32", 65535), ("float32", 1), ("float32", 255)])
-def test_grey_of_32_bits_is_brought_to_full_scale(tmp_path, kind, white):
+def test_gray_of_32_bits_is_brought_to_full_scale(tmp_path, kind, white):
     ramp = np.linspace(0, white, HEIGHT * WIDTH).astype(kind).reshape(HEIGHT, WIDTH)
     Image.fromarray(ramp).save(tmp_path / "deep.tif")
     pixels = read_photo(tmp_path / "deep.tif").pixels
     assert torch.allclose(pixels[0].flatten(), torch.linspace(0, 1, HEIGHT * WIDTH), atol=2e-5)
 
 
-def test_colour_of_16_bits_survives_writing_and_reading(tmp_path):
+def test_color_of_16_bits_survives_writing_and_reading(tmp_path):
     pixels = torch.rand(3, HEIGHT, WIDTH, generator=torch.Generator().manual_seed(0))
     write_photo(pixels, tmp_path / "deep.png", bits=16)
     assert (read_photo(tmp_path / "deep.png").pixels - pixels).abs().max() < 0.6 / 65535
 
 
-def test_colour_tiff_of_16_bits_keeps_its_precision(tmp_path):
+def test_color_tiff_of_16_bits_keeps_its_precision(tmp_path):
     av = pytest.importorskip("av")
     codes = np.random.default_rng(0).integers(0, 65536, (HEIGHT, WIDTH, 3)).astype(np.uint16)
     context = av.VideoCodecContext.create("tiff", "w")
@@ -235,7 +235,7 @@ def test_pictures_of_any_sides_are_read(tmp_path, size):
 def test_of_several_pictures_in_a_file_the_first_is_read(tmp_path, suffix):
     path = tmp_path / f"several.{suffix}"
     first = Image.fromarray(smooth_codes())
-    others = [Image.new("RGB", first.size, colour) for colour in ("red", "blue")]
+    others = [Image.new("RGB", first.size, color) for color in ("red", "blue")]
     options = {"webp": {"lossless": True}, "avif": {"quality": 95}}.get(suffix, {})
     first.save(path, save_all=True, append_images=others, **options)
     photo = read_photo(path)
@@ -243,12 +243,12 @@ def test_of_several_pictures_in_a_file_the_first_is_read(tmp_path, suffix):
     assert difference(photo, smooth_codes()) <= {"gif": 70, "avif": 12}.get(suffix, 0)
 
 
-def test_the_depth_of_a_colour_is_told(tmp_path):
+def test_the_depth_of_a_color_is_told(tmp_path):
     write_photo(torch.rand(3, 8, 8), tmp_path / "deep.png", bits=16)
     write_photo(torch.rand(3, 8, 8), tmp_path / "plain.png")
-    Image.fromarray(np.full((8, 8), 300, np.uint16)).save(tmp_path / "grey.tif")
+    Image.fromarray(np.full((8, 8), 300, np.uint16)).save(tmp_path / "gray.tif")
     Image.fromarray(smooth_codes()).save(tmp_path / "photo.jpg")
-    names = ("deep.png", "plain.png", "grey.tif", "photo.jpg")
+    names = ("deep.png", "plain.png", "gray.tif", "photo.jpg")
     photos = [read_photo(tmp_path / name) for name in names]
     assert [photo.bits for photo in photos] == [16, 8, 16, 8]
     assert {photo.pages for photo in photos} == {1}

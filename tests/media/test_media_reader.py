@@ -66,7 +66,7 @@ def test_info_tells_what_the_file_states(tmp_path):
     assert (info.codec, info.pix_fmt, info.bits) == ("h264", "yuv420p", 8)
     assert (info.average_rate, info.duration) == (30, Fraction(FRAMES, 30))
     assert (info.tags["title"], [s.codec for s in info.of_kind("audio")]) == ("Walk", ["aac"])
-    assert (info.turn.degrees, info.cut, info.colours.hdr, info.chapters) == (0, None, None, 0)
+    assert (info.turn.degrees, info.cut, info.colors.hdr, info.chapters) == (0, None, None, 0)
 
 
 @pytest.mark.parametrize(
@@ -81,7 +81,7 @@ def test_info_tells_what_the_file_states(tmp_path):
         ("yuvj420p", "mjpeg", 6),
     ],
 )
-def test_code_values_become_the_colours_that_were_stored(tmp_path, pix_fmt, codec, most):
+def test_code_values_become_the_colors_that_were_stored(tmp_path, pix_fmt, codec, most):
     full = codec == "mjpeg"
     options = {"qmin": "1", "qmax": "1"} if full else {}
     matrix = 5 if full else 1
@@ -96,7 +96,7 @@ def test_code_values_become_the_colours_that_were_stored(tmp_path, pix_fmt, code
 
 @pytest.mark.parametrize("pix_fmt", ["yuv444p", "yuv444p10le"])
 @pytest.mark.parametrize("level", [0.0, 0.5, 1.0])
-def test_black_grey_and_white_are_exact(tmp_path, pix_fmt, level):
+def test_black_gray_and_white_are_exact(tmp_path, pix_fmt, level):
     path = tmp_path / "a.mkv"
     with av.open(str(path), "w") as file:
         stream = file.add_stream("ffv1", rate=10)
@@ -230,7 +230,7 @@ def test_hdr_is_brought_to_standard_range_and_told(tmp_path, transfer, name):
     path = make_video(tmp_path / "a.mp4", pix_fmt="yuv420p10le", matrix=9, tags=(9, transfer, 9))
     with open_video(path) as reader:
         frame = next(iter(reader))
-        assert (reader.info.colours.hdr, name in reader.notes[0]) == (name, True)
+        assert (reader.info.colors.hdr, name in reader.notes[0]) == (name, True)
     assert 0 <= frame.pixels.min() < frame.pixels.max() <= 1
 
 

@@ -236,12 +236,12 @@ def test_chunks_in_front_that_are_damaged_or_unpack_to_much_are_one_line(tmp_pat
             read(tmp_path / "a.png")
 
 
-@pytest.mark.parametrize("kind", ["grey", "rgb"])
+@pytest.mark.parametrize("kind", ["gray", "rgb"])
 def test_a_transparent_color_of_16_bits_is_kept_with_the_depth(tmp_path, kind):
-    pixels = (1000, 60000) if kind == "grey" else (1000, 2000, 3000, 60000, 50000, 40000)
-    size = 1 if kind == "grey" else 3
+    pixels = (1000, 60000) if kind == "gray" else (1000, 2000, 3000, 60000, 50000, 40000)
+    size = 1 if kind == "gray" else 3
     chunks = (
-        (b"IHDR", struct.pack(">IIBBBBB", 2, 1, 16, 0 if kind == "grey" else 2, 0, 0, 0)),
+        (b"IHDR", struct.pack(">IIBBBBB", 2, 1, 16, 0 if kind == "gray" else 2, 0, 0, 0)),
         (b"tRNS", struct.pack(f">{size}H", *pixels[:size])),
         (b"IDAT", zlib.compress(b"\0" + struct.pack(f">{2 * size}H", *pixels))),
         (b"IEND", b""),

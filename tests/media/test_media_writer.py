@@ -68,7 +68,7 @@ def test_every_timestamp_and_the_duration_are_kept(tmp_path, info, codec, times)
         ("prores", "yuv444p10le", 3),
     ],
 )
-def test_colours_are_kept_and_tagged(tmp_path, info, codec, pix_fmt, most):
+def test_colors_are_kept_and_tagged(tmp_path, info, codec, pix_fmt, most):
     path = tmp_path / f"a.{CODECS[codec].parts}"
     with VideoWriter(path, info, Encoding(codec, crf=1, pix_fmt=pix_fmt)) as writer:
         write(writer)
@@ -87,8 +87,8 @@ def test_primaries_of_the_source_are_passed_on(tmp_path):
     info = info_of(tmp_path / "p3.mp4", tags=(12, 13, 1))
     with VideoWriter(tmp_path / "a.mp4", info) as writer:
         write(writer)
-    colours = read(tmp_path / "a.mp4")[2].colours
-    assert (colours.primaries, colours.transfer, colours.matrix) == (12, 13, 1)
+    colors = read(tmp_path / "a.mp4")[2].colors
+    assert (colors.primaries, colors.transfer, colors.matrix) == (12, 13, 1)
 
 
 def test_tone_mapped_hdr_is_tagged_as_ordinary_video(tmp_path):
@@ -96,8 +96,8 @@ def test_tone_mapped_hdr_is_tagged_as_ordinary_video(tmp_path):
     info = info_of(tmp_path / "hdr.mp4", **tags)
     with VideoWriter(tmp_path / "a.mp4", info) as writer:
         write(writer)
-    colours = read(tmp_path / "a.mp4")[2].colours
-    assert (colours.primaries, colours.transfer, colours.hdr) == (1, 1, None)
+    colors = read(tmp_path / "a.mp4")[2].colors
+    assert (colors.primaries, colors.transfer, colors.hdr) == (1, 1, None)
 
 
 @pytest.mark.parametrize("size", [(63, 47), (64, 47), (63, 48), (17, 16)])

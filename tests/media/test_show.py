@@ -1,4 +1,4 @@
-"""Comparisons, filmstrips and heat maps: what is where, and in what colour."""
+"""Comparisons, filmstrips and heat maps: what is where, and in what color."""
 
 import pytest
 import torch
@@ -80,12 +80,12 @@ def test_words_are_drawn_and_cut_at_the_border():
     assert lettering("blur", 24).shape[1] == 24
     assert lettering("wwww", 24).shape[2] > 2 * lettering("ww", 24).shape[2] - 4
     sheet = torch.zeros(3, 10, 40)
-    write_words(sheet, "a long line of words", height=24, top=-8, left=20, centred=True)
+    write_words(sheet, "a long line of words", height=24, top=-8, left=20, centered=True)
     assert 0.5 < sheet.max() <= 1
     write_words(sheet, "elsewhere", height=24, top=12, left=60)
 
 
-def test_frames_that_explain_the_photo_leave_it_grey():
+def test_frames_that_explain_the_photo_leave_it_gray():
     frames = torch.stack([make_picture(80, 120, k) for k in range(7)])
     photo = reblur(frames)
     drawn = heat_map(frames, photo)

@@ -82,7 +82,7 @@ def test_a_frame_of_1280_x_720_takes_222_billion_multiply_adds():
 
 @every_net
 @every_length
-def test_an_untrained_network_returns_the_centre_frame(variant, inputs):
+def test_an_untrained_network_returns_the_center_frame(variant, inputs):
     net = fresh_net(variant=variant, inputs=inputs)
     assert net.look_ahead == inputs // 2
     clip = make_clip(9)

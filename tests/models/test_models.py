@@ -138,8 +138,8 @@ def test_swapping_the_roles_of_frames_3_and_5_reverses_time_exactly(family):
     forwards = net(blurry)
     net.pair35 = Swapped(net.pair35)
     assert torch.equal(net(blurry), forwards.flip(1))
-    neighbours = (forwards[:, 1:] - forwards[:, :-1]).abs().amax((0, 2, 3, 4))
-    assert (neighbours > 1e-3).all()
+    neighbors = (forwards[:, 1:] - forwards[:, :-1]).abs().amax((0, 2, 3, 4))
+    assert (neighbors > 1e-3).all()
 
 
 def test_each_net_is_handed_the_pictures_that_the_paper_names():
@@ -188,7 +188,7 @@ def test_sides_must_suit_every_net_of_a_cascade():
 
 
 @pytest.mark.parametrize(("role", "inputs"), [("middle", 1), ("pair26", 3)])
-def test_the_three_colours_go_through_the_same_weights_before_they_meet(role, inputs):
+def test_the_three_colors_go_through_the_same_weights_before_they_meet(role, inputs):
     net = randomize(TINY["jin2018"][role].build())
     before_they_meet = []
     net.colour_stem.register_forward_pre_hook(lambda _, args: before_they_meet.append(args[0]))
@@ -222,11 +222,11 @@ def test_the_cells_of_the_last_input_are_added_to_the_taps(role, inputs):
     for tap in net.taps:
         nn.init.zeros_(tap.conv1.weight)
         nn.init.zeros_(tap.conv2.weight)
-    colours = []
-    net.colour_stem.register_forward_pre_hook(lambda _, args: colours.append(args[0]))
+    colors = []
+    net.colour_stem.register_forward_pre_hook(lambda _, args: colors.append(args[0]))
     pictures = torch.rand(inputs, 2, 3, 20, 20)
     net(*pictures)
-    assert torch.equal(colours[0], pictures[-1])
+    assert torch.equal(colors[0], pictures[-1])
 
 
 def test_fine_detail_passes_by_the_coarse_scales_of_a_unet():
@@ -262,7 +262,7 @@ def test_a_unet_takes_every_multiple_of_what_it_asks_for(shuffle, levels):
         assert (restored - blurry).abs().mean() > 1e-3
 
 
-def test_what_a_pixel_becomes_in_a_unet_depends_on_its_neighbourhood_alone():
+def test_what_a_pixel_becomes_in_a_unet_depends_on_its_neighborhood_alone():
     net = randomize(UNet(UNetConfig(inputs=1, widths=(4, 6), blocks=(1, 1))))
     blurry = make_picture(16, 96)[None]
     touched = blurry.clone()

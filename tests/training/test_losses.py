@@ -23,7 +23,7 @@ KINDS = ["mse", "charbonnier", "log-mse"]
 
 
 def flat(*values: float) -> torch.Tensor:
-    """One grey picture [1, 3, 8, 8] a value."""
+    """One gray picture [1, 3, 8, 8] a value."""
     return torch.tensor(values)[:, None, None, None].expand(-1, 3, 8, 8)
 
 

@@ -37,7 +37,7 @@ def file(tmp_path, state):
     return tmp_path / FILE
 
 
-def test_the_layers_are_relu2_2_and_relu3_3_of_normalised_pictures(state):
+def test_the_layers_are_relu2_2_and_relu3_3_of_normalized_pictures(state):
     picture = torch.rand(2, 3, 16, 16)
     conv = dict(zip(range(1, 8), CONVOLUTIONS, strict=True))
 

@@ -180,7 +180,7 @@ def test_a_model_of_one_network_has_one_stage_of_all():
 @pytest.mark.parametrize(
     "others", [{}, {"discrete": 0.0}, {"recolour": False}, {"rest": 0.1}, {"soft": 0.1}]
 )
-def test_crops_of_a_coded_aperture_keep_their_colours_and_their_blur(others):
+def test_crops_of_a_coded_aperture_keep_their_colors_and_their_blur(others):
     with pytest.raises(UsageError, match="set discrete=0, rest=0, soft=0 and recolour=false"):
         resolve({"aperture": "coded", **others})
     settings = resolve({"aperture": "coded", "discrete": 0.0, "recolour": False})

@@ -234,7 +234,7 @@ def test_a_card_and_a_file_of_the_old_spelling_are_read_as_new_ones_are(tmp_path
     [
         ({"license": None}, "'license' has the wrong type"),
         ({"license": ""}, "'license' is missing or empty"),
-        ({"colour": "red"}, "unknown field 'colour'"),
+        ({"color": "red"}, "unknown field 'color'"),
         ({"name": "other"}, "expected 'tiny'"),
         ({"hours": "two"}, "'hours' has the wrong type, str"),
         ({"source": "https://x"}, "expected hf://owner/repo@revision"),
