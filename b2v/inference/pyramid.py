@@ -21,7 +21,7 @@ from b2v.frames import FRAMES
 from b2v.inference.runner import run_tiles
 from b2v.inference.runtime import Runtime
 from b2v.models.deconvolution import deconvolve, looks
-from b2v.models.motion import CELL, Motion, estimate
+from b2v.models.motion import CELL, EVIDENT, SMALL, Motion, estimate
 from b2v.models.prior import Prior, Tile
 from b2v.motion import move_along
 
@@ -34,7 +34,7 @@ SHORT = 32.0
 SOME = 0.05
 """Share of a tile that has to be of such motion."""
 CHEAP = 1_000_000
-"""Pixels of a level up to which tiles in which nothing moves are run all the same."""
+"""Pixels of a level up to which tiles are run all the same in which nothing is known to move."""
 MOTION_PIXELS = 1_200_000
 """Pixels of a picture up to which its motion is sought in it, and not in one of half the size."""
 SLOPE = 6.0
@@ -65,9 +65,7 @@ def restored_middle(
 ) -> tuple[Tensor, Motion]:
     """Restore the middle frame, or take one that is given as it is; arguments as of `sharpen`."""
     if middle is not None:
-        level = motion_level(blurry)
-        found = estimate(shrunk(blurry, level), shrunk(middle, level))
-        return middle, found.scaled(2.0**level)
+        return middle, motion_of(blurry, middle)
     return sharpen(prior, blurry, runtime, done=done)
 
 
@@ -135,7 +133,8 @@ def sharpen(
         changed = float(F.mse_loss(sharp, blurry).sqrt())
         sharp, motion = take_light_back(blurry, sharp)
         return sharp, motion.evident(changed)
-    sharp, motion = take_light_back(blurry, sharp, MUCH)
+    sharp, _ = take_light_back(blurry, sharp, MUCH)
+    motion = motion_of(blurry, sharp)
     moved = _spread(motion.blurs, *blurry.shape[1:])
     return torch.lerp(blurry, sharp, moved), motion.without_doubt()
 
@@ -212,10 +211,11 @@ def _level(
 
 def _helps(tile: Tile, motion: Motion, pixels: int) -> bool:
     """Tell whether a network can help in a tile: its motion is short enough, and there is some."""
-    cells = Tile(*(round(side / CELL) for side in tile)).of(motion.lengths)
-    good = cells <= SHORT
+    part = Tile(*(round(side / CELL) for side in tile))
+    lengths = part.of(motion.lengths)
+    good = lengths <= SHORT
     if pixels > CHEAP:
-        good &= cells > 0
+        good &= (lengths > SMALL[0]) & (part.of(motion.explained) > EVIDENT[0])
     return bool(good.float().mean() > SOME)
 
 
@@ -224,28 +224,30 @@ def _spread(cells: Tensor, height: int, width: int) -> Tensor:
     return F.interpolate(cells[None, None], (height, width), mode="bilinear")[0]
 
 
+def motion_of(blurry: Tensor, sharp: Tensor) -> Motion:
+    """Find the motion that explains a photo with a frame, maybe in smaller ones of both."""
+    level = motion_level(blurry)
+    return estimate(shrunk(blurry, level), shrunk(sharp, level)).scaled(2.0**level)
+
+
 def take_light_back(
     blurry: Tensor, sharp: Tensor, amounts: Iterable[float] = LITTLE
 ) -> tuple[Tensor, Motion]:
     """Take back what blur is left in a frame along its motion; both are [3, H, W] in [0, 1].
 
-    Returns the frame, and the motion that explains the photo with it.
+    Returns the frame, and the motion that it was last taken back along: what is sought anew with
+    the sharper frame is no nearer to the truth (held-out videos: 0.04 dB less).
     """
-    level = motion_level(blurry)
-    photo = shrunk(blurry, level)
-    motion = estimate(photo, shrunk(sharp, level))
     for amount in amounts:
-        sharp = _deconvolved(blurry, sharp, motion, 2**level, amount)
-        motion = estimate(photo, shrunk(sharp, level))
-    return sharp, motion.scaled(2.0**level)
+        motion = motion_of(blurry, sharp)
+        sharp = _deconvolved(blurry, sharp, motion, amount)
+    return sharp, motion
 
 
-def _deconvolved(
-    blurry: Tensor, sharp: Tensor, motion: Motion, scale: int, amount: float
-) -> Tensor:
+def _deconvolved(blurry: Tensor, sharp: Tensor, motion: Motion, amount: float) -> Tensor:
     """Correct a frame in bands of rows."""
     height, width = blurry.shape[1:]
-    path, trust = motion.at(height, width, scale)
+    path, trust = motion.at(height, width)
     reach = float(path.norm(dim=0).amax())
     look = looks(reach)
     restored = torch.empty_like(sharp)

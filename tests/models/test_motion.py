@@ -106,10 +106,20 @@ def test_disc_explains_missed_focus_better_than_any_motion() -> None:
 
 def test_motion_of_a_smaller_picture_is_brought_to_the_pixels_of_a_larger_one() -> None:
     cells = torch.full((4, 6), 1.0)
-    path, trust = Motion(torch.stack([3 * cells, cells]), cells, cells).at(60, 90, scale=2)
-    assert path.shape == (2, 60, 90)
+    path, trust = Motion(torch.stack([3 * cells, cells]), cells, cells).scaled(2.0).at(65, 97)
+    assert path.shape == (2, 65, 97)  # a pixel more than the cells of the smaller one cover
     assert torch.equal(path[:, 30, 40], torch.tensor([6.0, 2.0]))
+    assert torch.equal(path[:, 64, 96], torch.tensor([6.0, 2.0]))
     assert trust.min() == 1
+
+
+def test_where_many_motions_explain_a_place_it_moves_with_the_camera() -> None:
+    sharp = texture()
+    sharp[:, 80:] = 0.5  # says nothing
+    wanted = torch.tensor([6.0, 1.0])
+    path = estimate(blurred(sharp, wanted), sharp).path
+    turned = path * (path * wanted.view(2, 1, 1)).sum(0).sign()
+    assert (turned[:, -6:-1] - wanted.view(2, 1, 1)).norm(dim=0).median() < 1.5
 
 
 def test_last_cells_that_are_cut_off_have_a_motion_too() -> None:
