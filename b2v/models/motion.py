@@ -40,6 +40,12 @@ UNSURE = 0.02
 FAMILIAR = 1.0
 """Log of costs by which a motion has to be better that is not the camera's. On held-out scenes this
 gives frames 1, 2, 6 and 7 of photographs in motion 0.2 dB, those of videos 0.05."""
+RADIAL, MORE = 0.94, 0.05
+"""Mean squared cosine of paths to rays from one point from which the camera moves ahead, and by how
+much it has to be more than that to one direction. Of windows of held-out videos those of cameras
+that move ahead come to 0.95 to 0.99, and by 0.1 to 0.3 more."""
+POINTS = 13
+"""Points a side in which the camera may be heading, as far out as 1.5 times half the picture."""
 DISTANCES = (1, 2, 4, 8, 16)
 """Of paths that are bound to each other, in squares of four cells."""
 RADII = (1.5, 2.5, 3.5, 5.0, 7.0)
@@ -289,7 +295,12 @@ def estimate(blurry: Tensor, sharp: Tensor) -> Motion:
     camera = camera_motion(paths[best].movedim(2, 0), weights)
     likely = logs + _strangeness(paths, motion_at(camera, height, width, 0, height))
     own = paths[likely.argmin(0)].movedim(2, 0)
-    own = signed(own, explained.clamp(0, SURE) * (own.norm(dim=0) > 0) + UNSURE, sharp)
+    weights = explained.clamp(0, SURE) * (own.norm(dim=0) > 0)
+    ahead = expansion(own, weights)
+    if ahead is None:
+        own = signed(own, weights + UNSURE, sharp)
+    else:
+        own = torch.where((own * ahead).sum(0) < 0, -own, own)
     return Motion(persuaded(own, explained, sharp), explained, least - discs.amin(0))
 
 
@@ -309,6 +320,35 @@ def _strangeness(paths: Tensor, camera: Tensor) -> Tensor:
     distances = [(sign * paths[:, :, None, None] - camera).norm(dim=1) for sign in (1, -1)]
     apart = torch.minimum(*distances) / (1 + camera.norm(dim=0))
     return FAMILIAR * apart.clamp_(max=1)
+
+
+def expansion(paths: Tensor, weights: Tensor) -> Tensor | None:
+    """Find the rays that paths follow when the camera moves ahead, or back.
+
+    However far away things are, they then move away from the point where it is heading, the focus
+    of expansion; so that parts of the picture have one sign that do not touch.
+
+    Args:
+        paths: [2, h, w], each right up to its sign.
+        weights: [h, w], not negative.
+
+    Returns:
+        Unit vectors [2, h, w], or None where one direction explains the paths about as well.
+
+    """
+    height, width = weights.shape
+    unit = paths / paths.norm(dim=0).clamp(min=1e-6)
+    total = weights.sum().clamp(min=1e-6)
+    shift = torch.linalg.eigvalsh(torch.einsum("ihw,jhw,hw->ij", unit, unit, weights) / total)[-1]
+    side = max(height, width) / 2
+    y, x = (torch.arange(n, device=paths.device) - (n - 1) / 2 for n in (height, width))
+    places = torch.stack(torch.meshgrid(x, y, indexing="xy"))
+    axis = torch.linspace(-1.5 * side, 1.5 * side, POINTS, device=paths.device)
+    rays = places - torch.cartesian_prod(axis, axis)[:, :, None, None]  # [N, 2, h, w]
+    rays = rays / rays.norm(dim=1, keepdim=True).clamp(min=1.0)
+    fits = torch.einsum("nihw,ihw->nhw", rays, unit).square().mul(weights).sum((1, 2)) / total
+    best = fits.argmax()
+    return rays[best] if fits[best] > max(RADIAL, float(shift) + MORE) else None
 
 
 def persuaded(path: Tensor, explained: Tensor, picture: Tensor) -> Tensor:

@@ -128,3 +128,23 @@ def test_last_cells_that_are_cut_off_have_a_motion_too() -> None:
     assert motion.explained.shape == (math.ceil(93 / CELL), math.ceil(101 / CELL))
     path, _ = motion.at(93, 101)
     assert path.shape == (2, 93, 101)
+
+
+def test_a_camera_that_moves_ahead_gives_parts_that_do_not_touch_their_signs() -> None:
+    height, width = 45, 80
+    y, x = torch.meshgrid(torch.arange(45.0) - 22, torch.arange(80.0) - 40, indexing="ij")
+    away = torch.stack([x, y]) / 10
+    seen = ((x.abs() > 25) | (y > 15)).float()  # on both sides and at the bottom
+    flips = torch.rand(height, width, generator=torch.Generator().manual_seed(0)) < 0.5
+    signs = torch.where(flips, -1.0, 1.0)
+    rays = expansion(away * signs, seen)
+    assert rays is not None
+    cosines = (rays * away).sum(0) / away.norm(dim=0).clamp(min=1e-6)
+    assert cosines[seen > 0].abs().min() > 0.9
+    assert cosines[seen > 0].sign().unique().numel() == 1
+
+
+def test_a_shift_with_more_and_less_of_it_is_no_expansion() -> None:
+    depth = torch.rand(45, 80, generator=torch.Generator().manual_seed(1)) * 5 + 1
+    paths = torch.stack([depth, 0.3 * depth])
+    assert expansion(paths, torch.ones(45, 80)) is None
