@@ -44,8 +44,10 @@ RADIAL, MORE = 0.94, 0.05
 """Mean squared cosine of paths to rays from one point from which the camera moves ahead, and by how
 much it has to be more than that to one direction. Of windows of held-out videos those of cameras
 that move ahead come to 0.95 to 0.99, and by 0.1 to 0.3 more."""
-POINTS = 13
-"""Points a side in which the camera may be heading, as far out as 1.5 times half the picture."""
+POINTS, AHEAD = 9, 0.5
+"""Points a side where the camera may be heading, and how far out they lie, as a part of half the
+longer side: who moves ahead looks there. Beyond that, some scenes that only shift seem to expand.
+"""
 DISTANCES = (1, 2, 4, 8, 16)
 """Of paths that are bound to each other, in squares of four cells."""
 RADII = (1.5, 2.5, 3.5, 5.0, 7.0)
@@ -343,7 +345,7 @@ def expansion(paths: Tensor, weights: Tensor) -> Tensor | None:
     side = max(height, width) / 2
     y, x = (torch.arange(n, device=paths.device) - (n - 1) / 2 for n in (height, width))
     places = torch.stack(torch.meshgrid(x, y, indexing="xy"))
-    axis = torch.linspace(-1.5 * side, 1.5 * side, POINTS, device=paths.device)
+    axis = torch.linspace(-AHEAD * side, AHEAD * side, POINTS, device=paths.device)
     rays = places - torch.cartesian_prod(axis, axis)[:, :, None, None]  # [N, 2, h, w]
     rays = rays / rays.norm(dim=1, keepdim=True).clamp(min=1.0)
     fits = torch.einsum("nihw,ihw->nhw", rays, unit).square().mul(weights).sum((1, 2)) / total

@@ -8,7 +8,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from b2v.color import to_encoded, to_linear
-from b2v.models.motion import CELL, Motion, estimate, signed, smears
+from b2v.models.motion import CELL, Motion, estimate, expansion, signed, smears
 from b2v.motion import move_along
 
 
