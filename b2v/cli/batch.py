@@ -143,7 +143,7 @@ def _matched(pattern: str, suffixes: Collection[str], recursive: bool) -> Iterat
 
 
 def _in_folder(name: str, suffixes: Collection[str], recursive: bool) -> Iterator[Input]:
-    """Find what has the right suffix in a folder, and what cannot read directory."""
+    """Find what has the right suffix in a folder, and the folders that cannot be read."""
     root, paths = Path(name), list[Path]()
     closed: list[OSError] = []
     for folder, folders, files in os.walk(name, onerror=closed.append):

@@ -3,8 +3,9 @@
 The sharp middle frame, blurred as light along each of 16 directions and many lengths, is compared
 with the photo; what explains a place best is its motion, straight and even over the exposure.
 Costs are averaged within what has one color, so that objects keep motions of their own. A blur
-does not tell its sign: neighbors and what is alike take one together. Discs stand among the
-candidates, too: what they explain better than any motion is missed focus.
+does not tell its sign: neighbors and what is alike take one together, and all of the picture where
+the camera moved ahead. Discs stand among the candidates, too: what they explain better than any
+motion is missed focus.
 
 Pictures are [3, H, W], RGB, sRGB-encoded in [0, 1]; motion is held by cells of 8 x 8 pixels.
 """
