@@ -51,8 +51,15 @@ def read(path):
 
 
 def same(one, other):
-    pairs = zip(read(one), read(other), strict=True)
-    return all(a == b and torch.equal(p, q) for (a, p), (b, q) in pairs)
+    """Tell whether two videos are the same; say where they are not."""
+    pairs = enumerate(zip(read(one), read(other), strict=True))
+    apart = [
+        f"frame {number}: at {a} and {b}, up to {float((p - q).abs().max()):.3g} apart"
+        for number, ((a, p), (b, q)) in pairs
+        if a != b or not torch.equal(p, q)
+    ]
+    print(*apart, sep="\n")
+    return not apart
 
 
 def stop_at(monkeypatch, count, pieces=0, folder=Path()):
