@@ -3,7 +3,6 @@
 import errno
 import json
 import os
-import resource
 import sys
 from pathlib import Path
 
