@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 __version__ = "0.1.0"
 
 _PLACES = {
-    **dict.fromkeys(("Model", "extract", "load_model"), "b2v.inference.model"),
+    **dict.fromkeys(("Model", "extract", "load_model"), "b2v.inference.images"),
     **dict.fromkeys(("Deblurrer", "deblur"), "b2v.inference.videos"),
     "Clip": "b2v.media.clips",
     **dict.fromkeys(("ModelInfo", "list_models"), "b2v.weights.store"),
@@ -34,7 +34,7 @@ if TYPE_CHECKING:
         UsageError,
         WeightsError,
     )
-    from b2v.inference.model import Model, extract, load_model
+    from b2v.inference.images import Model, extract, load_model
     from b2v.inference.videos import Deblurrer, deblur
     from b2v.media.clips import Clip
     from b2v.weights.store import ModelInfo, list_models

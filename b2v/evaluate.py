@@ -206,7 +206,8 @@ def evaluate(
         else:
             seven = cast("Extractor", net)
             given = None if middle is None else middle(sample)
-            restored = restore(seven, sample.blurry, runtime, middle=given, align=align)
+            found = restore(seven, sample.blurry, runtime, middle=given, align=align)
+            restored = found.frames
         if len(restored) != len(sample.sharp):
             sample, restored = sample.middle_only(), restored[len(restored) // 2][None]
         result = score(sample.name, sample.blurry, restored, sample.sharp, lpips)

@@ -170,6 +170,6 @@ def test_a_library_that_cannot_be_loaded_is_one_line(b2v, monkeypatch):
     def refuse(*_, **__):
         raise ImportError("failed to map segment from shared object")
 
-    monkeypatch.setattr("b2v.inference.model.load_weights", refuse)
+    monkeypatch.setattr("b2v.inference.images.load_weights", refuse)
     ran = b2v("extract", "photo.png", "-q")
     assert_one_line(ran, 1, "a library cannot be loaded (failed to map segment", "memory")

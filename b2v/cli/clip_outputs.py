@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
     from b2v.cli.options import Result
     from b2v.html_page import Scene
-    from b2v.inference.model import Model
+    from b2v.inference.images import Model
     from b2v.media.images import Photo
     from b2v.media.metadata import Tags
 

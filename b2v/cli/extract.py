@@ -30,8 +30,7 @@ from b2v.files import VIDEOS
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from b2v.inference.images import Restored
-    from b2v.inference.model import Model
+    from b2v.inference.images import Model, Restored
 
 
 LONG = 20.0

@@ -29,7 +29,7 @@ from b2v.defaults import COUNTS
 from b2v.errors import B2VError, UsageError
 
 if TYPE_CHECKING:
-    from b2v.inference.model import Model as LoadedModel
+    from b2v.inference.images import Model as LoadedModel
     from b2v.inference.video_files import Progress as Report
 
 OUTPUT, EXTRAS, MODEL = "Output", "Also write", "Model and machine"
@@ -146,7 +146,7 @@ class ModelOptions:
 
     def load(self, task: Literal["photo", "video"]) -> "LoadedModel":
         """Load it."""
-        from b2v.inference.model import load_model
+        from b2v.inference.images import load_model
         from b2v.inference.runtime import keep_large_blocks
 
         keep_large_blocks()

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from collections.abc import Generator, Iterator
 
     from b2v.html_page import Scene, View
-    from b2v.inference.model import Model
+    from b2v.inference.images import Model
     from b2v.inference.video_files import Progress, Settings
     from b2v.inference.videos import Deblurrer
     from b2v.media.metadata import Tags

@@ -17,12 +17,11 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from b2v.frames import FRAMES
-from b2v.inference.runner import run_tiles
-from b2v.inference.runtime import Runtime
+from b2v.frames import FRAMES, Tile
+from b2v.inference.runtime import Runtime, run_tiles
+from b2v.models import Prior
 from b2v.models.deconvolution import deconvolve, looks
 from b2v.models.motion import CELL, EVIDENT, SMALL, Motion, estimate
-from b2v.models.prior import Prior, Tile
 from b2v.motion import move_along
 
 COARSEST, COARSE_SIDE = 3, 512

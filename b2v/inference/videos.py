@@ -27,17 +27,15 @@ from torch.nn import functional as F
 from b2v.defaults import QUALITY, VIDEO_MODEL, VIDEO_MODELS
 from b2v.errors import ShapeError, UsageError, WeightsError
 from b2v.files import cache_dir
-from b2v.frames import check_frame, crop_back, pad_to_multiple
+from b2v.frames import Tile, check_frame, crop_back, pad_to_multiple
 from b2v.inference.pyramid import grown, shrunk
-from b2v.inference.runner import run_tiles
-from b2v.inference.runtime import Runtime, choose, is_finite, memory_for, tried
-from b2v.models import MAXIM_STAGES, PRIOR, VIDEO, needed_roles
+from b2v.inference.runtime import Runtime, choose, is_finite, memory_for, run_tiles, tried
+from b2v.models import MAXIM_STAGES, PRIOR, VIDEO, Prior, needed_roles
 from b2v.models.deconvolution import deconvolve
 from b2v.models.dtb import BlendNet, VideoNet, VideoState
 from b2v.models.maxim import Maxim
 from b2v.models.motion import blurring
 from b2v.models.neighbors import LAGS, Exposure, Passing, learned, passing, unknown
-from b2v.models.prior import Prior, Tile
 from b2v.weights.checkpoints import inspect
 from b2v.weights.store import LoadedVideoModel, find_model, load_model, load_video_model
 

@@ -7,9 +7,10 @@ from collections.abc import Collection, Mapping
 from dataclasses import asdict, dataclass, replace
 from typing import Any, cast
 
-from torch import nn
+from torch import Tensor, nn
 
 from b2v.errors import B2VError, WeightsError
+from b2v.frames import Tiling
 from b2v.models.cascade import (
     Alone,
     Apart,
@@ -24,8 +25,25 @@ from b2v.models.cascade import (
 )
 from b2v.models.dtb import DTB, BlendConfig, BlendNet, DTBConfig, VideoNet
 from b2v.models.maxim import Maxim, MaximConfig, MaximStage
-from b2v.models.prior import Prior, Tiling
 from b2v.models.unet import UNet, UNetConfig
+
+
+class Prior(nn.Module):
+    """A network from blurry pictures [B, 3, H, W] to sharp ones, with the tiles it is run in.
+
+    One that `knows_sharp` leaves sharp places as they are; what others change where nothing moved
+    is not taken.
+    """
+
+    def __init__(self, net: nn.Module, tiling: Tiling, *, knows_sharp: bool = False) -> None:
+        super().__init__()
+        self.net, self.tiling, self.knows_sharp = net, tiling, knows_sharp
+        self.multiple = cast("int", net.multiple)
+
+    def forward(self, blurry: Tensor) -> Tensor:
+        """Restore one tile."""
+        return cast("Tensor", self.net(blurry))
+
 
 Config = (
     ApartConfig

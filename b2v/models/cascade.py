@@ -25,8 +25,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from b2v.errors import UsageError
-from b2v.frames import FRAMES, MIDDLE
-from b2v.models.prior import Tiling
+from b2v.frames import FRAMES, MIDDLE, Tiling
 from b2v.models.unet import UNet, UNetConfig
 
 

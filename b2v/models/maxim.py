@@ -8,7 +8,7 @@ one may stop after any of them; each later one goes on from the features of the 
 Features are [B, H, W, C] and contiguous, as in JAX: half of the work is matrix products over C.
 Pictures are [B, 3, H, W], sRGB-encoded in [0, 1]; sides are multiples of 64. A picture is always
 cut into the same number of grid cells, so what comes out depends on its size:
-`b2v.inference.runner` runs it in tiles of one size.
+`b2v.inference.runtime` runs it in tiles of one size.
 """
 
 import math

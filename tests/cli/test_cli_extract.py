@@ -421,7 +421,7 @@ def test_what_the_system_refuses_is_one_line(b2v, monkeypatch, error, code, word
         raise error
 
     before = listing(".")
-    monkeypatch.setattr("b2v.inference.model.restore_photo", refuse)
+    monkeypatch.setattr("b2v.inference.images.restore", refuse)
     assert_one_line(b2v("extract", "photo.png"), code, word)
     assert listing(".") == before
 
@@ -442,7 +442,7 @@ def test_too_little_memory_for_one_photo_does_not_stop_the_others(b2v, monkeypat
 
 
 def test_bug_keeps_its_traceback(b2v, monkeypatch):
-    monkeypatch.setattr("b2v.inference.model.restore_photo", lambda *_, **__: 1 / 0)
+    monkeypatch.setattr("b2v.inference.images.restore", lambda *_, **__: 1 / 0)
     monkeypatch.setattr(sys, "argv", ["b2v", "extract", "photo.png"])
     with pytest.raises(ZeroDivisionError):
         main()

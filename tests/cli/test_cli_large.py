@@ -122,6 +122,6 @@ def test_a_small_file_of_many_pixels_is_refused_before_they_are_decoded(b2v, mon
 
 def test_a_picture_that_no_mp4_holds_is_refused_before_the_run(b2v, monkeypatch):
     monkeypatch.setattr("b2v.files.MOST", {".mp4": (40, 1000)})
-    monkeypatch.setattr("b2v.inference.model.restore_photo", None)
+    monkeypatch.setattr("b2v.inference.images.restore", None)
     ran = b2v("extract", "photo.png", "-q")
     assert_one_line(ran, 2, "photo_b2v.mp4: 48x32 pixels are too many", "folder for PNG")

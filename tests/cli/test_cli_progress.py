@@ -12,13 +12,13 @@ from test_pyramid import CPU, Fixed, one_tile
 from b2v.cli import options
 from b2v.cli.options import PhotoPace
 from b2v.defaults import PHOTO_MODEL
+from b2v.frames import Tiling
 from b2v.inference.images import DEFOCUS, SHARP, pixels_to_run, restore, seconds_for
 from b2v.inference.pyramid import planned_pixels
 from b2v.media.clips import read_clip
 from b2v.media.images import read_photo, write_photo
-from b2v.models import PRIOR, Blueprint
+from b2v.models import PRIOR, Blueprint, Prior
 from b2v.models.motion import Motion
-from b2v.models.prior import Prior, Tiling
 from b2v.models.unet import UNetConfig
 from b2v.weights.checkpoints import Card, card_entry, file_name, save_network, write_card
 

@@ -19,7 +19,6 @@ from b2v.inference.images import (
     is_unexplained,
     remarks,
     restore,
-    restore_photo,
 )
 from b2v.metrics import reblur
 from b2v.models.motion import HALF_LENGTHS, Motion, estimate
@@ -83,7 +82,7 @@ def test_line_is_no_missed_focus_beside_a_picture_that_is_half_way_there(sharp: 
 
 
 def told(photo: Tensor, answer: Tensor, *, fast: bool = False) -> list[str]:
-    restored = restore_photo(one_tile(Fixed(answer)), photo, CPU)
+    restored = restore(one_tile(Fixed(answer)), photo, CPU)
     return remarks(restored, reblur(restored.frames), photo, fast=fast)
 
 
@@ -103,15 +102,15 @@ def test_photo_that_was_sharpened_is_not_called_sharp(sharp: Tensor) -> None:
 
 def test_frames_of_a_photo_out_of_focus_are_the_photo(sharp: Tensor) -> None:
     photo = of_disc(sharp, 5.0)
-    restored = restore_photo(one_tile(Fixed(sharp)), photo, CPU, frames=9)
+    restored = restore(one_tile(Fixed(sharp)), photo, CPU, frames=9)
     assert restored.out_of_focus
     assert torch.equal(restored.frames, photo.expand(9, -1, -1, -1))
-    assert torch.equal(restore(one_tile(Fixed(sharp)), photo, CPU)[0], photo)
+    assert torch.equal(restore(one_tile(Fixed(sharp)), photo, CPU).frames[0], photo)
 
 
 def test_given_middle_frame_is_kept_though_the_photo_is_out_of_focus(sharp: Tensor) -> None:
     photo = of_disc(sharp, 5.0)
-    restored = restore_photo(one_tile(Fixed()), photo, CPU, middle=sharp)
+    restored = restore(one_tile(Fixed()), photo, CPU, middle=sharp)
     assert not restored.out_of_focus
     assert (restored.frames[3] - sharp).abs().max() < 1e-5
 

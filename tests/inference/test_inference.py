@@ -53,20 +53,20 @@ class Stub:
 @pytest.mark.parametrize("size", [(16, 16), (17, 59), (40, 60), (41, 79), (16, 301), (121, 19)])
 def test_no_pixel_is_lost_or_moved_at_any_size(size):
     blurry = make_picture(*size)
-    frames = restore(Stub(), blurry, FP32)
+    frames = restore(Stub(), blurry, FP32).frames
     assert frames.shape == (7, 3, *size)
     for frame in frames:
         assert torch.equal(frame, blurry)
 
 
 def test_frames_are_clamped_to_what_pictures_can_hold(picture):
-    frames = restore(Stub(lambda blurry: 3 * blurry - 1), picture, FP32)
+    frames = restore(Stub(lambda blurry: 3 * blurry - 1), picture, FP32).frames
     assert torch.equal(frames[0], (3 * picture - 1).clamp(0, 1))
     assert (frames.min(), frames.max()) == (0, 1)
 
 
 def test_frames_are_fp32_on_the_cpu_without_gradients(picture):
-    frames = restore(Stub(), picture.requires_grad_(), BF16)
+    frames = restore(Stub(), picture.requires_grad_(), BF16).frames
     assert (frames.dtype, frames.device.type) == (torch.float32, "cpu")
     assert not frames.requires_grad
 
@@ -78,7 +78,7 @@ def test_all_of_a_picture_runs_in_one_direction_unless_asked_otherwise():
             return F.pad(torn(filmed(right=1.5), LEFT), (0, 12, 0, 4))[None]
 
     truth, blurry = filmed(right=1.5), torch.rand(3, 96, 128)
-    aligned, raw = (restore(Torn(), blurry, FP32, align=align) for align in (True, False))
+    aligned, raw = (restore(Torn(), blurry, FP32, align=align).frames for align in (True, False))
     assert torch.equal(raw, torn(truth, LEFT))
     assert (aligned - truth).square().mean() < 0.25 * (raw - truth).square().mean()
 
@@ -89,7 +89,7 @@ def overflow_in_bf16(blurry):
 
 def test_what_overflows_in_bf16_is_done_again_in_fp32(picture):
     net = Stub(overflow_in_bf16)
-    assert torch.equal(restore(net, picture, BF16)[0], picture)
+    assert torch.equal(restore(net, picture, BF16).frames[0], picture)
     assert net.calls == 2
     assert not torch.is_autocast_enabled("cpu")
 
@@ -110,7 +110,10 @@ def test_given_middle_frame_is_passed_through_bit_for_bit(picture, runtime, tmp_
     write_tiny_cascade(tmp_path)
     net = load_model("cascade", weights=tmp_path).net
     middle = make_picture(40, 40, seed=7)
-    frames, own = restore(net, picture, runtime, middle=middle), restore(net, picture, runtime)
+    frames, own = (
+        restore(net, picture, runtime, middle=middle).frames,
+        restore(net, picture, runtime).frames,
+    )
     assert torch.equal(frames[3], middle)
     assert not torch.equal(frames[2], own[2])
 
@@ -188,10 +191,15 @@ def test_a_prior_takes_a_given_middle_frame_as_it_is_and_moves_it(picture, tmp_p
     write_tiny_prior(tmp_path)
     net = load_model(weights=tmp_path).net
     middle = make_picture(40, 40, seed=7)
-    frames, own = restore(net, picture, FP32, middle=middle), restore(net, picture, FP32)
+    frames, own = (
+        restore(net, picture, FP32, middle=middle).frames,
+        restore(net, picture, FP32).frames,
+    )
     assert (frames[3] - middle).abs().max() < 1e-5  # what moves the frames moves it by nothing
     assert not torch.equal(frames[2], own[2])
-    still = restore(net, picture, FP32, middle=picture)  # nothing moved if the photo is sharp
+    still = restore(
+        net, picture, FP32, middle=picture
+    ).frames  # nothing moved if the photo is sharp
     assert (still - picture).abs().max() < 1e-5
 
 
@@ -217,7 +225,7 @@ def test_bf16_is_as_good_as_fp32_on_the_shipped_weights():
     """45 dB is a mean error of 1.4 code values of 255, below what is seen."""
     net = load_model("unet").net
     blurry = read_photo(files("b2v") / "assets" / "demo.jpg").pixels[:, 100:228, 100:260]
-    half, full = restore(net, blurry, BF16), restore(net, blurry, FP32)
+    half, full = restore(net, blurry, BF16).frames, restore(net, blurry, FP32).frames
     assert psnr(half, full).min() >= 45
 
 

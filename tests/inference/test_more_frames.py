@@ -20,7 +20,10 @@ FP32 = Runtime(torch.device("cpu"), "fp32")
 @pytest.mark.parametrize("count", COUNTS)
 def test_the_inner_frames_are_those_of_seven_bit_for_bit(family, count):
     net, blurry = tiny_cascade(family), make_picture(45, 60)
-    seven, frames = restore(net, blurry, FP32), restore(net, blurry, FP32, frames=count)
+    seven, frames = (
+        restore(net, blurry, FP32).frames,
+        restore(net, blurry, FP32, frames=count).frames,
+    )
     assert frames.shape == (count, 3, 45, 60)
     assert torch.equal(inner(frames, min(count, 7)), inner(seven, min(count, 7)))
     assert (frames[1:] - frames[:-1]).abs().amax((1, 2, 3)).min() > 1e-4  # each is another one
@@ -57,6 +60,6 @@ def test_other_numbers_of_frames_are_refused(count):
 def test_a_model_that_gives_seven_at_once_gives_the_inner_five_and_refuses_more():
     net = MODELS["apart"][SEVEN].build().eval()
     blurry = make_picture(32, 32)
-    assert restore(net, blurry, FP32, frames=5).shape == (5, 3, 32, 32)
+    assert restore(net, blurry, FP32, frames=5).frames.shape == (5, 3, 32, 32)
     with pytest.raises(UsageError, match="7 frames at most, not 9"):
         restore(net, blurry, FP32, frames=9)

@@ -6,13 +6,13 @@ from test_motion import blurred, sharpened, texture
 from torch import Tensor, nn
 
 from b2v.errors import WeightsError
+from b2v.frames import Tiling
 from b2v.inference.images import restore
 from b2v.inference.pyramid import first_level, moved, sharpen, shrunk, take_light_back
-from b2v.inference.runner import run_tiles
-from b2v.inference.runtime import Runtime
+from b2v.inference.runtime import Runtime, run_tiles
 from b2v.metrics import psnr
+from b2v.models import Prior
 from b2v.models.motion import Motion
-from b2v.models.prior import Prior, Tiling
 
 CPU = Runtime(torch.device("cpu"), "fp32")
 
@@ -88,7 +88,7 @@ def test_photos_start_at_a_level_of_about_500_pixels(height: int, width: int, le
 
 def test_sharp_photo_comes_back_and_nothing_moves() -> None:
     photo = texture(160, 224)
-    frames = restore(one_tile(Fixed()), photo, CPU)
+    frames = restore(one_tile(Fixed()), photo, CPU).frames
     assert psnr(frames, photo.expand_as(frames)).min() > 60
 
 
@@ -96,7 +96,7 @@ def test_sharp_photo_comes_back_that_the_network_makes_crisper() -> None:
     photo = texture(160, 224)
     crisper = sharpened(photo)
     assert psnr(crisper, photo) < 42
-    frames = restore(one_tile(Fixed(crisper)), photo, CPU)
+    frames = restore(one_tile(Fixed(crisper)), photo, CPU).frames
     assert psnr(frames, photo.expand_as(frames)).min() > 60
 
 
@@ -114,7 +114,7 @@ def test_still_ground_beside_a_moving_object_comes_back() -> None:
     sharp, path = texture(160, 320), torch.tensor([6.0, 2.0])
     photo = torch.where(torch.arange(320) < 160, blurred(sharp, path), sharp)
     crisper = sharpened(sharp)
-    frames = restore(one_tile(Fixed(crisper)), photo, CPU)
+    frames = restore(one_tile(Fixed(crisper)), photo, CPU).frames
     ground = (..., slice(256, 320))
     assert psnr(crisper[ground], photo[ground]) < 42
     assert psnr(frames[ground], photo[ground].expand_as(frames[ground])).min() > 42
@@ -123,7 +123,7 @@ def test_still_ground_beside_a_moving_object_comes_back() -> None:
 def test_all_frames_of_a_moving_camera_are_sharp() -> None:
     sharp, path = texture(160, 224), torch.tensor([6.0, 2.0])
     photo = blurred(sharp, path)
-    frames = restore(one_tile(Fixed(sharp)), photo, CPU)
+    frames = restore(one_tile(Fixed(sharp)), photo, CPU).frames
     ends = torch.stack([k * path / 3 for k in (-3, 0, 3)])
     inside = (..., slice(16, -16), slice(16, -16))
     for order in (frames, frames.flip(0)):
@@ -211,6 +211,6 @@ def test_given_middle_frame_is_used_as_it_is() -> None:
     sharp = texture(160, 224)
     photo = blurred(sharp, torch.tensor([5.0, 0.0]))
     net = Fixed()
-    frames = restore(one_tile(net), photo, CPU, middle=sharp)
+    frames = restore(one_tile(net), photo, CPU, middle=sharp).frames
     assert net.seen == []
     assert (frames[3] - sharp).abs().max() < 1e-5

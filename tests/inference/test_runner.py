@@ -6,13 +6,12 @@ from conftest import make_picture
 from torch import nn
 
 from b2v.errors import B2VError
+from b2v.frames import Tiling
 from b2v.inference.images import plan_for, restore
-from b2v.inference.runner import run_frames, tiles_of
-from b2v.inference.runtime import Plan, Runtime
+from b2v.inference.runtime import Plan, Runtime, run_frames, tiles_of
 from b2v.metrics import psnr
 from b2v.models import MODELS, Blueprint, assemble
 from b2v.models.cascade import TILES
-from b2v.models.prior import Tiling
 from b2v.models.unet import UNetConfig
 
 FP32 = Runtime(torch.device("cpu"), "fp32")
@@ -42,7 +41,7 @@ def small_cascade(shuffle=2, widths=(6, 8, 10), blocks=(2, 1, 2)):
 @torch.inference_mode()
 def test_in_tiles_a_photo_is_what_it_is_as_a_whole(monkeypatch, size, frames):
     net, blurry = small_cascade(), make_picture(*size)
-    whole = restore(net, blurry, FP32, align=False, frames=frames)
+    whole = restore(net, blurry, FP32, align=False, frames=frames).frames
     assert (whole - blurry).std() > 0.05
     monkeypatch.setattr("b2v.models.cascade.TILES", Tiling(96, 48, step=8))
     assert len(tiles_of(net, *size)) > 1
@@ -91,9 +90,9 @@ def test_a_cascade_takes_24_megapixels_within_6_gib():
 @pytest.mark.parametrize("in_file", [False, True])
 def test_frames_kept_in_half_precision_are_the_same_to_the_eye(monkeypatch, in_file):
     net, blurry = small_cascade(), make_picture(160, 48)
-    whole = restore(net, blurry, FP32)
+    whole = restore(net, blurry, FP32).frames
     plan = Plan(torch.float16, in_file, 0.0)
     monkeypatch.setattr("b2v.inference.images.make_plan", lambda *_, **__: plan)
-    found = restore(net, blurry, FP32)
+    found = restore(net, blurry, FP32).frames
     assert found.dtype == torch.float16
     assert psnr(found.float(), whole).min() >= 65

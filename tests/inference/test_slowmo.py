@@ -13,12 +13,13 @@ from torch import nn
 from video_samples import FRAMES, UNEVEN, make_video, refused
 
 from b2v.errors import MediaError, UsageError
+from b2v.frames import Tiling
 from b2v.inference import video_files
 from b2v.inference.slow_motion import TICK, SlowMotion, Tempo, tempo_for
 from b2v.inference.video_files import Settings, check, deblur_video
 from b2v.inference.videos import Deblurrer, Line
 from b2v.media.video_reader import TimedFrame, TruncatedVideoError, open_video
-from b2v.models.prior import Prior, Tiling
+from b2v.models import Prior
 from b2v.weights.store import LoadedVideoModel
 
 MS = Fraction(1, 1000)

@@ -9,11 +9,12 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from b2v.color import to_encoded, to_linear
+from b2v.frames import Tiling
 from b2v.inference.videos import Deblurrer, Line, line_of
 from b2v.metrics import psnr
+from b2v.models import Prior
 from b2v.models.dtb import DTB, BlendConfig, BlendNet, DTBConfig
 from b2v.models.neighbors import Exposure, Passing, learned, passing, unknown
-from b2v.models.prior import Prior, Tiling
 
 CPU = {"device": "cpu", "precision": "fp32"}
 HEIGHT, WIDTH = 160, 224

@@ -23,9 +23,8 @@ from b2v.data.clip_cache import open_array, setting
 from b2v.data.datasets import Crops
 from b2v.errors import B2VError, DatasetError, TrainingError, WeightsError
 from b2v.inference.runtime import Runtime
-from b2v.models import MODELS, PRIOR, ROLES, SEVEN, Blueprint
+from b2v.models import MODELS, PRIOR, ROLES, SEVEN, Blueprint, Prior
 from b2v.models.cascade import ApartConfig
-from b2v.models.prior import Prior
 from b2v.models.unet import UNetConfig
 from b2v.training.config import TrainConfig
 from b2v.training.logs import Notice
