@@ -17,18 +17,13 @@ from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path, PurePath
-from typing import TYPE_CHECKING, TypeVar
 
 import typer
 
 from b2v.cli import options
-from b2v.cli.options import BatchOptions, Result
+from b2v.cli.options import BatchOptions, Result, ResultT
 from b2v.errors import B2VError, MediaError, UsageError
 from b2v.files import PIPE, is_dir, names_folder, safe_name
-
-if TYPE_CHECKING:
-    pass
-
 
 OURS = ("_b2v", "_deblurred")
 """How the names end that b2v gives."""
@@ -183,16 +178,8 @@ def place(
 ) -> list[Input]:
     """Give every input its output: below `folder` where it lies below its root, else beside it.
 
-    Of several roots each becomes a folder of its own.
-
-    Args:
-        inputs: what `expand` found.
-        namer: name of the output of a file.
-        folder: where all outputs go, None for beside the inputs.
-
-    Raises:
-        UsageError: two outputs would have one name, or one has none.
-
+    Of several roots each becomes a folder of its own; `namer` names the output of a file. Raises
+    UsageError where two outputs would have one name, or one has none.
     """
     roots = {found.root for found in inputs if found.root is not None}
     placed = []
@@ -210,11 +197,6 @@ def place(
     refuse_clashes(placed)
     kept = _identities(placed)
     return [_not_onto(found, kept) for found in placed]
-
-
-def to_file(found: Input, output: str) -> Input:
-    """Give a single input the output that was named for it."""
-    return found if found.problem else replace(found, output=output)
 
 
 def refuse_clashes(inputs: Sequence[Input]) -> None:
@@ -237,9 +219,7 @@ def output_folder(names: Sequence[str], output: str | None, *, inside: bool) -> 
     With `inside`, the output of a single input goes into a folder that is there, or that is
     meant by a slash at the end.
 
-    Raises:
-        UsageError: there are several inputs for one file.
-
+    Raises UsageError where there are several inputs for one file.
     """
     if output is None:
         return None
@@ -301,9 +281,6 @@ def _not_onto(found: Input, kept: Collection[tuple[int, int]]) -> Input:
 PARTLY_FAILED = 4
 
 
-ResultT = TypeVar("ResultT", bound=Result)
-
-
 def plan(
     names: Sequence[str],
     output: str | None,
@@ -316,42 +293,30 @@ def plan(
 ) -> tuple[list[ResultT], Path | None]:
     """Find all inputs and their outputs; note what can be skipped and what cannot be done.
 
-    Args:
-        names: as given on the command line.
-        output: what `-o` says.
-        suffixes: of the files that are taken from folders.
-        namer: name of the output of a file.
-        handling: what of it is wanted.
-        make: makes the result for an input and an output.
-        inside: the output of a single input goes into a folder that `-o` names.
+    From folders, files of some `suffixes` are taken; `namer` names the output of a file, and `make`
+    makes the result to be filled in, of an input and an output. With `inside`, the output of a
+    single input goes into a folder that `output`, which is `-o`, names; the folder is returned.
 
-    Returns:
-        Results to be filled in, and the folder that the outputs go to, if one was named.
-
-    Raises:
-        UsageError: two outputs would have one name, or options contradict each other.
-        MediaError: the folder cannot be made.
-
+    Raises UsageError where two outputs would have one name, or options contradict each other;
+    MediaError where the folder cannot be made.
     """
     folder = output_folder(names, output, inside=inside)
     inputs = expand(names, suffixes, recursive=handling.recursive)
     if output is None or folder is not None:
         inputs = place(inputs, namer, folder)
     else:
-        inputs = [to_file(found, output) for found in inputs]
+        inputs = [found if found.problem else replace(found, output=output) for found in inputs]
     if folder is not None:
         check_folders(folder, folder / "x")
     if handling.shard is not None:
         inputs = take_shard(inputs, *parse_shard(handling.shard))
     results = []
     for found in inputs:
-        result = make(found.path, found.output)
-        if found.problem is None and handling.skip_existing and is_there(found.output):
-            result.ok = result.skipped = True
+        results.append(result := make(found.path, found.output))
         with options.noting(result):
             if found.problem is not None:
                 raise found.problem
-        results.append(result)
+            result.ok = result.skipped = handling.skip_existing and is_there(found.output)
     return results, folder
 
 
@@ -374,25 +339,6 @@ def hinting(source: str, suffixes: Collection[str], command: str) -> Iterator[No
         raise MediaError(f"{error}; try `b2v {command} {source}`") from error
 
 
-def to_do(results: Sequence[ResultT], handling: BatchOptions) -> list[ResultT]:
-    """List what is left to be done; nothing where one that failed stops the others."""
-    if handling.fail_fast and any(result.error for result in results):
-        return []
-    return [result for result in results if not result.error and not result.skipped]
-
-
-def in_turn(results: Sequence[ResultT], handling: BatchOptions) -> Iterator[ResultT]:
-    """Give one result after the other, up to one that fails where that stops the others."""
-    failed = [result for result in results if result.error]
-    if handling.fail_fast and failed:
-        yield from failed
-        return
-    for result in results:
-        yield result
-        if handling.fail_fast and result.error:
-            return
-
-
 def carry_out(
     results: Sequence[ResultT],
     handling: BatchOptions,
@@ -409,12 +355,15 @@ def carry_out(
     if handling.dry_run:
         show_plan(results, as_json=as_json)
     else:
-        work = start_up() if to_do(results, handling) else None
-        for result in in_turn(results, handling):
+        doomed = handling.fail_fast and any(result.error for result in results)
+        work = start_up() if options.left(results) and not doomed else None
+        for result in [result for result in results if result.error or not doomed]:
             if work is not None and not result.error and not result.skipped:
                 with options.noting(result):
                     work(result)
             show(result)
+            if handling.fail_fast and result.error and not doomed:
+                break
     finish(results, handling, quiet=quiet)
 
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Literal, get_args
 import typer
 
 from b2v.cli import options
-from b2v.cli.options import OUTPUT, Result, tell
+from b2v.cli.options import Result, tell
 from b2v.defaults import FPS, FRAMES
 from b2v.errors import UsageError
 from b2v.files import CONTAINERS, STILLS, names_folder
@@ -25,6 +25,12 @@ if TYPE_CHECKING:
 
 
 PICTURES, PAGES = (".png", ".jpg", ".jpeg", ".webp"), (".html", ".htm")
+BESIDE = {
+    "filmstrip": ("_strip.png", PICTURES),
+    "html": (".html", PAGES),
+    "heat": ("_heat.png", PICTURES),
+}
+"""What can be written beside an output: the end of its name in a folder, and its suffixes."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -33,40 +39,21 @@ class Showing:
 
     compare: Annotated[
         Literal["side", "stack"] | None,
-        typer.Option(
-            help="Show the blurry picture beside or above the restored one.",
-            rich_help_panel=options.OUTPUT,
-        ),
+        options.in_output(help="Show the blurry picture beside or above the restored one."),
     ] = None
     filmstrip: Annotated[
-        Path | None,
-        typer.Option(
-            metavar="PICTURE",
-            help="The frames in a row, blurry first.",
-            rich_help_panel=options.EXTRAS,
-        ),
+        Path | None, options.in_extras(metavar="PICTURE", help="The frames in a row, blurry first.")
     ] = None
     html: Annotated[
         Path | None,
-        typer.Option(
-            metavar="PAGE",
-            help="A page to compare them in the browser, offline.",
-            rich_help_panel=options.EXTRAS,
-        ),
+        options.in_extras(metavar="PAGE", help="A page to compare them in the browser, offline."),
     ] = None
     strip_metadata: Annotated[
         bool,
-        typer.Option(
-            "--strip-metadata",
-            help="Write no metadata on model, camera or date.",
-            rich_help_panel=options.OUTPUT,
-        ),
+        options.in_output("--strip-metadata", help="Write no metadata on model, camera or date."),
     ] = False
     keep_gps: Annotated[
-        bool,
-        typer.Option(
-            "--keep-gps", help="Keep the place of recording.", rich_help_panel=options.OUTPUT
-        ),
+        bool, options.in_output("--keep-gps", help="Keep the place of recording.")
     ] = False
     heat: Path | None = None
     several: bool = False
@@ -78,61 +65,35 @@ class Showing:
             if path is not None and path.suffix.lower() in (*PICTURES, *PAGES):
                 raise UsageError(f"{path}: one file for several inputs; name a folder")
 
-    def strip_of(self, output: str) -> Path | None:
-        """Name the filmstrip that goes with an output, if one is wanted."""
-        return self._named(self.filmstrip, output, "_strip.png")
-
-    def page_of(self, output: str) -> Path | None:
-        """Name the page that goes with an output, if one is wanted."""
-        return self._named(self.html, output, ".html")
-
-    def heat_of(self, output: str) -> Path | None:
-        """Name the heat map that goes with an output, if one is wanted."""
-        return self._named(self.heat, output, "_heat.png")
-
-    def _named(self, wanted: Path | None, output: str, ending: str) -> Path | None:
+    def place(self, what: str, output: str) -> Path | None:
+        """Name the file that one of `BESIDE` goes to, if it is wanted."""
+        wanted: Path | None = getattr(self, what)
         if wanted is None or not self.several:
             return wanted
-        return wanted / f"{Path(output).stem}{ending}"
+        return wanted / f"{Path(output).stem}{BESIDE[what][0]}"
 
     def check(self, results: Sequence["Result"], *, overwrite: bool) -> None:
         """Find out before any work what cannot be written, and note it at its result."""
+        from b2v.files import check_parent
+        from b2v.media.images import check_file
+
         taken: set[Path] = set()
-        for result in results:
-            if result.error or result.skipped:
-                continue
-            wanted = [
-                (self.strip_of(result.output), PICTURES),
-                (self.page_of(result.output), PAGES),
-                (self.heat_of(result.output), PICTURES),
-            ]
+        for result in options.left(results):
             with options.noting(result):
                 taken.add(Path(result.output).absolute())
-                for path, suffixes in wanted:
-                    if path is None:
+                for what, (_, suffixes) in BESIDE.items():
+                    if (path := self.place(what, result.output)) is None:
                         continue
                     if path.absolute() in taken:
                         why = "two outputs would both be written there; rename one"
                         raise UsageError(f"{path}: {why}")
                     taken.add(path.absolute())
-                    self._check(path, suffixes, result.input, overwrite=overwrite)
+                    if self.several and not path.parent.is_dir():
+                        check_parent(path.parent)
+                    else:
+                        check_file(path, suffixes, overwrite=overwrite, inputs=[result.input])
 
-    def _check(self, path: Path, suffixes: Sequence[str], source: str, *, overwrite: bool) -> None:
-        from b2v.files import check_parent
-        from b2v.media.images import check_file
-
-        if self.several and not path.parent.is_dir():
-            check_parent(path.parent)
-        else:
-            check_file(path, suffixes, overwrite=overwrite, inputs=[source])
-
-    def tags_for(
-        self,
-        source: str | None,
-        model: "Model",
-        *,
-        strength: float = 1.0,
-    ) -> "Tags":
+    def tags_for(self, source: str | None, model: "Model", *, strength: float = 1.0) -> "Tags":
         """Say what the files of one input are to say of themselves."""
         from b2v.media.images import tags_of
         from b2v.media.metadata import Tags
@@ -149,11 +110,10 @@ class PhotoShowing(Showing):
 
     heat: Annotated[
         Path | None,
-        typer.Option(
+        options.in_extras(
             "--reblur",
             metavar="PICTURE",
             help="A map of where the frames reproduce the photo (gray) and where not (yellow).",
-            rich_help_panel=options.EXTRAS,
         ),
     ] = None
 
@@ -175,23 +135,41 @@ class PhotoResult(Result):
     exposure: dict[str, float] | None = None
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
+class Play:
+    """How a clip is played."""
+
+    fps: Annotated[float, options.in_output(help="Frames per second.", min=0.1, max=240)] = FPS
+    order: Annotated[Order, options.in_output(help="Direction of time.")] = "forward"
+    loop: Annotated[
+        int,
+        options.in_output(
+            help="Times to play; 0: GIF and WebP forever, video once.", min=0, max=65535
+        ),
+    ] = 0
+    frames: Annotated[
+        int,
+        options.in_output(
+            callback=options.check_count,
+            help="5, 7, 9, 11 or 13; more than 7 reach beyond the exposure.",
+        ),
+    ] = FRAMES
+    codec: options.Coding = None
+
+
+@dataclass(frozen=True, kw_only=True)
 class Job:
     """What is asked for, the same for every input; `folder` is to be made for the outputs.
 
     `stills` are the pictures of a folder of frames; `still` is one picture instead of a clip.
     """
 
-    fps: float
-    order: Order
-    loop: int
-    middle: "Tensor | None"
-    overwrite: bool
-    folder: Path | None
-    frames: int = 7
+    play: Play = field(default_factory=Play)
     showing: Showing = field(default_factory=Showing)
+    overwrite: bool = False
+    folder: Path | None = None
+    middle: "Tensor | None" = None
     max_memory: float | None = None
-    codec: str | None = None
     stills: str = "png"
     still: bool = False
     strength: float = 1.0
@@ -254,64 +232,29 @@ def write(
 
     `blurry` is the photo on white; `tags` are what the files are to say of themselves.
     """
-    if job.folder is not None:
-        Path(result.output).parent.mkdir(parents=True, exist_ok=True)
-    made = (_write_still if job.still else _write_clip)(frames, photo, blurry, tags, job, result)
-    result.frames, result.size = len(made), [made.shape[3], made.shape[2]]
-    _write_extras(frames.flip(0) if job.order == "reverse" else frames, blurry, tags, job, result)
-
-
-def _write_still(
-    frames: "Tensor", photo: "Photo", blurry: "Tensor", tags: "Tags", job: Job, result: PhotoResult
-) -> "Tensor":
-    """Write the middle one of `frames`, and say what the photo has and the file cannot have.
-
-    Returns:
-        It alone, [1, 3, H, W].
-
-    """
-    from b2v.media.images import lost_in, write_still
-
-    middle, path = len(frames) // 2, result.output
-    write_still(
-        frames[middle],
-        path,
-        alpha=photo.alpha,
-        bits=photo.bits,
-        tags=tags,
-        overwrite=job.overwrite,
-    )
-    result.lost += [f"{path}: {lost}" for lost in lost_in(path, photo.alpha, photo.bits)]
-    return frames[middle : middle + 1]
-
-
-def _write_clip(
-    frames: "Tensor", photo: "Photo", blurry: "Tensor", tags: "Tags", job: Job, result: PhotoResult
-) -> "Tensor":
-    """Write the clip; return its frames as it shows them."""
     from b2v.frames import inner
     from b2v.media.clips import Clip
     from b2v.media.drawing import beside
-    from b2v.media.images import lost_in
+    from b2v.media.images import lost_in, write_still
 
-    played = arrange(inner(frames, job.frames), job.order)
-    if is_video(result) and job.loop > 1:
-        played = played.repeat(max(1, job.loop), 1, 1, 1)
-    if job.showing.compare is not None:
-        played = beside(blurry, played, job.showing.compare)
-    alpha = photo.alpha if job.showing.compare is None else None
-    result.lost += [
-        f"{result.output}: {lost}" for lost in lost_in(result.output, photo.alpha, photo.bits)
-    ]
-    clip = Clip(played, job.fps, tags, alpha, photo.bits)
-    clip.save(
-        result.output,
-        overwrite=job.overwrite,
-        loop=job.loop,
-        codec=job.codec,
-        stills=job.stills,
-    )
-    return played
+    path, play, alpha, bits = result.output, job.play, photo.alpha, photo.bits
+    if job.folder is not None:
+        Path(path).parent.mkdir(parents=True, exist_ok=True)
+    if job.still:
+        made = inner(frames, 1)
+        write_still(made[0], path, alpha=alpha, bits=bits, tags=tags, overwrite=job.overwrite)
+    else:
+        made = arrange(inner(frames, play.frames), play.order)
+        if is_video(result) and play.loop > 1:
+            made = made.repeat(play.loop, 1, 1, 1)
+        if job.showing.compare is not None:
+            made, alpha = beside(blurry, made, job.showing.compare), None
+        Clip(made, play.fps, tags, alpha, bits).save(
+            path, overwrite=job.overwrite, loop=play.loop, codec=play.codec, stills=job.stills
+        )
+    result.lost += [f"{path}: {lost}" for lost in lost_in(path, photo.alpha, bits)]
+    result.frames, result.size = len(made), [made.shape[3], made.shape[2]]
+    _write_extras(frames.flip(0) if play.order == "reverse" else frames, blurry, tags, job, result)
 
 
 def _write_extras(
@@ -323,18 +266,18 @@ def _write_extras(
     from b2v.media.drawing import heat_map, strip
     from b2v.media.images import write_photo
 
-    showing, sheets, kept = job.showing, [], inner(frames, job.frames)
-    if path := showing.strip_of(result.output):
+    showing, sheets, kept = job.showing, [], inner(frames, job.play.frames)
+    if path := showing.place("filmstrip", result.output):
         names = [f"frame {number}" for number in range(1, len(kept) + 1)]
         sheets.append((path, strip([[blurry, *kept]], [["blurry", *names]])))
-    if path := showing.heat_of(result.output):
+    if path := showing.place("heat", result.output):
         sheets.append((path, heat_map(inner(frames), blurry)))
     for path, sheet in sheets:
         path.parent.mkdir(exist_ok=True)
         write_photo(sheet, path, overwrite=job.overwrite, tags=tags)
-    if path := showing.page_of(result.output):
+    if path := showing.place("html", result.output):
         path.parent.mkdir(exist_ok=True)
-        scene = scene_of(frames, blurry, result, played=job.fps, count=job.frames)
+        scene = scene_of(frames, blurry, result, played=job.play.fps, count=job.play.frames)
         name = Path(result.input).name
         write_page(path, name, [scene], notes_on([tags]), overwrite=job.overwrite)
 
@@ -345,7 +288,7 @@ def note_on_photo(photo: "Photo", result: PhotoResult, job: Job) -> None:
     if photo.pages > 1:
         result.notes.append(f"{result.input}: has {photo.pages} pictures; only the first is used")
     if photo.exposure_time is not None:
-        result.exposure = timing(photo.exposure_time, job.fps)
+        result.exposure = timing(photo.exposure_time, job.play.fps)
         if not job.still:  # one picture is not played
             result.notes.append(f"{result.input}: {', '.join(told(result.exposure))}")
 
@@ -418,18 +361,14 @@ def _share(strength: float) -> float:
 
 Still = Annotated[
     bool,
-    typer.Option(
-        "--still",
-        help="Write one sharp picture, the middle of the exposure, not a clip.",
-        rich_help_panel=OUTPUT,
+    options.in_output(
+        "--still", help="Write one sharp picture, the middle of the exposure, not a clip."
     ),
 ]
 Strength = Annotated[
     float,
-    typer.Option(
-        callback=_share,
-        help="Blend restored frames with the photo: 0 is the photo, 1 restored.",
-        rich_help_panel=OUTPUT,
+    options.in_output(
+        callback=_share, help="Blend restored frames with the photo: 0 is the photo, 1 restored."
     ),
 ]
 
@@ -474,11 +413,11 @@ def refuse_idle(job: Job) -> None:
     rows = page or job.showing.filmstrip is not None
     idle = {
         "--compare": job.showing.compare is not None,
-        "--codec": job.codec is not None,
-        "--loop": job.loop != 0,
-        "--order": job.order != "forward" and not rows,
-        "--frames": job.frames != FRAMES and not rows,
-        "--fps": job.fps != FPS and not page,
+        "--codec": job.play.codec is not None,
+        "--loop": job.play.loop != 0,
+        "--order": job.play.order != "forward" and not rows,
+        "--frames": job.play.frames != FRAMES and not rows,
+        "--fps": job.play.fps != FPS and not page,
     }
     given = [option for option, is_given in idle.items() if is_given]
     if given:

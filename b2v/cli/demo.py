@@ -60,7 +60,7 @@ def command(no_open: Shut = False, overwrite: options.Overwrite = False) -> None
 def _photo(*, overwrite: bool) -> tuple["Scene", "Tags"]:
     """Make a clip of the photo; return what the page shows of it, and what made it."""
     model = options.ModelOptions().load("photo")
-    result, job = PhotoResult(PHOTO, CLIP), Job(FPS, "forward", 0, None, overwrite, None)
+    result, job = PhotoResult(PHOTO, CLIP), Job(overwrite=overwrite)
     frames, blurry = extract_one(model, job, result)
     show(result, as_json=False, quiet=False)
     return scene_of(frames, blurry, result, played=FPS), job.showing.tags_for(None, model)

@@ -2,7 +2,7 @@
 
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -15,15 +15,15 @@ from b2v.cli.clip_outputs import (
     MAX_VIDEO_LOOPS,
     Format,
     Job,
-    Order,
     PhotoResult,
     PhotoShowing,
+    Play,
     is_video,
     note_on_photo,
     show,
     write,
 )
-from b2v.defaults import FAST_MODEL, FPS, FRAMES, GB
+from b2v.defaults import FAST_MODEL, FRAMES, GB
 from b2v.errors import UsageError
 from b2v.files import VIDEOS
 
@@ -76,11 +76,10 @@ def _restored(
     result: PhotoResult,
 ) -> "Restored":
     """Restore a photo, and show how that gets on."""
-    from b2v.frames import FRAMES
     from b2v.inference.images import pixels_to_run
 
     named, given = options.one_line(result.input), middle is not None
-    count = max(job.frames, FRAMES)  # seven explain the photo
+    count = max(job.play.frames, FRAMES)  # seven explain the photo
     run = partial(model.restore, blurry, middle=middle, frames=count, max_memory=job.max_memory)
     total = pixels_to_run(model.photo_net, *blurry.shape[1:], given=given)
     if not total:
@@ -117,10 +116,12 @@ def _announce(model: "Model", size: tuple[int, int], job: Job, result: PhotoResu
 
     (height, width), net, runtime = size, model.photo_net, model.runtime
     most = job.preview or max(height, width)
-    check_coding(result.output, min(height, most), min(width, most), job.codec)
+    check_coding(result.output, min(height, most), min(width, most), job.play.codec)
     named = options.one_line(result.input)
     try:
-        plan = plan_for(net, height, width, runtime, frames=job.frames, max_memory=job.max_memory)
+        plan = plan_for(
+            net, height, width, runtime, frames=job.play.frames, max_memory=job.max_memory
+        )
     except B2VError as error:
         if job.preview is None:
             raise
@@ -142,81 +143,41 @@ Photos = Annotated[
 ]
 Output = Annotated[
     str | None,
-    typer.Option(
+    options.in_output(
         "--output",
         "-o",
         metavar="OUT",
         help="Clip (.mp4 .mov .mkv .webm .gif .webp), folder for PNG frames, or one sharp picture"
         " (.jpg .png .tif .avif); for several photos, a folder.",
-        rich_help_panel=options.OUTPUT,
     ),
 ]
 Kind = Annotated[
     Format | None,
-    typer.Option(
+    options.in_output(
         "--format",
         "-f",
         help="Kind of clip where -o is a folder or missing; png and tiff are folders of frames;"
         " with --still the kind of picture.",
-        rich_help_panel=options.OUTPUT,
     ),
 ]
-
-
-@dataclass(frozen=True, kw_only=True)
-class Play:
-    """How a clip is played."""
-
-    fps: Annotated[
-        float,
-        typer.Option(help="Frames per second.", min=0.1, max=240, rich_help_panel=options.OUTPUT),
-    ] = FPS
-    order: Annotated[
-        Order, typer.Option(help="Direction of time.", rich_help_panel=options.OUTPUT)
-    ] = "forward"
-    loop: Annotated[
-        int,
-        typer.Option(
-            help="Times to play; 0: GIF and WebP forever, video once.",
-            min=0,
-            max=65535,
-            rich_help_panel=options.OUTPUT,
-        ),
-    ] = 0
-    frames: Annotated[
-        int,
-        typer.Option(
-            callback=options.check_count,
-            help="5, 7, 9, 11 or 13; more than 7 reach beyond the exposure.",
-            rich_help_panel=options.OUTPUT,
-        ),
-    ] = FRAMES
-    codec: options.Coding = None
 
 
 Middle = Annotated[
     Path | None,
-    typer.Option(
-        help="Sharp middle frame from another deblurrer.",
-        metavar="PICTURE",
-        rich_help_panel=options.MODEL,
-    ),
+    options.in_model(help="Sharp middle frame from another deblurrer.", metavar="PICTURE"),
 ]
 MaxMemory = Annotated[
     str | None,
-    typer.Option(
-        metavar="SIZE",
-        help="Memory limit, such as 6G  [default: 60 % of free memory]",
-        rich_help_panel=options.MODEL,
+    options.in_model(
+        metavar="SIZE", help="Memory limit, such as 6G  [default: 60 % of free memory]"
     ),
 ]
 Preview = Annotated[
     int | None,
-    typer.Option(
+    options.in_output(
         metavar="PIXELS",
         min=16,
         help="Restore the center square only, and estimate time and memory for the whole.",
-        rich_help_panel=options.OUTPUT,
     ),
 ]
 
@@ -246,28 +207,21 @@ def command(
     structure of a folder is kept below -o. Hidden files, b2v's own outputs and linked folders
     are skipped.
     """
-    from b2v.cli.batch import is_several
-
     if not as_json:
         batch.refuse_missing(photos)
-    shown = replace(shown, several=is_several(photos))
-    codec = play.codec
+    shown = replace(shown, several=batch.is_several(photos))
     one = still.is_wanted(sharp, output, kind)
     ending = "_preview_b2v" if preview is not None else "_sharp" if one else "_b2v"
     if one:
         still.check_kind(kind)
-    results, folder = _plan(photos, output, kind, codec, handling, ending, one=one)
+    results, folder = _plan(photos, output, kind, play.codec, handling, ending, one=one)
     job = Job(
-        play.fps,
-        play.order,
-        play.loop,
-        _read_middle(middle, photos),
-        handling.overwrite,
-        folder,
-        frames=play.frames,
+        play=play,
         showing=shown,
+        overwrite=handling.overwrite,
+        folder=folder,
+        middle=_read_middle(middle, photos),
         max_memory=options.parse_bytes(max_memory),
-        codec=codec,
         stills="tiff" if kind == "tiff" else "png",
         still=one,
         strength=strength,
@@ -320,12 +274,11 @@ def _plan(
 
 
 def _read_middle(middle: Path | None, photos: Sequence[str]) -> "Tensor | None":
-    from b2v.cli.batch import is_several
     from b2v.media.images import read_photo
 
     if middle is None:
         return None
-    if is_several(photos):
+    if batch.is_several(photos):
         raise UsageError("--middle is the middle frame of one photo; give one photo with it")
     return read_photo(middle).on_white()
 
@@ -335,34 +288,25 @@ def _refuse(results: Sequence[PhotoResult], job: Job, more: Sequence[Path]) -> N
 
     `more` are files that are read beside the photos.
     """
-    from b2v.cli.batch import check_folders
+    from b2v.media.clips import check_target
+    from b2v.media.images import check_still
 
+    check_output: Callable[..., object] = check_still
     if job.still:
         still.refuse_idle(job)
-    for result in results:
-        if result.error or result.skipped:
-            continue
+    else:
+        check_output = partial(check_target, fps=job.play.fps, codec=job.play.codec)
+    for result in options.left(results):
         with options.noting(result):
             target, inputs = Path(result.output), [Path(result.input), *more]
             if job.folder is None or target.parent.is_dir():
-                _check_output(result.output, job, overwrite=job.overwrite, inputs=inputs)
+                check_output(result.output, overwrite=job.overwrite, inputs=inputs)
             else:
-                there = check_folders(job.folder, target)
-                _check_output(str(there / target.name), job, overwrite=True)
-            if job.loop > MAX_VIDEO_LOOPS and is_video(result):
+                there = batch.check_folders(job.folder, target)
+                check_output(str(there / target.name), overwrite=True)
+            if job.play.loop > MAX_VIDEO_LOOPS and is_video(result):
                 raise UsageError(
                     f"{result.output}: a video can be repeated {MAX_VIDEO_LOOPS} times at most;"
                     " lower --loop, or write .gif or .webp"
                 )
     job.showing.check(results, overwrite=job.overwrite)
-
-
-def _check_output(output: str, job: Job, *, overwrite: bool, inputs: Sequence[Path] = ()) -> None:
-    """Check that a clip or a picture can be written; as `check_target` and `check_still` do."""
-    from b2v.media.clips import check_target
-    from b2v.media.images import check_still
-
-    if job.still:
-        check_still(output, overwrite=overwrite, inputs=inputs)
-    else:
-        check_target(output, overwrite=overwrite, inputs=inputs, fps=job.fps, codec=job.codec)

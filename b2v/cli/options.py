@@ -5,17 +5,18 @@ import json
 import re
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field, fields, is_dataclass
 from datetime import timedelta
-from functools import wraps
+from functools import partial, wraps
 from pathlib import Path
 from typing import (
     TYPE_CHECKING,
     Annotated,
     Any,
     Literal,
+    TypeVar,
     get_origin,
     get_type_hints,
 )
@@ -32,10 +33,14 @@ if TYPE_CHECKING:
     from b2v.inference.images import Model as LoadedModel
     from b2v.inference.video_files import Progress as Report
 
-OUTPUT, EXTRAS, MODEL = "Output", "Also write", "Model and machine"
-VIDEO, SEVERAL, MESSAGES = "Video", "Several inputs", "Messages"
-"""Groups of options in the help of commands."""
 
+def _in(group: str) -> Callable[..., Any]:
+    return partial(typer.Option, rich_help_panel=group)
+
+
+in_output, in_extras, in_model = map(_in, ("Output", "Also write", "Model and machine"))
+in_video, in_several, in_messages = map(_in, ("Video", "Several inputs", "Messages"))
+"""`typer.Option` in the groups that help shows."""
 
 LISTS = re.compile(r" <list\[.*?\]>")
 """Types of arguments, which say nothing to people."""
@@ -91,46 +96,27 @@ def grouped(command: Callable[..., None]) -> Callable[..., None]:
 Quality = Literal["fast", "good", "best"]
 """How good the model is that is taken, and how long it takes: names of `b2v.defaults`."""
 Weights = Annotated[
-    Path | None,
-    typer.Option(
-        help="Folder of weights, or a .safetensors file for one network.", rich_help_panel=MODEL
-    ),
+    Path | None, in_model(help="Folder of weights, or a .safetensors file for one network.")
 ]
-Device = Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:N or mps.", rich_help_panel=MODEL)]
-Precision = Annotated[str, typer.Option(help="auto, fp32, bf16 or fp16.", rich_help_panel=MODEL)]
-Json = Annotated[
-    bool, typer.Option("--json", help="Print results as JSON.", rich_help_panel=MESSAGES)
-]
-Quiet = Annotated[
-    bool,
-    typer.Option("--quiet", "-q", help="Show errors, no progress.", rich_help_panel=MESSAGES),
-]
+Device = Annotated[str, in_model(help="auto, cpu, cuda, cuda:N or mps.")]
+Precision = Annotated[str, in_model(help="auto, fp32, bf16 or fp16.")]
+Json = Annotated[bool, in_messages("--json", help="Print results as JSON.")]
+Quiet = Annotated[bool, in_messages("--quiet", "-q", help="Show errors, no progress.")]
 Verbose = Annotated[
     bool,
-    typer.Option(
+    in_messages(
         "--verbose",
         "-v",
         help="Also show device, model, and how closely the frames reproduce the photo.",
-        rich_help_panel=MESSAGES,
     ),
 ]
-Overwrite = Annotated[
-    bool,
-    typer.Option("--overwrite", help="Replace existing outputs.", rich_help_panel=OUTPUT),
-]
+Overwrite = Annotated[bool, in_output("--overwrite", help="Replace existing outputs.")]
 
 
-Preset = Annotated[
-    Quality, typer.Option("--quality", help="Better takes longer.", rich_help_panel=MODEL)
-]
+Preset = Annotated[Quality, in_model("--quality", help="Better takes longer.")]
 OwnModel = Annotated[
     str | None,
-    typer.Option(
-        "--model",
-        "-m",
-        help="Weights by name instead of --quality; see `b2v weights list`.",
-        rich_help_panel=MODEL,
-    ),
+    in_model("--model", "-m", help="Weights by name instead of --quality; see `b2v weights list`."),
 ]
 
 
@@ -165,30 +151,16 @@ class BatchOptions:
     """How several inputs are gone through."""
 
     overwrite: Overwrite = False
-    recursive: Annotated[
-        bool,
-        typer.Option("--recursive", "-r", help="Include subfolders.", rich_help_panel=SEVERAL),
-    ] = False
-    skip_existing: Annotated[
-        bool,
-        typer.Option("--skip-existing", help="Keep existing outputs.", rich_help_panel=SEVERAL),
-    ] = False
+    recursive: Annotated[bool, in_several("--recursive", "-r", help="Include subfolders.")] = False
+    skip_existing: Annotated[bool, in_several("--skip-existing", help="Keep existing outputs.")] = (
+        False
+    )
     dry_run: Annotated[
-        bool,
-        typer.Option(
-            "--dry-run", "-n", help="Print input -> output; write nothing.", rich_help_panel=SEVERAL
-        ),
+        bool, in_several("--dry-run", "-n", help="Print input -> output; write nothing.")
     ] = False
-    fail_fast: Annotated[
-        bool, typer.Option("--fail-fast", help="Stop at the first error.", rich_help_panel=SEVERAL)
-    ] = False
+    fail_fast: Annotated[bool, in_several("--fail-fast", help="Stop at the first error.")] = False
     shard: Annotated[
-        str | None,
-        typer.Option(
-            metavar="I/N",
-            help="Process part I of N (1-based), such as 2/8.",
-            rich_help_panel=SEVERAL,
-        ),
+        str | None, in_several(metavar="I/N", help="Process part I of N (1-based), such as 2/8.")
     ] = None
 
     def __post_init__(self) -> None:
@@ -205,11 +177,7 @@ def check_count(frames: int) -> int:
 
 Coding = Annotated[
     Literal["h264", "hevc", "vp9", "av1", "prores"] | None,
-    typer.Option(
-        "--codec",
-        help="Video codec  [default: from the file extension]",
-        rich_help_panel=OUTPUT,
-    ),
+    in_output("--codec", help="Video codec  [default: from the file extension]"),
 ]
 
 
@@ -268,6 +236,14 @@ class Result:
         plain = asdict(self)
         del plain["exit_code"]
         return json.dumps(plain)
+
+
+ResultT = TypeVar("ResultT", bound=Result)
+
+
+def left(results: Iterable[ResultT]) -> list[ResultT]:
+    """List the results of inputs that are still to be done."""
+    return [result for result in results if not result.error and not result.skipped]
 
 
 def tell(result: Result, *, as_json: bool, quiet: bool) -> None:

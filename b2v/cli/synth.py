@@ -76,8 +76,7 @@ Sweep = Annotated[
     Literal["forward", "backward"], typer.Option(help="Direction of the focus sweep.")
 ]
 ShowPsf = Annotated[
-    Path | None,
-    typer.Option(help="Draw the PSFs over the exposure and stop.", metavar="PICTURE"),
+    Path | None, typer.Option(help="Draw the PSFs over the exposure and stop.", metavar="PICTURE")
 ]
 Jobs = Annotated[int, typer.Option("--jobs", "-j", help="Sequences in parallel; 0: one per core.")]
 

@@ -39,8 +39,7 @@ Config = Annotated[
     typer.Argument(help="TOML file of settings, or config.json of a run.", metavar="CONFIG.toml"),
 ]
 Stage = Annotated[
-    str | None,
-    typer.Option(help="Of a cascade 1 middle, 2: 3/5, 3: 2/6, 4: 1/7; or all."),
+    str | None, typer.Option(help="Of a cascade 1 middle, 2: 3/5, 3: 2/6, 4: 1/7; or all.")
 ]
 Data = Annotated[
     list[Path] | None,
@@ -57,8 +56,7 @@ Clips = Annotated[
     int | None, typer.Option(help="Clips to draw, 8000, or sequences of video, 2000.")
 ]
 Model = Annotated[
-    str | None,
-    typer.Option("--model", "-m", help="cascade, jin2018; of video blend, dtb."),
+    str | None, typer.Option("--model", "-m", help="cascade, jin2018; of video blend, dtb.")
 ]
 Steps = Annotated[int | None, typer.Option(help="Length of a stage, 10000; of dtb 300000.")]
 Batch = Annotated[int | None, typer.Option(help="Crops a step, 8; of jin2018 32, then 24.")]
@@ -238,12 +236,10 @@ def study(
     ] = None,
     clips: Annotated[int, typer.Option(help="Clips to draw, or sequences of video.", min=1)] = 1000,
     tau: Annotated[
-        list[int],
-        typer.Option(help="Video: sharp frames averaged to a blurry one; 7, 11 and 15."),
+        list[int], typer.Option(help="Video: sharp frames averaged to a blurry one; 7, 11 and 15.")
     ] = [],  # noqa: B006
     changes: Annotated[
-        list[str],
-        typer.Option("--set", help="Setting of all rows, as key=value; repeatable."),
+        list[str], typer.Option("--set", help="Setting of all rows, as key=value; repeatable.")
     ] = [],  # noqa: B006
     workers: Annotated[int, typer.Option(help="Processes that cut crops.", min=0)] = 1,
     device: options.Device = "auto",

@@ -1,7 +1,7 @@
 """`b2v deblur` and `b2v slowmo`: blurry videos to sharp ones, frame by frame, or to slow motion."""
 
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import closing, contextmanager
+from contextlib import closing
 from dataclasses import dataclass, replace
 from fractions import Fraction
 from functools import partial
@@ -11,18 +11,17 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from b2v.cli import batch, options
-from b2v.cli.batch import PARTLY_FAILED
 from b2v.cli.clip_outputs import Showing
 from b2v.cli.options import Pace, Result, progress
 from b2v.errors import B2VError, UsageError
-from b2v.files import PHOTOS, PIPE
+from b2v.files import PHOTOS, PIPE, VIDEOS
 
 if TYPE_CHECKING:
-    from collections.abc import Generator, Iterator
+    from collections.abc import Iterator
 
     from b2v.html_page import Scene, View
     from b2v.inference.images import Model
-    from b2v.inference.video_files import Progress, Settings
+    from b2v.inference.video_files import Settings
     from b2v.inference.videos import Deblurrer
     from b2v.media.metadata import Tags
     from b2v.media.video_reader import Moment
@@ -30,12 +29,6 @@ if TYPE_CHECKING:
 
 MOMENTS, CELLS = 24, 6
 """Pairs of frames on a page, and columns of a filmstrip."""
-
-
-def check_readable(videos: list[str], output: str | None, showing: Showing) -> None:
-    """Refuse to show a video that cannot be read again; raises UsageError."""
-    if PIPE in (*videos, output) and (showing.filmstrip or showing.html):
-        raise UsageError("-: a pipe cannot be read again; --filmstrip and --html are for files")
 
 
 def write_video_extras(
@@ -47,14 +40,14 @@ def write_video_extras(
     from b2v.media.drawing import strip
     from b2v.media.images import write_photo
 
-    if path := showing.strip_of(result.output):
+    if path := showing.place("filmstrip", result.output):
         seen = list(_moments(result, settings, CELLS))
         rows = [[moment.blurry for moment in seen], [moment.restored for moment in seen]]
         times = [f"{moment.second:.2f} s" for moment in seen]
         words = [[f"blurry, {time}" for time in times], [f"restored, {time}" for time in times]]
         path.parent.mkdir(exist_ok=True)
         write_photo(strip(rows, words), path, overwrite=settings.overwrite, tags=tags)
-    if path := showing.page_of(result.output):
+    if path := showing.place("html", result.output):
         path.parent.mkdir(exist_ok=True)
         scene, name = video_scene(result, settings), Path(result.input).name
         notes = notes_on([tags], photo=False)
@@ -74,20 +67,14 @@ def video_scene(result: "VideoResult", settings: "Settings") -> "Scene":
         after.append(one[1])
         views.append(start(moment.blurry, moment.restored))
         last = moment.second
-    facts = [f"{result.frames} frames of {size_of(result, settings)}"]
+    width = (result.width or 0) // (2 if settings.compare == "side" else 1)
+    height = (result.height or 0) // (2 if settings.compare == "stack" else 1)
+    facts = [f"{result.frames} frames of {width}×{height}"]
     if len(after) < result.frames:
         facts.append(f"{len(after)} shown here, over {last:.1f} s")
     name = Path(result.input).name
     view = views[len(views) // 2]  # the frame that the page shows first
     return Scene(title=name, before=before, after=after, size=size, facts=facts, view=view)
-
-
-def size_of(result: "VideoResult", settings: "Settings") -> str:
-    """Say how large the restored frames are, without the blurry ones beside them."""
-    width, height = result.width or 0, result.height or 0
-    width //= 2 if settings.compare == "side" else 1
-    height //= 2 if settings.compare == "stack" else 1
-    return f"{width}×{height}"
 
 
 def _moments(result: "VideoResult", settings: "Settings", count: int) -> "Iterator[Moment]":
@@ -145,65 +132,36 @@ class VideoOptions:
 
     codec: options.Coding = None
     crf: Annotated[
-        int | None,
-        typer.Option(
-            help="Quality; lower is better.", min=0, max=63, rich_help_panel=options.OUTPUT
-        ),
+        int | None, options.in_output(help="Quality; lower is better.", min=0, max=63)
     ] = None
     pix_fmt: Annotated[
-        str | None,
-        typer.Option(
-            help="Pixel format as FFmpeg calls it: yuv420p10le.", rich_help_panel=options.OUTPUT
-        ),
+        str | None, options.in_output(help="Pixel format as FFmpeg calls it: yuv420p10le.")
     ] = None
-    start: Annotated[
-        float | None,
-        typer.Option(help="Begin at this second.", min=0, rich_help_panel=options.VIDEO),
-    ] = None
-    end: Annotated[
-        float | None,
-        typer.Option(help="End before this second.", min=0, rich_help_panel=options.VIDEO),
-    ] = None
+    start: Annotated[float | None, options.in_video(help="Begin at this second.", min=0)] = None
+    end: Annotated[float | None, options.in_video(help="End before this second.", min=0)] = None
     preview: Annotated[
         float | None,
-        typer.Option(
-            help="Process only this many seconds, from --start.",
-            min=0.001,
-            rich_help_panel=options.VIDEO,
-        ),
+        options.in_video(help="Process only this many seconds, from --start.", min=0.001),
     ] = None
     shutter: Annotated[
         float | None,
-        typer.Option(
+        options.in_video(
             parser=seconds,
             metavar="1/60",
             help="Exposure time of a frame in seconds  [default: estimated from the blur]",
-            rich_help_panel=options.VIDEO,
         ),
     ] = None
     only_blurry: Annotated[
         bool,
-        typer.Option(
-            "--only-blurry",
-            help="Leave frames unchanged if nothing moves over 3 pixels.",
-            rich_help_panel=options.VIDEO,
+        options.in_video(
+            "--only-blurry", help="Leave frames unchanged if nothing moves over 3 pixels."
         ),
     ] = False
     resume: Annotated[
-        bool,
-        typer.Option(
-            "--resume",
-            help="Continue a stopped run with its options.",
-            rich_help_panel=options.VIDEO,
-        ),
+        bool, options.in_video("--resume", help="Continue a stopped run with its options.")
     ] = False
     keep_partial: Annotated[
-        bool,
-        typer.Option(
-            "--keep-partial",
-            help="Keep what can be read of a truncated video.",
-            rich_help_panel=options.VIDEO,
-        ),
+        bool, options.in_video("--keep-partial", help="Keep what can be read of a truncated video.")
     ] = False
 
     def settings(
@@ -243,78 +201,25 @@ def plan(
     output: str | None,
     settings: "Settings",
     handling: options.BatchOptions,
-    what: str = "deblurred",
 ) -> list[VideoResult]:
-    """Pair every video with its output, and note there which ones cannot be written.
-
-    `what` ends the names of outputs that have none yet.
-    """
-    from b2v.cli.batch import check_folders
-    from b2v.files import VIDEOS
+    """Pair every video with its output, and note there which ones cannot be written."""
     from b2v.inference.video_files import check, default_name
 
     def namer(video: Path) -> str:
+        what = "deblurred" if settings.slower is None else "slow"
         return default_name(video, settings.codec, what)
 
     results, folder = batch.plan(videos, output, VIDEOS, namer, handling, VideoResult, inside=True)
-    for result in batch.to_do(results, options.BatchOptions()):
+    for result in options.left(results):
         suffix = Path(result.output).suffix
         if result.output != output and suffix != Path(result.input).suffix:
             result.notes.append(f"{result.input}: becomes {suffix}, which can be written")
         with options.noting(result):
             new = folder is not None and not Path(result.output).parent.is_dir()
             if folder is not None and new:
-                check_folders(folder, Path(result.output))
+                batch.check_folders(folder, Path(result.output))
             check(result.input, result.output, settings, inputs=[result.input], new_folder=new)
     return results
-
-
-@contextmanager
-def _resumable(output: str) -> Iterator[None]:
-    """Say after Ctrl-C that one can go on with `output`, if so."""
-    from b2v.media.segments import left_over
-
-    try:
-        yield
-    except KeyboardInterrupt:
-        if output != PIPE and left_over(Path(output)):
-            how = "run the same command with --resume to continue"
-            raise StoppedError(f"{output}: interrupted; {how}") from None
-        raise
-
-
-def follow(
-    reports: "Generator[Progress, None, None]",
-    model: "Model",
-    result: VideoResult,
-    *,
-    quiet: bool,
-) -> str | None:
-    """Have one video made, show how it gets on, and note in `result` what came of it.
-
-    Returns:
-        Where the source breaks off, None where it is whole; `finish` notes that.
-
-    """
-    pace = Pace()
-    result.made_by(model)
-    with closing(reports), progress(options.one_line(result.input), pace, quiet=quiet) as show:
-        for report in reports:
-            pace.take(report)
-            show()
-    result.frames, result.width, result.height = report.done, report.width, report.height
-    result.seconds, result.fps = round(pace.seconds, 3), round(pace.fps, 2)
-    if pace.first:
-        result.notes.append(f"{result.output}: {pace.first} frames are from an earlier run")
-    result.notes += report.notes
-    result.lost += report.lost
-    return report.broken
-
-
-def finish(result: VideoResult, broken: str | None) -> None:
-    """Note at last whether all went well: a source that is `broken` off is a part only."""
-    result.ok, result.error = broken is None, broken
-    result.exit_code = 0 if result.ok else PARTLY_FAILED
 
 
 def show_result(result: VideoResult, *, as_json: bool, quiet: bool) -> None:
@@ -347,13 +252,12 @@ Videos = Annotated[
 ]
 Output = Annotated[
     str | None,
-    typer.Option(
+    options.in_output(
         "--output",
         "-o",
         metavar="OUT",
         help=".mp4 .mov .mkv .webm, or - for standard output (Matroska); for several videos, a"
         " folder.",
-        rich_help_panel=options.OUTPUT,
     ),
 ]
 
@@ -379,30 +283,29 @@ def deblur(
     with --resume continues, with --overwrite starts again. Of a truncated video nothing is written
     (exit code 1), or with --keep-partial what can be read (exit code 4).
     """
-    if not as_json:
-        batch.refuse_missing(inputs)
-    settings = video.settings(shown, handling)
-    restore(inputs, output, settings, shown, chosen, handling, as_json=as_json, quiet=quiet)
+    restore(inputs, output, video, shown, chosen, handling, as_json=as_json, quiet=quiet)
 
 
 def restore(
     inputs: list[str],
     output: str | None,
-    settings: "Settings",
+    video: VideoOptions,
     shown: Showing,
     chosen: options.ModelOptions,
     handling: options.BatchOptions,
     *,
     as_json: bool,
     quiet: bool,
+    **slow: Any,  # noqa: ANN401 - as of `Settings`
 ) -> None:
-    """Restore videos, in slow motion where `settings` ask for it."""
-    from b2v.cli.batch import is_several
-
-    shown = replace(shown, several=is_several(inputs))
-    check_readable(inputs, output, shown)
-    what = "deblurred" if settings.slower is None else "slow"
-    results = plan(inputs, output, settings, handling, what)
+    """Restore videos, in slow motion where that is asked for."""
+    if not as_json:
+        batch.refuse_missing(inputs)
+    shown = replace(shown, several=batch.is_several(inputs))
+    if PIPE in (*inputs, output) and (shown.filmstrip or shown.html):
+        raise UsageError("-: a pipe cannot be read again; --filmstrip and --html are for files")
+    settings = video.settings(shown, handling, **slow)
+    results = plan(inputs, output, settings, handling)
     shown.check(results, overwrite=settings.overwrite)
 
     def start_up() -> Work:
@@ -424,21 +327,38 @@ def deblur_one(
 ) -> None:
     """Do one video and note in `result` what came of it."""
     from b2v.inference.video_files import deblur_video
+    from b2v.media.segments import left_over
     from b2v.media.video_writer import PipeClosedError
 
-    result.slower = settings.slower or 1
+    result.made_by(model)
+    result.slower, pace = settings.slower or 1, Pace()
+    shown_as, hint = options.one_line(result.input), (result.input, PHOTOS, "extract")
     reports = deblur_video(result.input, result.output, deblurrer, model.loaded, settings)
     if result.output != PIPE:
         Path(result.output).parent.mkdir(parents=True, exist_ok=True)
     try:
-        with _resumable(result.output), batch.hinting(result.input, PHOTOS, "extract"):
-            broken = follow(reports, model, result, quiet=quiet)
+        with batch.hinting(*hint), closing(reports), progress(shown_as, pace, quiet=quiet) as show:
+            for report in reports:
+                pace.take(report)
+                show()
     except PipeClosedError:
         raise BrokenPipeError from None
+    except KeyboardInterrupt:
+        if result.output != PIPE and left_over(Path(result.output)):
+            how = "run the same command with --resume to continue"
+            raise StoppedError(f"{result.output}: interrupted; {how}") from None
+        raise
+    result.frames, result.width, result.height = report.done, report.width, report.height
+    result.seconds, result.fps = round(pace.seconds, 3), round(pace.fps, 2)
+    if pace.first:
+        result.notes.append(f"{result.output}: {pace.first} frames are from an earlier run")
+    result.notes += report.notes
+    result.lost += report.lost
     tags = shown.tags_for(None, model)
     result.provenance = tags.provenance.as_dict() if tags.provenance else None
     write_video_extras(result, shown, settings, tags)
-    finish(result, broken)
+    result.ok, result.error = report.broken is None, report.broken
+    result.exit_code = 0 if result.ok else batch.PARTLY_FAILED
 
 
 @options.grouped
@@ -468,7 +388,5 @@ def slowmo(
     """
     if PIPE in (*inputs, output):
         raise UsageError("-: slow motion is made from file to file; give names")
-    if not as_json:
-        batch.refuse_missing(inputs)
-    settings = video.settings(shown, handling, slower=slower, fps=fps, sound=sound)
-    restore(inputs, output, settings, shown, chosen, handling, as_json=as_json, quiet=quiet)
+    slow = {"slower": slower, "fps": fps, "sound": sound}
+    restore(inputs, output, video, shown, chosen, handling, as_json=as_json, quiet=quiet, **slow)
