@@ -29,21 +29,23 @@ from b2v.data.exposure import Shutter, expose_video
 from b2v.data.footage import Sample, are_of_a_video, holds_windows
 from b2v.data.sources import VIDEOS, frame_files, pictures_in
 from b2v.defaults import PHOTO_MODEL
-from b2v.errors import DatasetError, UsageError, WeightsError
-from b2v.frames import FRAMES, MIDDLE, check_frame, crop_back, pad_to_multiple
+from b2v.errors import DatasetError, UsageError
+from b2v.frames import FRAMES, MIDDLE, check_frame
 from b2v.inference.images import restore
 from b2v.inference.pyramid import sharpen
-from b2v.inference.runtime import Runtime, memory_for
+from b2v.inference.runtime import Runtime, memory_for, run
 from b2v.inference.videos import Deblurrer, load_line
+from b2v.media.drawing import strip
 from b2v.media.images import read_photo
 from b2v.media.video_reader import open_video
 from b2v.metrics import MAX_DB, Perceptual, psnr, reblur, shifted_psnr
 from b2v.models import MAXIM_STAGES, PRIOR, ROLES, VIDEO, Extractor, Prior, needed_roles
-from b2v.report import Extremes, in_a_grid
+from b2v.report import Extremes
 from b2v.weights.checkpoints import inspect, load_network
 from b2v.weights.store import file_of, find_model, load_model
 
 MIDDLE_ROLE = ROLES[0]
+SHOWN = ("blurry", "restored", "sharp")
 Protocol = Literal["seven", "middle", "video"]
 """What is scored: all frames of a photo, its middle one alone, or the frames of a video."""
 
@@ -64,16 +66,13 @@ def open_entries(
     *,
     videos: bool = False,
 ) -> list[Entry]:
-    """Load what is to be compared.
+    """Load what is to be compared, all of one protocol; of equal names, by their paths.
 
     Args:
         model: name of a model.
         weights: where to take its weights from, each an entry; none takes the model's own.
         protocol: seven or middle for photos; None is seven where there are networks for it.
         videos: a model for photos is to restore videos, frame by frame, if it can.
-
-    Returns:
-        The entries, all of one protocol. Those of equal names are called by their paths.
 
     Raises:
         UsageError: some are for photos and some for video, or give no middle frame.
@@ -113,38 +112,27 @@ def _video(name: str, protocol: Protocol | None) -> Protocol:
 
 
 def _open(model: str, place: Path | None, protocol: Protocol) -> Entry:
-    if protocol == "video":
-        video = load_line(model, weights=place)
-        return Entry(video.name, video.net, protocol)
-    if protocol == "middle":
-        return _middle_net(model, place)
-    loaded = load_model(model, weights=place)
-    return Entry(loaded.name, loaded.net, protocol)
+    if protocol == "middle" and (alone := _middle_net(model, place)):
+        return alone
+    found = (load_line if protocol == "video" else load_model)(model, weights=place)
+    return Entry(found.name, found.net, protocol)
 
 
-def _middle_net(model: str, place: Path | None) -> Entry:
-    """Load what gives the middle frame alone: a prior, or the middle net of a cascade.
-
-    The latter is of the model's files, or a file of its own.
-    """
+def _middle_net(model: str, place: Path | None) -> Entry | None:
+    """Load the middle net of a cascade, of its files or a file of its own; None of a prior."""
     if place is not None and place.is_file() and place.suffix != ".json":
         network = load_network(place)
         if network.role in (PRIOR, *MAXIM_STAGES):
-            return _prior(model, place)
+            return None
         if network.role != MIDDLE_ROLE:
             raise UsageError(f"{place} is the {network.role} network and gives no middle frame")
         return Entry(place.stem, network.module, "middle")
     found = find_model(model, weights=place)
     if {PRIOR, MAXIM_STAGES[0]} & {*found.card.networks}:
-        return _prior(model, place)
+        return None
     if MIDDLE_ROLE not in found.card.networks:
         raise UsageError(f"{found.card.name} has no network for the middle frame alone")
     return Entry(found.card.name, load_network(file_of(found, MIDDLE_ROLE)).module, "middle")
-
-
-def _prior(model: str, place: Path | None) -> Entry:
-    loaded = load_model(model, weights=place)
-    return Entry(loaded.name, loaded.net, "middle")
 
 
 @dataclass(frozen=True)
@@ -224,17 +212,12 @@ def restore_middle(net: nn.Module, blurry: Tensor, runtime: Runtime) -> Tensor:
     """
     check_frame(blurry, "photo")
     height, width = blurry.shape[1:]
-    if isinstance(net, Prior):
-        with memory_for(height, width, "photo"):
-            return sharpen(net, blurry, runtime)[0].clamp(0, 1)[None]
-    padded = pad_to_multiple(blurry[None], cast("int", net.multiple)).to(runtime.device)
-    with memory_for(height, width, "photo"), runtime.autocast():
-        middle = net(padded.contiguous(memory_format=torch.channels_last)).float()
-    if not middle.isfinite().all():
-        if runtime.precision == "fp32":
-            raise WeightsError("the network gives values that are not finite; use other weights")
-        return restore_middle(net, blurry, Runtime(runtime.device, "fp32"))
-    return crop_back(middle, height, width).clamp(0, 1).cpu()
+    with memory_for(height, width, "photo"):
+        if isinstance(net, Prior):
+            middle = sharpen(net, blurry, runtime)[0]
+        else:
+            middle = run(net, [blurry], cast("int", net.multiple), runtime)
+    return middle.clamp(0, 1)[None]
 
 
 def score(
@@ -334,11 +317,12 @@ def _by_frame(name: str, values: Tensor) -> dict[str, float]:
 def _strip(sample: Sample, restored: Tensor) -> Tensor:
     """Blurry, frames 1, 4 and 7 in the better order; below, re-blurred, and the sharp ones."""
     if len(restored) == 1:
-        return in_a_grid([[sample.blurry, restored[0], sample.sharp[0]]])
+        return strip([[sample.blurry, restored[0], sample.sharp[0]]], [SHOWN])
     forwards, backwards = (_psnr(x, sample.sharp).mean() for x in (restored, restored.flip(0)))
     shown = restored if forwards >= backwards else restored.flip(0)
     above, below = (x[[0, MIDDLE, FRAMES - 1]] for x in (shown, sample.sharp))
-    return in_a_grid([[sample.blurry, *above], [reblur(restored), *below]])
+    words = [["blurry", "frame 1", "frame 4", "frame 7"], ["re-blurred", *3 * ["sharp"]]]
+    return strip([[sample.blurry, *above], [reblur(restored), *below]], words)
 
 
 def _psnr(a: Tensor, b: Tensor) -> Tensor:
@@ -370,9 +354,7 @@ def find_videos(path: Path) -> list[Path]:
 
     A video is a file, or a folder of its frames (`<sequence>/000001.png`, as of GOPRO_Large_all).
 
-    Raises:
-        DatasetError: nothing is there, or the folder holds no videos.
-
+    Raises DatasetError where nothing is there, or the folder holds no videos.
     """
     if path.is_file():
         return [path]
@@ -415,25 +397,15 @@ def _sharp_frames(path: Path) -> Iterator[Tensor]:
             yield frame.pixels
 
 
-def evaluate_videos(
-    deblurrer: Deblurrer, videos: list[Path], shutter: Shutter, strips: Extremes | None = None
-) -> Iterator[ClipScore]:
-    """Blur, restore and score one sharp video after the other; `strips` are given all frames.
-
-    Raises:
-        DatasetError: a video is too short for one exposure.
-        B2VError: a file is no video, breaks off, or is too small for the network.
-
-    """
-    for path in videos:
-        deblurrer.reset()
-        yield score_video(deblurrer, path, shutter, strips)
-
-
 def score_video(
     deblurrer: Deblurrer, path: Path, shutter: Shutter, strips: Extremes | None = None
 ) -> ClipScore:
-    """Blur, restore and score one sharp video; raises as `evaluate_videos`."""
+    """Blur, restore and score one sharp video; `strips` are given all frames.
+
+    Raises DatasetError where it is too short for one exposure; B2VError where a file is no video,
+    breaks off, or is too small for the network.
+    """
+    deblurrer.reset()
     waiting: deque[tuple[Tensor, Tensor]] = deque()  # what the network has not restored yet
     last: tuple[Tensor, ...] | None = None
     sums, moves = torch.zeros(4, dtype=torch.float64), torch.zeros(3, dtype=torch.float64)
@@ -461,9 +433,8 @@ def score_video(
         last = shown
         if strips is not None:
             name = f"{path.stem}-tau{shutter.tau}-{frames:06d}"
-            strips.offer(
-                scores[0] - scores[2], name, partial(in_a_grid, [[shown[1], shown[0], shown[2]]])
-            )
+            row = [[shown[1], shown[0], shown[2]]]
+            strips.offer(scores[0] - scores[2], name, partial(strip, row, [SHOWN]))
     if not frames:
         raise DatasetError(
             f"{path}: has {read} frames; one exposure of tau {shutter.tau} needs {shutter.tau}"
@@ -473,7 +444,7 @@ def score_video(
 
 
 def _compare(frame: Tensor, sharp: Tensor) -> tuple[float, float]:
-    return float(psnr(frame, sharp, max_db=MAX_DB)), ssim(frame, sharp)
+    return float(_psnr(frame, sharp)), ssim(frame, sharp)
 
 
 def summarize_videos(

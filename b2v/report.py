@@ -13,9 +13,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import torch
 from torch import Tensor
-from torch.nn import functional as F
 
 from b2v.errors import UsageError
 from b2v.files import check_free, replacing, write_text
@@ -241,12 +239,6 @@ def _minus(values: Sequence[float], others: Sequence[float]) -> tuple[float, ...
     return tuple(a - b for a, b in zip(values, others, strict=True))
 
 
-SAMPLE_WIDTH = 640
-"""Largest width of one picture of a strip in pixels."""
-SAMPLE_BORDER = 4
-"""White pixels around each."""
-
-
 class Extremes:
     """Keeps the pictures of the best and the worst of many samples, and no others."""
 
@@ -283,17 +275,3 @@ class Extremes:
                 folder.mkdir(parents=True, exist_ok=True)
                 written.append(write_photo(codes.float() / 255, path, overwrite=True))
         return written
-
-
-def in_a_grid(rows: Sequence[Sequence[Tensor]]) -> Tensor:
-    """Lay out pictures [3, H, W] of one size in equal rows, each `SAMPLE_WIDTH` wide at most."""
-    cells = [torch.cat([_framed(picture) for picture in row], 2) for row in rows]
-    return torch.cat(cells, 1)
-
-
-def _framed(picture: Tensor) -> Tensor:
-    height, width = picture.shape[1:]
-    if width > SAMPLE_WIDTH:
-        shape = round(height * SAMPLE_WIDTH / width), SAMPLE_WIDTH
-        picture = F.interpolate(picture[None], shape, mode="bilinear", antialias=True)[0]
-    return F.pad(picture.clamp(0, 1), (SAMPLE_BORDER,) * 4, value=1.0)

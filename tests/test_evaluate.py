@@ -289,4 +289,4 @@ def test_pictures_of_the_best_and_the_worst_are_kept():
     results = list(evaluate(Answer(sharp), samples, FP32, strips=strips))
     assert results[1].gain > results[0].gain  # the darker one is the further from the truth
     assert [name for _, name, _ in strips._kept] == ["1", "0"]
-    assert strips._kept[0][2].shape == (3, 2 * (24 + 8), 4 * (32 + 8))
+    assert strips._kept[0][2].shape == (3, 2 * (8 + 24 + 24) + 8, 4 * (8 + 96) + 8)

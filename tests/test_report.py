@@ -5,7 +5,6 @@ from dataclasses import replace
 
 import pytest
 import torch
-from conftest import make_picture
 
 from b2v.errors import UsageError
 from b2v.media.images import read_photo
@@ -16,7 +15,6 @@ from b2v.report import (
     chart_of,
     check_chart,
     draw_chart,
-    in_a_grid,
     write_csv,
 )
 
@@ -66,13 +64,6 @@ def test_of_few_samples_each_is_written_once(tmp_path):
     assert names == ["best-1", "best-2", "worst-1"]
     assert Extremes(3).write(tmp_path / "none") == []
     assert not (tmp_path / "none").exists()
-
-
-def test_a_grid_frames_its_pictures_and_shrinks_wide_ones():
-    assert in_a_grid([[GREY, GREY], [GREY, GREY]]).shape == (3, 2 * 24, 2 * 28)
-    wide = in_a_grid([[make_picture(100, 1280)]])
-    assert wide.shape == (3, 50 + 8, 640 + 8)
-    assert wide[:, :4].min() == 1
 
 
 def test_a_table_has_a_line_a_record_and_leaves_out_what_is_not_known(tmp_path):

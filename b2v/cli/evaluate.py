@@ -1,9 +1,9 @@
 """`b2v eval`: scores against known sharp frames, of photos or of videos, and their tables."""
 
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal, NamedTuple
+from typing import TYPE_CHECKING, Annotated, Any, Literal, NamedTuple, cast
 
 import typer
 from rich.console import Console
@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from b2v.evaluate import Entry
     from b2v.inference.runtime import Runtime
     from b2v.metrics import Perceptual
+    from b2v.models import VideoNet
     from b2v.report import Extremes
 
 
@@ -36,66 +37,55 @@ def print_scores(summaries: Summaries) -> None:
         _print_videos(summaries)
 
 
-def _table(title: str, *names: str) -> Table:
+def _print_table(title: str, names: Sequence[str], rows: Iterable[Sequence[str]]) -> None:
+    """Print a table; the first of each row is its name."""
     table = Table(title=Text(title))
     table.add_column("")
     for name in names:
         table.add_column(name, justify="right")
-    return table
+    for name, *values in rows:
+        table.add_row(Text(name), *values)
+    Console().print(table)
 
 
 def _print_clips(summary: dict[str, Any]) -> None:
     """Print the scores of videos, a row each and their mean."""
     title = f"{summary['set']}: tau {summary['tau']}, period {summary['period']}, PSNR in dB"
     names = ("frames", "blurry", "PSNR", "gain", "blurry", "SSIM", "steady")
-    table = _table(f"{title}, {summary['model']} beside doing nothing", *names)
+    rows = []
     for row in (*summary["clips"], {**summary, "name": "mean"}):
-        nothing = row["nothing"]
-        table.add_row(
-            Text(row["name"]),
-            str(row["frames"]),
-            *(f"{value:.2f}" for value in (nothing["psnr"], row["psnr"])),
-            f"{row['psnr'] - nothing['psnr']:+.2f}",
-            *(f"{value:.4f}" for value in (nothing["ssim"], row["ssim"])),
-            _ratio(row["steadiness"]),
-        )
-    Console().print(table)
+        psnr, ssim = ([row["nothing"][key], row[key]] for key in ("psnr", "ssim"))
+        figures = [*(f"{x:.2f}" for x in psnr), f"{psnr[1] - psnr[0]:+.2f}"]
+        figures += [*(f"{x:.4f}" for x in ssim), _ratio(row["steadiness"])]
+        rows.append([row["name"], str(row["frames"]), *figures])
+    _print_table(f"{title}, {summary['model']} beside doing nothing", names, rows)
 
 
 def _print_videos(summaries: Summaries) -> None:
     """Print the means of several models or exposures, doing nothing first in each of the latter."""
-    first = summaries[0]
-    title = f"{first['set']}: {len(first['clips'])} videos, PSNR in dB"
-    table = _table(title, "tau", "period", "frames", "PSNR", "gain", "SSIM", "steady")
+    first, rows = summaries[0], []
+    names = ("tau", "period", "frames", "PSNR", "gain", "SSIM", "steady")
     for tau in sorted({summary["tau"] for summary in summaries}):
-        rows = [summary for summary in summaries if summary["tau"] == tau]
-        table.add_section()
-        shutter = [str(rows[0][key]) for key in ("tau", "period", "frames")]
-        for name, row in (("nothing", rows[0]["nothing"]), *((r["model"], r) for r in rows)):
-            gain = row["psnr"] - rows[0]["nothing"]["psnr"]
-            table.add_row(
-                Text(name),
-                *shutter,
-                f"{row['psnr']:.2f}",
-                "" if name == "nothing" else f"{gain:+.2f}",
-                f"{row['ssim']:.4f}",
-                _ratio(row["steadiness"]),
-            )
-    Console().print(table)
+        models = [summary for summary in summaries if summary["tau"] == tau]
+        shutter, nothing = [str(models[0][key]) for key in names[:3]], models[0]["nothing"]
+        for name, row in (("nothing", nothing), *((row["model"], row) for row in models)):
+            gain = "" if row is nothing else f"{row['psnr'] - nothing['psnr']:+.2f}"
+            figures = f"{row['psnr']:.2f}", gain, f"{row['ssim']:.4f}", _ratio(row["steadiness"])
+            rows.append([name, *shutter, *figures])
+    _print_table(f"{first['set']}: {len(first['clips'])} videos, PSNR in dB", names, rows)
 
 
 def _print_middles(summaries: Summaries) -> None:
     """Print the scores of middle frames, doing nothing first."""
     first = summaries[0]
     names = ("PSNR", "gain", "SSIM", *(["LPIPS"] if "lpips_middle" in first else []))
-    title = f"{first['set']}: {first['samples']} samples, middle frame, PSNR in dB"
-    table = _table(title, *names)
+    rows = []
     for name, row, nothing in _beside_nothing(summaries):
-        gain = row["middle"] - nothing["middle"]
-        values = [f"{row['middle']:.2f}", "" if row is nothing else f"{gain:+.2f}"]
-        values += [f"{row[key]:.4f}" for key in ("ssim_middle", "lpips_middle") if key in row]
-        table.add_row(Text(name), *values)
-    Console().print(table)
+        gain = "" if row is nothing else f"{row['middle'] - nothing['middle']:+.2f}"
+        more = (f"{row[key]:.4f}" for key in ("ssim_middle", "lpips_middle") if key in row)
+        rows.append([name, f"{row['middle']:.2f}", gain, *more])
+    title = f"{first['set']}: {first['samples']} samples, middle frame, PSNR in dB"
+    _print_table(title, names, rows)
 
 
 def _beside_nothing(summaries: Summaries) -> Iterator[tuple[str, dict[str, Any], dict[str, Any]]]:
@@ -110,15 +100,14 @@ def _beside_nothing(summaries: Summaries) -> Iterator[tuple[str, dict[str, Any],
 
 def _print_frames(summaries: Summaries) -> None:
     """Print the scores of seven frames, doing nothing first, and what they have beside PSNR."""
-    first = summaries[0]
-    table = _table(f"{first['set']}: {first['samples']} samples, PSNR in dB", *(*"1234567", "mean"))
+    first, rows = summaries[0], list[list[str]]()
     for name, row, nothing in _beside_nothing(summaries):
         lines = {name: [*row["psnr"], sum(row["psnr"]) / len(row["psnr"])]}
         if row is not nothing:
             lines[f"{name} p"] = [*row["psnr_p"], row["mean_p"]]
-        for label, values in lines.items():
-            table.add_row(Text(label), *(f"{value:.2f}" for value in values))
-    Console().print(table)
+        rows += [[label, *(f"{x:.2f}" for x in values)] for label, values in lines.items()]
+    title = f"{first['set']}: {first['samples']} samples, PSNR in dB"
+    _print_table(title, (*"1234567", "mean"), rows)
     for row in summaries:
         who, nothing = f"{row['model']}: " if len(summaries) > 1 else "", row["nothing"]
         lpips = ""
@@ -348,17 +337,14 @@ def _score_videos(
     quiet: bool,
 ) -> list[Result]:
     """Score models for video on a sharp video, or on those of a folder, for each exposure."""
-    from typing import cast
-
     from b2v.data.exposure import Shutter
     from b2v.evaluate import (
-        evaluate_videos,
         find_videos,
         records_of_videos,
+        score_video,
         summarize_videos,
     )
     from b2v.inference.videos import Deblurrer
-    from b2v.models import VideoNet
 
     taus, period = times
     shutters = [
@@ -371,10 +357,10 @@ def _score_videos(
         deblurrer = Deblurrer(weights=net, device=str(runtime.device), precision=runtime.precision)
         for shutter in shutters:
             scores = []
-            for score in evaluate_videos(deblurrer, videos, shutter, strips):
-                scores.append(score)
+            for video in videos:
+                scores.append(score_video(deblurrer, video, shutter, strips))
                 if ticker.due():
-                    options.note(f"{len(scores)} of {len(videos)}: {score.name}", quiet=quiet)
+                    options.note(f"{len(scores)} of {len(videos)}: {video.name}", quiet=quiet)
             about = path.resolve().name, entry.name, shutter
             results.append(
                 Result(summarize_videos(scores, *about), records_of_videos(scores, *about))

@@ -39,10 +39,10 @@ from b2v.errors import DatasetError, UsageError
 from b2v.evaluate import (
     Protocol,
     evaluate,
-    evaluate_videos,
     find_videos,
     open_entries,
     restore_middle,
+    score_video,
     summarize,
     summarize_videos,
 )
@@ -264,8 +264,9 @@ def score_row(study: Study, row: Row, job: Job, runtime: Runtime) -> list[dict[s
         net = cast("VideoNet", entry.net)
         deblurrer = Deblurrer(weights=net, device=device, precision=precision)
         for shutter in (Shutter(tau, tau) for tau in job.taus):
-            clips = evaluate_videos(deblurrer, find_videos(job.scored_on), shutter, strips)
-            summaries.append(summarize_videos(list(clips), *of, shutter) | about)
+            videos = find_videos(job.scored_on)
+            clips = [score_video(deblurrer, path, shutter, strips) for path in videos]
+            summaries.append(summarize_videos(clips, *of, shutter) | about)
     else:
         samples: Iterable[Sample] = read_samples(find_windows(job.scored_on))
         if study.anew:
