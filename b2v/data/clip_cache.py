@@ -8,11 +8,10 @@ What becomes of a picture in a camera beside motion blur is here too: softness, 
 """
 
 import json
-import math
 import os
 from collections.abc import Callable, Iterator
 from concurrent.futures import ProcessPoolExecutor
-from dataclasses import MISSING, Field, asdict, fields
+from dataclasses import Field, asdict
 from multiprocessing import get_context, parent_process
 from pathlib import Path
 from threading import Thread
@@ -24,11 +23,11 @@ from numpy.lib.format import open_memmap
 from numpy.random import Generator
 from numpy.typing import NDArray
 from torch import Tensor
-from torch.nn import functional as F
 
 from b2v.color import Curve, to_encoded, to_linear
 from b2v.errors import DatasetError
 from b2v.files import write_whole
+from b2v.frames import smooth
 from b2v.media.images import through_jpeg
 
 SECURED_EVERY = 20
@@ -60,18 +59,9 @@ def is_complete(folder: Path, config: CacheConfig) -> bool:
 def fill(folder: Path, config: CacheConfig, draw: Draw) -> Iterator[int]:
     """Draw all samples of a cache into `folder`, going on where an earlier run stopped.
 
-    Args:
-        folder: of the cache; made where it is missing.
-        config: written beside the array.
-        draw: gives sample `index`; it is called in forked processes, which see what it refers to
-            without its being sent.
-
-    Yields:
-        The number of samples done, each time that they are secured.
-
-    Raises:
-        DatasetError: `folder` holds a cache of another config, or is damaged.
-
+    `draw` gives a sample by its index; it is called in forked processes, which see what it refers
+    to without its being sent. Yields the number of samples done, each time that they are secured.
+    Raises DatasetError where `folder` holds a cache of another config, or is damaged.
     """
     folder.mkdir(parents=True, exist_ok=True)
     card, done_file = folder / "bank.json", folder / "done"
@@ -121,13 +111,8 @@ def _text(config: CacheConfig) -> str:
 
 
 def _is_of(card: Path, config: CacheConfig) -> bool:
-    """Tell whether a cache was drawn with this config.
-
-    A setting that is younger than the cache had its default value then.
-    """
-    saved = _read_card(card) if card.exists() else {}
-    usual = {f.name: f.default for f in fields(config) if f.default is not MISSING}
-    return {**json.loads(json.dumps(usual)), **saved} == json.loads(_text(config))
+    """Tell whether a cache was drawn with this config."""
+    return card.exists() and _read_card(card) == json.loads(_text(config))
 
 
 def _read_card(card: Path) -> dict[str, Any]:
@@ -170,13 +155,8 @@ SOFTNESS = (0.2, 3.0)
 
 def soften(pictures: Tensor, rng: Generator, curve: Curve) -> Tensor:
     """See pictures [N, 3, H, W] through one lens, a little out of focus: a Gaussian of light."""
-    sigma = rng.uniform(*SOFTNESS)
-    reach = min(math.ceil(3 * sigma), *(side - 1 for side in pictures.shape[2:]))
-    weights = torch.exp(-(torch.arange(-reach, reach + 1) / sigma).square() / 2)
-    weights = (weights / weights.sum()).expand(3, 1, -1)
-    light = F.pad(to_linear(pictures, curve), (reach,) * 4, "reflect")
-    light = F.conv2d(F.conv2d(light, weights[..., None], groups=3), weights[:, :, None], groups=3)
-    return to_encoded(light, curve)
+    light = smooth(to_linear(pictures, curve).flatten(0, 1), rng.uniform(*SOFTNESS))
+    return to_encoded(light.view_as(pictures), curve)
 
 
 def wear(pictures: Tensor, rng: Generator, *, noise: float, jpeg: float) -> Tensor:

@@ -14,7 +14,6 @@ from b2v.frames import Tiling
 from b2v.models.cascade import (
     Alone,
     Apart,
-    ApartConfig,
     Cascade,
     JinMiddle,
     JinMiddleConfig,
@@ -45,15 +44,7 @@ class Prior(nn.Module):
         return cast("Tensor", self.net(blurry))
 
 
-Config = (
-    ApartConfig
-    | BlendConfig
-    | DTBConfig
-    | JinMiddleConfig
-    | JinSideConfig
-    | MaximConfig
-    | UNetConfig
-)
+Config = BlendConfig | DTBConfig | JinMiddleConfig | JinSideConfig | MaximConfig | UNetConfig
 
 Extractor = Apart | Cascade | Prior
 """Whatever gives the frames of one blurry picture."""
@@ -89,13 +80,10 @@ _KINDS: dict[str, tuple[type[Config], type[nn.Module]]] = {
     "unet": (UNetConfig, UNet),
     "dtb": (DTBConfig, DTB),
     "blend": (BlendConfig, BlendNet),
-    "apart": (ApartConfig, Apart),
+    "apart": (UNetConfig, Apart),
     "unet-alone": (UNetConfig, Alone),
     "maxim": (MaximConfig, MaximStage),
 }
-
-_GONE = "paths", "sides"
-"""Kinds and roles of networks that earlier versions had."""
 
 MOST_BLOCKS, MOST_CHANNELS = 64, 4096
 """Numbers in a config beyond these would take hours to build, or all memory."""
@@ -112,7 +100,6 @@ class Blueprint:
     @classmethod
     def parse(cls, kind: str, config: dict[str, Any]) -> "Blueprint":
         """Rebuild a blueprint from what `describe` gave; raises B2VError when it is not one."""
-        refuse_gone(kind)
         if kind not in _KINDS:
             raise B2VError(f"unknown kind of network {kind!r}; known: {', '.join(_KINDS)}")
         try:
@@ -135,7 +122,7 @@ class Blueprint:
 
 
 MODELS: dict[str, dict[str, Blueprint]] = {
-    "apart": {SEVEN: Blueprint("apart", ApartConfig())},
+    "apart": {SEVEN: Blueprint("apart", UNetConfig(inputs=1))},
     "blend": {VIDEO: Blueprint("blend", BlendConfig())},
     "cascade": {
         "middle": Blueprint("unet", UNetConfig(inputs=1)),
@@ -167,12 +154,6 @@ MODELS: dict[str, dict[str, Blueprint]] = {
     "unet": {PRIOR: Blueprint("unet", UNetConfig(inputs=1))},
 }
 """Blueprints of the networks of each model, by the model's name and the role, in training order."""
-
-
-def refuse_gone(name: str) -> None:
-    """Raise B2VError for the kind or role of a network that there is no longer."""
-    if name in _GONE:
-        raise B2VError(f"networks for {name!r} are no longer supported; use another model")
 
 
 def needed_roles(networks: Collection[str]) -> tuple[str, ...]:
@@ -251,24 +232,5 @@ def _tuples(value: object) -> object:
     return tuple(map(_tuples, value)) if isinstance(value, list) else value
 
 
-__all__ = [
-    "ALL_ROLES",
-    "MAXIM_STAGES",
-    "MODELS",
-    "PRIOR",
-    "ROLES",
-    "SEVEN",
-    "VIDEO",
-    "Blueprint",
-    "Cascade",
-    "Config",
-    "Extractor",
-    "Maxim",
-    "Prior",
-    "VideoNet",
-    "assemble",
-    "gives_pair",
-    "missing_roles",
-    "needed_roles",
-    "refuse_gone",
-]
+__all__ = ["Cascade", "Maxim", "VideoNet"]
+"""What others have from here that is not of here."""

@@ -263,18 +263,12 @@ class Cascade(nn.Module):
         """
         x4 = self.middle(blurry) if middle is None else middle
         x3, x5 = self.pair35(blurry, x4)
-        before, after = (self.outward(blurry, x4, near, frames // 2) for near in (x3, x5))
-        return torch.stack([*before[::-1], x4, *after], 1)
-
-    def outward(
-        self, blurry: Tensor, x4: Tensor, near: Tensor, steps: int = 3
-    ) -> tuple[Tensor, ...]:
-        """Go on from x4 and its neighbor to one end: (x3, x2, x1), or (x5, x6, x7), or beyond."""
-        way = [x4, near]
-        while len(way) <= steps:
-            net = self.pair26 if len(way) == 2 else self.pair17
-            way.append(net(blurry, way[-2], way[-1]))
-        return tuple(way[1:])
+        ways = [x4, x3], [x4, x5]
+        for way in ways:  # to 1, or to 7, or beyond
+            while len(way) <= frames // 2:
+                net = self.pair26 if len(way) == 2 else self.pair17
+                way.append(net(blurry, way[-2], way[-1]))
+        return torch.stack([*ways[0][:0:-1], *ways[1]], 1)
 
 
 class Alone(UNet):
@@ -308,25 +302,13 @@ class Pairs(Cascade):
         return torch.stack([*before[::-1], x4, *after], 1)
 
 
-@dataclass(frozen=True, kw_only=True)
-class ApartConfig:
-    """Shape of each of the seven U-Nets, as of `UNetConfig`."""
-
-    shuffle: int = 2
-    widths: tuple[int, ...] = (48, 96, 160)
-    blocks: tuple[int, ...] = (2, 2, 4)
-
-
 class Apart(nn.Module):
     """Seven frames [B, 7, 3, H, W], each by a U-Net of its own from the blurry picture."""
 
-    def __init__(self, config: ApartConfig) -> None:
+    def __init__(self, config: UNetConfig) -> None:
         super().__init__()
         self.config, self.tiling = config, TILES
-        plan = UNetConfig(
-            inputs=1, shuffle=config.shuffle, widths=config.widths, blocks=config.blocks
-        )
-        nets = [UNet(plan) for _ in range(FRAMES)]
+        nets = [UNet(config) for _ in range(FRAMES)]
         self.multiple = nets[0].multiple
         self.nets = nn.ModuleList(nets)
 

@@ -107,9 +107,7 @@ def load(folder: Path, config: TrainConfig) -> tuple[dict[str, Any], str]:
             raise TrainingError(f"{folder}: no checkpoint is whole; move the folder away")
         notice = f"{folder / LAST} is damaged or missing; going on from {PREVIOUS}"
         notice += f", step {saved['step']}"
-    # A setting that is younger than the run had its default value then.
-    begun = {**plain(TrainConfig()), **saved["config"]}
-    wanted = plain(config)
+    begun, wanted = saved["config"], plain(config)
     changed = [n for n in wanted if n != "steps" and begun.get(n) != wanted[n]]
     if changed:
         name = changed[0]

@@ -25,7 +25,7 @@ from torch import Tensor, nn
 
 from b2v.errors import B2VError, WeightsError
 from b2v.files import alone, gone, hidden_part, may_never_end
-from b2v.models import ALL_ROLES, Blueprint, refuse_gone
+from b2v.models import ALL_ROLES, Blueprint
 
 SUFFIX = ".safetensors"
 FORMAT = 1
@@ -62,23 +62,11 @@ def save_network(
     half: bool = True,
     note: dict[str, Any] | None = None,
 ) -> str:
-    """Write the state of a network to `path`, through a `.part` file beside it.
+    """Write the `state_dict` of a network to `path`, in place of any file, and hash it (sha256).
 
-    Args:
-        net_state: what `state_dict` of the network gives, on any device.
-        blueprint: kind and config of the network.
-        role: one of `ALL_ROLES`.
-        path: file to write; an existing one is replaced, missing folders are made.
-        half: store floats as fp16, else as fp32.
-        note: plain values to be kept with the weights.
-
-    Returns:
-        The file's sha256.
-
-    Raises:
-        WeightsError: The state is not that of the blueprint, a weight is not finite once
-            stored, or the file cannot be written.
-
+    Floats are stored as fp16 (`half`) or fp32, with a `note` of plain values; missing folders are
+    made. Raises WeightsError where the state is not that of the blueprint, a weight is not finite
+    once stored, or the file cannot be written.
     """
     if role not in ALL_ROLES:
         known = ", ".join(ALL_ROLES)
@@ -99,10 +87,8 @@ def save_network(
 def load_network(path: Path) -> Network:
     """Build the network that the file `path` describes and give it the file's weights.
 
-    Raises:
-        WeightsError: The file is missing, truncated or not safetensors, holds no description,
-            lacks a key or has one too many, or a weight has another shape or is not finite.
-
+    Raises WeightsError where the file is missing, truncated or not safetensors, holds no
+    description, lacks a key or has one too many, or a weight has another shape or is not finite.
     """
     header = inspect(path)
     try:
@@ -125,9 +111,7 @@ def load_network(path: Path) -> Network:
 def inspect(path: Path) -> Header:
     """Read what a file says about its network, without the weights.
 
-    Raises:
-        WeightsError: The file is not safetensors or its description cannot be understood.
-
+    Raises WeightsError where the file is not safetensors or its description cannot be understood.
     """
     check_plain(path)
     try:
@@ -146,7 +130,6 @@ def inspect(path: Path) -> Header:
         kind, config = about["kind"], about["config"]
         if isinstance(version, int) and version > FORMAT:
             raise B2VError(f"format {version}, this b2v knows {FORMAT}: update b2v")
-        refuse_gone(role)
         if role not in ALL_ROLES:
             raise B2VError(f"role {role!r}, expected one of {', '.join(ALL_ROLES)}")
         blueprint = Blueprint.parse(kind, config)
@@ -159,9 +142,7 @@ def inspect(path: Path) -> Header:
 def sha256_of(path: Path, *, anew: bool = False) -> str:
     """Hash a file, once as long as nobody touches it; `anew` takes no earlier result.
 
-    Raises:
-        WeightsError: The file cannot be read.
-
+    Raises WeightsError where the file cannot be read.
     """
     check_plain(path)
     try:
@@ -320,9 +301,7 @@ def file_name(model: str, role: str) -> str:
 def card_entry(path: Path) -> tuple[str, CardNetwork]:
     """Describe the file `path` for a card: its role, and the entry under that role.
 
-    Raises:
-        WeightsError: The file is not one of ours.
-
+    Raises WeightsError where the file is not one of ours.
     """
     header: Header = inspect(path)
     return header.role, CardNetwork(
@@ -333,9 +312,7 @@ def card_entry(path: Path) -> tuple[str, CardNetwork]:
 def write_card(card: Card, folder: Path) -> Path:
     """Write `card` as `<name>.json` into `folder`, replacing an older one.
 
-    Raises:
-        WeightsError: The file cannot be written.
-
+    Raises WeightsError where the file cannot be written.
     """
     plain = asdict(card)
     for role, network in card.networks.items():
@@ -353,10 +330,8 @@ def write_card(card: Card, folder: Path) -> Path:
 def read_card(path: Path) -> Card:
     """Read a card and check every field of it.
 
-    Raises:
-        WeightsError: The file cannot be read, is not JSON, or a field is missing, unknown or
-            of the wrong kind.
-
+    Raises WeightsError where the file cannot be read, is not JSON, or a field is missing, unknown
+    or of the wrong kind.
     """
     if may_never_end(path):
         raise WeightsError(f"the card {path} is not a file; name another")
@@ -403,7 +378,6 @@ def _parse(plain: object) -> Card:
 
 def _parse_network(role: str, entry: object) -> CardNetwork:
     wanted = {"file": str, "sha256": str, "bytes": int, "kind": str, "config": dict}
-    refuse_gone(role)
     if role not in ALL_ROLES:
         raise B2VError(f"unknown role {role!r}; roles: {', '.join(ALL_ROLES)}")
     if not isinstance(entry, dict):

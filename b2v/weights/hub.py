@@ -62,9 +62,7 @@ class Address:
 def parse_address(text: str) -> Address:
     """Parse `hf://owner/repo@revision/file`.
 
-    Raises:
-        UsageError: It is something else, or names no revision, or one that moves.
-
+    Raises UsageError where it is something else, or names no revision, or one that moves.
     """
     match = _ADDRESS.fullmatch(text)
     parts = match["file"].split("/") if match else []
@@ -79,19 +77,10 @@ def parse_address(text: str) -> Address:
 
 
 def fetch(address: Address, *, sha256: str = "") -> Path:
-    """Bring one file into the cache, or find it there; no network is needed for the latter.
+    """Bring one file into the cache, or find it there, for which no network is needed.
 
-    Args:
-        address: the file.
-        sha256: what it must hash to, if that is known.
-
-    Returns:
-        Path of the file in the cache.
-
-    Raises:
-        WeightsError: There is no such file, no connection or no space, or the hash is wrong (the
-            file is deleted).
-
+    It must hash to `sha256`, if that is given, or is deleted. Raises WeightsError where there is no
+    such file, no connection or no space, or the hash is wrong.
     """
     path = address.path
     if _is_here(path, sha256):
@@ -213,9 +202,7 @@ def _own_vgg16() -> Path | None:
 def find_vgg16() -> Path:
     """Find the file, or bring it.
 
-    Raises:
-        WeightsError: It is nowhere and cannot be downloaded.
-
+    Raises WeightsError where it is nowhere and cannot be downloaded.
     """
     if (own := _own_vgg16()) is not None:
         return own
@@ -232,28 +219,21 @@ def find_vgg16() -> Path:
 def read_vgg16(path: Path) -> dict[str, Tensor]:
     """Read weights and biases of `CONVOLUTIONS`, fp32; what else the file holds is left there.
 
-    Raises:
-        WeightsError: The file is not safetensors, or lacks one of them in its shape.
-
+    Raises WeightsError where the file is not safetensors, or lacks one of them in its shape.
     """
     found: dict[str, Tensor] = {}
     try:
         with safe_open(path, framework="pt") as file:
             there = set(file.keys())
             for name, shape in CONVOLUTIONS.items():
-                for key, wanted in (
-                    (f"{name}.weight", [*shape, 3, 3]),
-                    (f"{name}.bias", shape[:1]),
-                ):
+                for key, wanted in (("weight", (*shape, 3, 3)), ("bias", shape[:1])):
+                    key = f"{name}.{key}"
                     if key not in there:
                         raise WeightsError(f"{path} lacks {key!r}: it does not hold a VGG16")
-                    tensor = file.get_tensor(key)
-                    if list(tensor.shape) != list(wanted):
-                        raise WeightsError(
-                            f"{path}: {key!r} has shape {list(tensor.shape)}, expected"
-                            f" {list(wanted)}: it does not hold a VGG16"
-                        )
-                    found[key] = tensor.float()
+                    found[key] = file.get_tensor(key).float()
+                    if found[key].shape != wanted:
+                        has = f"{list(found[key].shape)}, expected {list(wanted)}"
+                        raise WeightsError(f"{path}: {key!r} has shape {has}: it holds no VGG16")
     except (OSError, SafetensorError) as error:
         raise WeightsError(f"{path} is damaged or not safetensors ({error}); get it again") from (
             error

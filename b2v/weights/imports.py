@@ -98,13 +98,8 @@ class Weight:
 def import_released(paths: Sequence[Path], out: Path, *, overwrite: bool = False) -> list[Path]:
     """Convert any of the authors' four files to `jin2018-released-<role>.safetensors`, in fp32.
 
-    Nothing is written before all of `paths` have been read and found to be right. A card in
-    `out` that has other networks already keeps them.
-
-    Args:
-        paths: the authors' `.pth` files, whatever they are called.
-        out: folder for the networks and the card.
-        overwrite: replace networks that are in `out` already.
+    Nothing is written into the folder `out` before all of `paths` have been read and found to be
+    right. A card that has other networks already keeps them.
 
     Returns:
         Paths of the networks written, in the order of `paths`, and of the card.
@@ -402,21 +397,9 @@ def of_stage(role: str) -> list[Weight]:
 def import_maxim(path: Path, out: Path, *, overwrite: bool = False) -> list[Path]:
     """Convert the weights of MAXIM-3S to `maxim-stage1.safetensors` and so on, in fp16.
 
-    Nothing is written before the whole file has been read and found to be right.
-
-    Args:
-        path: safetensors file with all of the authors' weights under their names.
-        out: folder for the three stages and the two cards.
-        overwrite: replace stages that are in `out` already.
-
-    Returns:
-        Paths of the stages and of the cards, those of `maxim-3` last.
-
-    Raises:
-        UsageError: A stage is in `out` already.
-        WeightsError: The file is not safetensors, a weight is missing or one too many, or has
-            another shape, is of another type, or is not finite in fp16.
-
+    Nothing is written into the folder `out` before the whole file, with all of the authors' weights
+    under their names, has been read and found to be right. Returns the paths of the stages and of
+    their cards, that of `maxim-3` last. Raises as `import_released`.
     """
     stages = {role: of_stage(role) for role in MAXIM_STAGES}
     every = [weight for stage in stages.values() for weight in stage]

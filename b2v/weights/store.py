@@ -92,14 +92,7 @@ def load_model(model: str = PHOTO_MODEL, *, weights: Path | None = None) -> Load
 
 
 def load_video_model(model: str = VIDEO_MODEL, *, weights: Path | None = None) -> LoadedVideoModel:
-    """Load the network of a model that restores video. Arguments as of `load_model`.
-
-    Raises:
-        UsageError: A hub address is malformed or names no revision.
-        WeightsError: There is no such model, it is one for photos, or its file is missing,
-            damaged, or does not hold what the card says.
-
-    """
+    """Load the network of a model that restores video; as `load_model` does one for photos."""
     loaded = _gather(model, weights, video=True)
     return LoadedVideoModel(**vars(loaded), net=cast("VideoNet", loaded.networks[VIDEO].module))
 
@@ -107,10 +100,8 @@ def load_video_model(model: str = VIDEO_MODEL, *, weights: Path | None = None) -
 def find_model(model: str, *, weights: Path | None = None) -> Model:
     """Find the card of a model; its files need not be there. Arguments as of `load_model`.
 
-    Raises:
-        UsageError: A hub address is malformed or names no revision.
-        WeightsError: There is no such model, or its card cannot be used.
-
+    Raises UsageError where a hub address is malformed or names no revision; WeightsError where
+    there is no such model, or its card cannot be used.
     """
     if weights is not None:
         return _in_path(weights, model)
@@ -133,9 +124,7 @@ def find_model(model: str, *, weights: Path | None = None) -> Model:
 def file_of(found: Model, role: str) -> Path:
     """Path of the network `role` of a model, downloaded if it is nowhere; its hash is checked.
 
-    Raises:
-        WeightsError: The card has no such network, or its file is missing or damaged.
-
+    Raises WeightsError where the card has no such network, or its file is missing or damaged.
     """
     card = found.card
     if role not in card.networks:
@@ -301,17 +290,13 @@ class FileCheck:
 
     role: str
     path: Path
-    expected: str
-    found: str | None
     problem: str | None
 
 
 def list_models() -> list[ModelInfo]:
     """List the models that can be loaded by name, in the order in which they are looked for.
 
-    Raises:
-        WeightsError: `B2V_WEIGHTS_DIR` is set but names no folder.
-
+    Raises WeightsError where `B2V_WEIGHTS_DIR` is set but names no folder.
     """
     models: list[ModelInfo] = []
     for where, folder in card_folders():
@@ -322,17 +307,14 @@ def list_models() -> list[ModelInfo]:
 
 
 def verify(model: str) -> list[FileCheck]:
-    """Check every file of a model: there, with the card's sha256, and loadable. None is downloaded.
+    """Check every file of a model: there, with the card's sha256, and loadable.
 
-    Raises:
-        UsageError: A hub address is malformed or names no revision.
-        WeightsError: There is no such model, or its card cannot be used.
-
+    None is downloaded. Raises as `find_model`.
     """
     found = find_model(model)
     checks = []
     for role, entry in found.card.networks.items():
-        path, digest, problem = place_of(found, entry), None, None
+        path, problem = place_of(found, entry), None
         try:
             digest = sha256_of(path, anew=True)
             if entry.sha256 and digest != entry.sha256:
@@ -341,17 +323,14 @@ def verify(model: str) -> list[FileCheck]:
                 load_network(path)
         except WeightsError as error:
             problem = str(error)
-        checks.append(FileCheck(role, path, entry.sha256, digest, problem))
+        checks.append(FileCheck(role, path, problem))
     return checks
 
 
 def path_of(model: str, role: str | None = None) -> Path:
     """Folder that a model's card is in, or the file of its network `role`.
 
-    Raises:
-        UsageError: The model has no network `role`, or a hub address is malformed.
-        WeightsError: There is no such model, or its card cannot be used.
-
+    Raises UsageError where it has none of that `role`, and as `find_model`.
     """
     found = find_model(model)
     if role is None:
@@ -364,19 +343,10 @@ def path_of(model: str, role: str | None = None) -> Path:
 
 
 def download(target: str) -> list[Path]:
-    """Bring a model or a file here, verified, unless it is here already.
+    """Bring a model by its name, or a file of the hub, here, verified, unless it is here already.
 
-    Args:
-        target: name of a model, or `hf://owner/repo@revision/file`; with a card (`.json`) the
-            files of its networks come along.
-
-    Returns:
-        Paths of the files, the card first when there is one.
-
-    Raises:
-        UsageError: The address is malformed or names no fixed revision.
-        WeightsError: Nothing is known under this name, or a file cannot be had or is wrong.
-
+    With a card (`.json`) the files of its networks come along. Returns the paths, the card first;
+    raises as `find_model`, and WeightsError where a file cannot be had or is wrong.
     """
     if target.startswith("hf://") and not target.endswith(".json"):
         return [fetch(parse_address(target))]
@@ -398,12 +368,10 @@ def _describe(path: Path, where: str, shadowed: bool) -> ModelInfo:
             problem = problem or f"{entry.file} is not here"
         elif entry.sha256 and sha256_of(file) != entry.sha256:
             problem = problem or f"{entry.file} has another sha256 than its card says"
-    verified = problem is None
-    missing = missing_roles(card.networks)
-    if missing:
+    verified, missing = problem is None, missing_roles(card.networks)
+    if missing and verified:
         alone = list(card.networks) == ["middle"]
-        lacks = "the middle frame alone" if alone else f"no network for {', '.join(missing)}"
-        problem = problem or lacks
+        problem = "the middle frame alone" if alone else f"no network for {', '.join(missing)}"
     total = sum(entry.bytes for entry in card.networks.values())
     known = total, card.license, card.summary, not missing, verified
     return ModelInfo(card.name, where, path.parent, *known, shadowed, problem)
@@ -418,16 +386,8 @@ APACHE = "LICENSE-maxim.txt"
 def publish(model: str, repo: str, *, private: bool = False) -> Address:
     """Upload a model, and return the address of its card at the new commit.
 
-    Args:
-        model: name of a model, or path of its card.
-        repo: `owner/name` on the hub; made if it is not there.
-        private: make the repository one that only its owner sees.
-
-    Raises:
-        UsageError: `repo` is not such a name.
-        WeightsError: the model is incomplete, damaged or without a license, or the hub or the
-            connection to it refuses.
-
+    The repository, `owner/name`, is made if it is not there; a private one only its owner sees.
+    Raises as `stage`, and WeightsError where the hub or the connection to it refuses.
     """
     with TemporaryDirectory() as folder:
         card = stage(model, repo, Path(folder))
@@ -453,11 +413,8 @@ def publish(model: str, repo: str, *, private: bool = False) -> Address:
 def stage(model: str, repo: str, folder: Path) -> Card:
     """Put all that is to be published into `folder`, checked.
 
-    Raises:
-        UsageError: `repo` is not `owner/name`.
-        WeightsError: the model is incomplete, damaged or without a license, or the folder
-            cannot be written.
-
+    Raises UsageError where `repo` is not `owner/name`; WeightsError where the model is incomplete,
+    damaged or without a license, or the folder cannot be written.
     """
     if not _REPO.fullmatch(repo):
         raise UsageError(f"{repo}: not the name of a repository; expected owner/name")
@@ -505,16 +462,11 @@ def page(card: Card, repo: str) -> str:
 
 def license_text(card: Card, folder: Path) -> str | None:
     """Find the text of the license: beside the card, or one of the two that come with b2v."""
-    places = [folder / LICENSE]
-    if card.license == "Apache-2.0":
-        places.append(shipped_dir() / APACHE)
-    if card.license == "MIT":
-        places.append(Path(__file__).resolve().parents[2] / LICENSE)
-    for place in places:
+    ours = Path(__file__).resolve().parents[2] / LICENSE
+    known = {"Apache-2.0": [shipped_dir() / APACHE], "MIT": [ours]}.get(card.license, [])
+    for place in (folder / LICENSE, *known):
         with suppress(OSError, UnicodeDecodeError):
             return place.read_text(encoding="utf-8")
     with suppress(PackageNotFoundError):
-        return (
-            distribution("b2v").read_text(f"licenses/{LICENSE}") if card.license == "MIT" else None
-        )
+        return distribution("b2v").read_text(f"licenses/{LICENSE}") if ours in known else None
     return None

@@ -1,6 +1,5 @@
 """Banks whose blur is seen through a coded aperture, and what may be done to their crops."""
 
-import json
 from dataclasses import replace
 
 import numpy as np
@@ -9,12 +8,11 @@ import torch
 from conftest import make_picture
 
 from b2v.color import to_linear
-from b2v.data.clip_cache import is_complete
-from b2v.data.datasets import BankConfig, Crops, build_bank, coded, draw_clip
+from b2v.data.datasets import BankConfig, Crops, coded, draw_clip
 from b2v.data.exposure import Optics, optical_psfs
 from b2v.data.footage import Sources
 from b2v.data.scenes import MotionConfig
-from b2v.errors import DatasetError, UsageError
+from b2v.errors import UsageError
 
 CONFIG = BankConfig(
     clips=6,
@@ -59,17 +57,3 @@ def test_crops_of_a_coded_bank_keep_their_colors_and_their_blur(tmp_path, tiny_b
         assert tuple(sharp[3].mean((1, 2)).double().numpy().round(3)) in known
     crops.clips = crops.clips * 0 + np.arange(8, dtype=np.uint8)[:, None, None, None]
     assert all(crops[n][1].mean((1, 2, 3)).diff().min() > 0 for n in range(8))  # in order of time
-
-
-def test_a_bank_of_before_a_setting_was_known_is_still_the_same_bank(tmp_path):
-    sources = Sources([(make_picture(90, 90) * 255).byte()], [], [])
-    config = replace(CONFIG, clips=2)
-    assert list(build_bank(sources, config, tmp_path))[-1] == 2
-    card = tmp_path / "bank.json"
-    saved = json.loads(card.read_text())
-    del saved["aperture"]
-    card.write_text(json.dumps(saved))
-    assert is_complete(tmp_path, config)
-    assert not is_complete(tmp_path, replace(config, aperture="coded"))
-    with pytest.raises(DatasetError, match="another config"):
-        next(build_bank(sources, replace(config, aperture="coded"), tmp_path))

@@ -6,7 +6,7 @@ from torch import Tensor, nn
 
 from b2v.errors import UsageError
 from b2v.models import MODELS, ROLES, SEVEN, Cascade, assemble, gives_pair
-from b2v.models.cascade import Alone, Apart, ApartConfig, Pairs
+from b2v.models.cascade import Alone, Apart, Pairs
 from b2v.models.unet import UNet, UNetConfig
 
 SMALL = {"widths": (6, 8), "blocks": (1, 1)}
@@ -34,7 +34,7 @@ def test_a_net_alone_does_not_see_the_middle_frame():
 
 
 def test_each_of_seven_frames_has_a_net_of_its_own():
-    net = awake(Apart(ApartConfig(**SMALL)))
+    net = awake(Apart(UNetConfig(inputs=1, **SMALL)))
     blurry = torch.rand(2, 3, 8, 8)
     frames = net(blurry)
     assert frames.shape == (2, 7, 3, 8, 8)
@@ -49,7 +49,7 @@ def test_each_of_seven_frames_has_a_net_of_its_own():
 
 
 def test_all_seven_nets_can_start_at_one():
-    middle, net = awake(UNet(UNetConfig(inputs=1, **SMALL))), Apart(ApartConfig(**SMALL))
+    middle, net = awake(UNet(UNetConfig(inputs=1, **SMALL))), Apart(UNetConfig(inputs=1, **SMALL))
     net.adopt(middle)
     blurry = torch.rand(1, 3, 8, 8)
     for frame in net(blurry).unbind(1):
@@ -95,7 +95,7 @@ def test_a_model_is_wired_by_what_its_nets_give():
     assert tuple(MODELS["pairs"]) == ROLES
 
 
-@pytest.mark.parametrize("net", [Apart(ApartConfig(**SMALL)), Pairs(**small_pairs())])
+@pytest.mark.parametrize("net", [Apart(UNetConfig(inputs=1, **SMALL)), Pairs(**small_pairs())])
 def test_more_than_seven_frames_are_refused_in_a_sentence(net):
     with pytest.raises(UsageError, match="this model gives 7 frames, not 9"):
         net(torch.rand(1, 3, 8, 8), frames=9)

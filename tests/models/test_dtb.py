@@ -12,7 +12,6 @@ from torch.utils.flop_counter import FlopCounterMode
 from b2v.defaults import PHOTO_MODEL
 from b2v.errors import B2VError, WeightsError
 from b2v.models import MODELS, SEVEN, VIDEO, Blueprint, missing_roles
-from b2v.models.cascade import ApartConfig
 from b2v.models.dtb import (
     DTB,
     INPUTS,
@@ -372,7 +371,7 @@ def shipped(tmp_path, monkeypatch):
     """Folder of shipped weights with a tiny model for video, one for photos, and their cards."""
     folder = tmp_path / "shipped"
     monkeypatch.setattr("b2v.files.shipped_dir", lambda: folder)
-    apart = Blueprint("apart", ApartConfig(widths=(4, 8), blocks=(1, 1)))
+    apart = Blueprint("apart", UNetConfig(inputs=1, widths=(4, 8), blocks=(1, 1)))
     for name, role, plan in (
         ("dtb", VIDEO, Blueprint("dtb", small_net().config)),
         (PHOTO_MODEL, SEVEN, apart),

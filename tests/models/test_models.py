@@ -324,7 +324,6 @@ def test_a_parsed_blueprint_builds_the_same_network():
         ("unet", {}, "config of a unet network does not fit.*inputs"),
         ("unet", {"inputs": 1, "depth": 3}, "config of a unet network does not fit.*depth"),
         ("jin-side", {"channels": 8}, "config of a jin-side network does not fit.*channels"),
-        ("paths", {}, "networks for 'paths' are no longer supported; use another model"),
         ("unet", [1, 2], "config of a unet network does not fit"),
         ("maxim", {"stage": 4}, "config of a maxim network does not fit: stage is 4, expected 1"),
         ("maxim", {"stage": "1"}, "does not fit: stage is 1, expected 1 to 3"),

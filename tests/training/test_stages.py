@@ -10,7 +10,6 @@ from torch import Tensor, nn
 
 from b2v.errors import UsageError
 from b2v.models import MODELS, ROLES, SEVEN, Blueprint
-from b2v.models.cascade import ApartConfig
 from b2v.models.maxim import MaximConfig, MaximStage
 from b2v.models.unet import UNet, UNetConfig
 from b2v.training.config import ABLATION, TrainConfig, check, recipe
@@ -348,7 +347,7 @@ def tiny(monkeypatch) -> dict[str, Blueprint]:
     monkeypatch.setitem(MODELS, "tiny", plans)
     pair = dict.fromkeys(ROLES[1:], plans["pair35"])
     monkeypatch.setitem(MODELS, "tiny-pairs", {"middle": plans["middle"], **pair})
-    apart = {SEVEN: Blueprint("apart", ApartConfig(**SMALL))}
+    apart = {SEVEN: Blueprint("apart", UNetConfig(inputs=1, **SMALL))}
     monkeypatch.setitem(MODELS, "tiny-apart", apart)
     return plans
 

@@ -19,7 +19,8 @@ import b2v.training.loop
 from b2v.cli.evaluate import print_scores
 from b2v.cli.train import StudyName
 from b2v.color import to_linear
-from b2v.data.datasets import BankConfig, SequenceConfig, open_clips
+from b2v.data.clip_cache import open_array
+from b2v.data.datasets import BankConfig, SequenceConfig
 from b2v.data.footage import find_windows, read_samples
 from b2v.defaults import PHOTO_MODEL
 from b2v.errors import DatasetError, UsageError
@@ -28,7 +29,7 @@ from b2v.inference.runtime import Runtime
 from b2v.media.images import read_photo, write_photo
 from b2v.metrics import psnr, reblur
 from b2v.models import MODELS, SEVEN, VIDEO, Blueprint
-from b2v.models.cascade import ApartConfig, Cascade
+from b2v.models.cascade import Cascade
 from b2v.models.dtb import DTBConfig
 from b2v.models.unet import UNetConfig
 from b2v.training.config import check
@@ -47,7 +48,9 @@ def _tiny(monkeypatch, tmp_path):
     monkeypatch.setitem(MODELS, "cascade", TINY)
     pairs = {**TINY, "pair35": PAIR, "pair26": PAIR, "pair17": PAIR}
     monkeypatch.setitem(MODELS, "pairs", pairs)
-    monkeypatch.setitem(MODELS, "apart", {SEVEN: Blueprint("apart", ApartConfig(**TINY_NET))})
+    monkeypatch.setitem(
+        MODELS, "apart", {SEVEN: Blueprint("apart", UNetConfig(inputs=1, **TINY_NET))}
+    )
     for variant, name in (("cnn", "dtb-cnn"), ("strcnn", "dtb-strcnn"), ("dtb", "dtb")):
         config = DTBConfig(variant=variant, **SMALL_VIDEO)
         monkeypatch.setitem(MODELS, name, {VIDEO: Blueprint("dtb", config)})
@@ -159,7 +162,9 @@ def test_coded_and_standard_blur_are_learned_from_the_same_frames(places, shippe
     summaries = [row for (row,) in scored(run_study(study, job, CPU))]
     assert [row["model"] for row in summaries] == [row.name for row in study.rows]
     plain, seen = (
-        torch.from_numpy(open_clips(next((places / "out" / name).glob("*/train"))).copy())
+        torch.from_numpy(
+            open_array(next((places / "out" / name).glob("*/train")), BankConfig.FILE).copy()
+        )
         for name in ("bank", "bank-coded")
     )
     assert torch.equal(plain[:, 1:], seen[:, 1:])

@@ -24,7 +24,6 @@ from b2v.data.datasets import Crops
 from b2v.errors import B2VError, DatasetError, TrainingError, WeightsError
 from b2v.inference.runtime import Runtime
 from b2v.models import MODELS, PRIOR, ROLES, SEVEN, Blueprint, Prior
-from b2v.models.cascade import ApartConfig
 from b2v.models.unet import UNetConfig
 from b2v.training.config import TrainConfig
 from b2v.training.logs import Notice
@@ -62,7 +61,7 @@ def _tiny(monkeypatch):
     monkeypatch.setitem(MODELS, "tiny", TINY)
     pairs = {"middle": TINY["middle"], **dict.fromkeys(ROLES[1:], TINY["pair35"])}
     monkeypatch.setitem(MODELS, "tiny-pairs", pairs)
-    apart = {SEVEN: Blueprint("apart", ApartConfig(**SMALL))}
+    apart = {SEVEN: Blueprint("apart", UNetConfig(inputs=1, **SMALL))}
     monkeypatch.setitem(MODELS, "tiny-apart", apart)
     monkeypatch.setattr(b2v.training.loop, "REPORT_EVERY", 2)
 

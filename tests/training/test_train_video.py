@@ -3,7 +3,7 @@
 import json
 import math
 from collections.abc import Iterator
-from dataclasses import asdict, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -258,20 +258,6 @@ def test_a_unet_with_blending_is_trained_on_from_a_net_for_photos(begin, tmp_pat
 
 def test_models_for_video_are_known():
     assert [is_for_video(m) for m in ("dtb-cnn", "cascade", "nobody")] == [True, False, False]
-
-
-def test_a_photo_run_begun_before_there_was_video_can_be_gone_on_with(tmp_path, tiny_bank):
-    """Its checkpoint does not know the settings that came later."""
-    config = TrainConfig(model="cascade", steps=1, batch=1, crop=16)
-    run, later = tmp_path / "run", ("frames", "inputs", "schedule", "optimizer")
-    list(train(config, run, tiny_bank, tiny_bank, CPU, workers=0))
-    saved = checkpoint(run)
-    saved["config"] = {k: v for k, v in saved["config"].items() if k not in later}
-    assert len(saved["config"]) == len(asdict(config)) - 4
-    torch.save(saved, run / "stage1" / "last.pt")
-    longer = replace(config, steps=2)
-    (report,) = train(longer, run, tiny_bank, tiny_bank, CPU, workers=0, resume=True)
-    assert report.step == 2
 
 
 @pytest.fixture

@@ -125,10 +125,6 @@ def spoil(path, how):
         metadata = {"b2v": json.dumps({**about, "role": "left"})}
     elif how == "unknown kind":
         metadata = {"b2v": json.dumps({**about, "kind": "vit"})}
-    elif how == "kind that is gone":
-        metadata = {"b2v": json.dumps({**about, "kind": "paths"})}
-    elif how == "role that is gone":
-        metadata = {"b2v": json.dumps({**about, "role": "sides"})}
     elif how == "impossible config":
         metadata = {"b2v": json.dumps({**about, "config": {"inputs": 1, "widths": []}})}
     save_file(state, path, metadata)
@@ -152,8 +148,6 @@ def spoil(path, how):
         ("later format", "format 2, this b2v knows 1: update b2v"),
         ("unknown role", "role 'left', expected one of middle"),
         ("unknown kind", "unknown kind of network 'vit'"),
-        ("kind that is gone", "networks for 'paths' are no longer supported; use another model"),
-        ("role that is gone", "networks for 'sides' are no longer supported; use another model"),
         ("impossible config", "no network can be built from its config"),
         ("truncated", "is damaged or not a .safetensors file"),
         ("text", "is damaged or not a .safetensors file"),
@@ -239,7 +233,6 @@ def test_a_card_and_a_file_of_the_old_spelling_are_read_as_new_ones_are(tmp_path
         ({"hours": "two"}, "'hours' has the wrong type, str"),
         ({"source": "https://x"}, "expected hf://owner/repo@revision"),
         ({"networks": {"left": {}}}, "unknown role 'left'"),
-        ({"networks": {"paths": {}}}, "networks for 'paths' are no longer supported"),
         ({"networks": {"middle": {"file": "x"}}}, "'sha256' of middle is missing"),
         ({"networks": {"middle": {"file": "../x.safetensors"}}}, "expected the plain name"),
         ({"networks": {"middle": {"sha256": "12"}}}, "expected 64 hexadecimal digits"),
