@@ -8,6 +8,7 @@ the size of the tiles that larger pictures are cut into belongs to the model, an
 by the memory at hand. Tiles overlap, and are blended where they do.
 """
 
+import math
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import NamedTuple
@@ -138,6 +139,16 @@ class Tiling:
         if start + length < whole:
             ramp[-self.overlap :] = rising.flip(0)
         return ramp
+
+
+def smooth(maps: Tensor, sigma: float) -> Tensor:
+    """Average [C, H, W] in a Gaussian window around each place; borders go on as they end."""
+    reach = min(math.ceil(3 * sigma), *(side - 1 for side in maps.shape[1:]))
+    axis = arange(-reach, reach + 1, dtype=maps.dtype, device=maps.device)
+    kernel = (-axis.square() / (2 * sigma**2)).exp()
+    kernel = kernel / kernel.sum()
+    maps = F.pad(maps[:, None], (reach,) * 4, mode="replicate")  # [C, 1, H, W]
+    return F.conv2d(F.conv2d(maps, kernel.view(1, 1, 1, -1)), kernel.view(1, 1, -1, 1))[:, 0]
 
 
 def to_codes(pixels: Tensor, bits: int = 8) -> np.ndarray:

@@ -20,7 +20,8 @@ from torch.nn import functional as F
 
 from b2v.errors import ShapeError
 from b2v.files import replacing
-from b2v.media.drawing import data_uri, fit, smooth
+from b2v.frames import smooth
+from b2v.media.drawing import data_uri, fit
 
 LONGEST = 1280
 """Longest side of the pictures in a page in pixels; larger ones are scaled down."""

@@ -18,7 +18,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from b2v.frames import inner
+from b2v.frames import inner, smooth
 
 SCALE = 4
 """Motion is measured on frames of so many times fewer pixels a side."""
@@ -201,12 +201,7 @@ def _starts(basis: Tensor) -> list[Tensor]:
 
 def window(maps: Tensor) -> Tensor:
     """Sum [C, h, w] in a Gaussian window around each place."""
-    reach = min(math.ceil(3 * WINDOW), *(side - 1 for side in maps.shape[1:]))
-    axis = torch.arange(-reach, reach + 1, dtype=maps.dtype, device=maps.device)
-    kernel = torch.exp(-axis.square() / (2 * WINDOW**2))
-    kernel = kernel / kernel.sum()
-    maps = F.pad(maps[:, None], (reach,) * 4, mode="replicate")  # [C, 1, h, w]
-    return F.conv2d(F.conv2d(maps, kernel.view(1, 1, 1, -1)), kernel.view(1, 1, -1, 1))[:, 0]
+    return smooth(maps, WINDOW)
 
 
 def move_along(picture: Tensor, shift: Tensor, top: int = 0) -> Tensor:

@@ -8,10 +8,10 @@ from typing import NamedTuple
 
 import pytest
 import torch
+from conftest import read_clip
 
 from b2v.cli import main
 from b2v.defaults import PHOTO_MODEL
-from b2v.media.clips import read_clip
 from b2v.models import PRIOR, ROLES, Blueprint
 from b2v.models.unet import UNetConfig
 from b2v.weights.checkpoints import Card, card_entry, file_name, save_network, write_card

@@ -1,5 +1,6 @@
 """Fixtures of all tests, and the guard that keeps every test off the network."""
 
+import math
 import os
 import socket
 from collections.abc import Callable, Iterator
@@ -15,6 +16,9 @@ import torch
 from forks import Driver
 from torch import Tensor
 from torch.nn import functional as F
+
+from b2v.frames import to_pixels
+from b2v.media.clips import FOLDER, Clip, decode
 
 LOOPBACK = {"localhost", "", None}
 
@@ -154,3 +158,11 @@ def b2v(
     plain_surroundings(monkeypatch, tmp_path, tiny_prior)
     write_photo(make_picture(32, 48), "photo.png")
     return lambda *args: run_main(capsys, *args)
+
+
+def read_clip(path: str | os.PathLike[str]) -> Clip:
+    """Read a clip of any kind whole; its rate is that of the whole, frames by duration."""
+    path = Path(path)
+    shown = list(decode(path, FOLDER if path.is_dir() else path.suffix))
+    frames = torch.stack([to_pixels(codes) for codes, _ in shown])
+    return Clip(frames, len(shown) / math.fsum(seconds for _, seconds in shown))

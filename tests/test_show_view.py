@@ -4,8 +4,8 @@ import pytest
 import torch
 from conftest import make_picture
 
+from b2v.frames import smooth
 from b2v.html_page import SMALL, WINDOW, View, opening, start
-from b2v.media.drawing import smooth
 
 
 def texture(height, width, seed=0):

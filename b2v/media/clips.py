@@ -10,7 +10,6 @@ it, but some players may not.
 
 import base64
 import html
-import math
 import os
 import re
 from collections.abc import Iterable, Iterator
@@ -26,23 +25,23 @@ from av.container import OutputContainer
 from av.filter import Graph
 from av.video.reformatter import Interpolation as Flag
 from PIL import Image, ImageSequence
-from torch import Tensor, stack
+from torch import Tensor
 
-from b2v.errors import B2VError, MediaError, ShapeError, UsageError
+from b2v.errors import MediaError, ShapeError, UsageError
 from b2v.files import (
     CLIPS,
     CONTAINERS,
+    check_free,
     check_name,
     check_parent,
     check_size,
-    may_never_end,
     one_line,
     replacing,
 )
-from b2v.frames import to_codes, to_pixels
+from b2v.frames import to_codes
 from b2v.media.images import picture_limits, read_photo, unveiled
 from b2v.media.metadata import Tags, encode, stamp_animation
-from b2v.media.video_format import BT709, Colors, Turn, VideoInfo
+from b2v.media.video_format import BT709, Colors, VideoInfo
 from b2v.media.video_writer import CODECS, Encoding, VideoWriter, choose_codec
 
 
@@ -100,22 +99,12 @@ def encode_video(
         container=kind,
         index=0,
         codec=encoding.codec,
-        pix_fmt="",
-        bits=8,
         width=frames.shape[3],
         height=frames.shape[2],
-        pixel_aspect=Fraction(1),
-        turn=Turn(),
         colors=Colors(BT709, full_range=False, primaries=BT709, transfer=BT709),
         time_base=tick,
         average_rate=1 / tick,
         frames=len(frames),
-        start=Fraction(0),
-        duration=None,
-        interlaced=False,
-        streams=(),
-        chapters=0,
-        tags={},
     )
     fast = {"movflags": FLAGS[kind]} if kind in FLAGS else {}
     said = tags.video() if tags else {}
@@ -148,22 +137,6 @@ def encode_animation(
             container.mux(_timed(stream.encode(picture), times))
         container.mux(_timed(stream.encode(None), times))
     stamp_animation(part, tags)
-
-
-def decode(path: Path, kind: str) -> Iterator[tuple[np.ndarray, float]]:
-    """Yield each frame of a file as [H, W, 3] uint8, with the seconds that it is shown."""
-    if kind in CONTAINERS:
-        demuxer = "matroska" if kind == ".webm" else CONTAINERS[kind]
-        with av.open(str(path.absolute()), "r", format=demuxer) as container:
-            rate = container.streams.video[0].average_rate
-            for frame in container.decode(video=0):
-                rgb8 = frame.reformat(format="rgb24", interpolation=EXACT).to_ndarray()
-                yield rgb8, float(1 / rate) if rate else 1 / UNTOLD_FPS
-    else:
-        with picture_limits(), Image.open(path, formats=[kind[1:].upper()]) as image:
-            for page in ImageSequence.Iterator(image):
-                rgb8 = np.asarray(page.convert("RGB"))
-                yield rgb8, page.info.get("duration", 0) / 1000 or 1 / UNTOLD_FPS
 
 
 def _add_stream(
@@ -222,8 +195,6 @@ STILLS = ("png", "tiff")
 FOLDER = ""
 """Stands for a folder of numbered pictures where a suffix is asked for."""
 NUMBERED = re.compile(r"\d{6,}\.(png|tiff)")
-FOLDER_FPS = UNTOLD_FPS
-"""Rate of a clip that is read from pictures, which do not tell any."""
 MIN_FPS, MAX_FPS = 0.01, 1000
 
 
@@ -330,11 +301,10 @@ def check_target(
     if kind in CODINGS and fps is not None and fps > CODINGS[kind].max_fps:
         most = f"players show at most {CODINGS[kind].max_fps:g} frames a second of {kind}"
         raise UsageError(f"{target}: {most}; lower --fps or write .mp4")
-    for source in map(Path, inputs if target.exists() else ()):
-        if source.exists() and any(map(target.samefile, (source, source.resolve().parent))):
-            raise UsageError(f"{target}: is or contains the input {source}; choose another name")
-    check_parent(target)
-    _check_replaceable(target, kind, overwrite)
+    if kind == FOLDER:
+        _check_folder(target, inputs, overwrite)
+    else:
+        check_free(target, inputs, overwrite=overwrite)
     return target
 
 
@@ -352,41 +322,21 @@ def check_coding(
     return encoding
 
 
-def _check_replaceable(target: Path, kind: str, overwrite: bool) -> None:
-    """Check that what is at `target`, if anything, may be replaced by a clip of `kind`."""
+def _check_folder(target: Path, inputs: Iterable[str | os.PathLike[str]], overwrite: bool) -> None:
+    """Check that a folder of pictures can be written; as `check_free` does of a file."""
+    check_parent(target)
     if not os.path.lexists(target):
         return
-    if may_never_end(target):
-        raise UsageError(f"{target}: is a pipe or a device, no file; give another name")
-    if target.is_dir() != (kind == FOLDER):
-        what = "a folder" if target.is_dir() else "a file"
-        raise UsageError(f"{target}: exists already and is {what}; give another name")
-    inside = [entry.name for entry in target.iterdir()] if target.is_dir() else [""]
+    if not target.is_dir():
+        raise UsageError(f"{target}: exists already and is a file; give another name")
+    sources = [path for path in map(Path, inputs) if path.exists()]
+    if any(target.samefile(source.resolve().parent) for source in sources):
+        raise UsageError(f"{target}: contains an input; choose another name")
+    inside = [entry.name for entry in target.iterdir()]
     if inside and not overwrite:
         raise UsageError(f"{target}: exists already; give another name or --overwrite")
-    if target.is_dir() and not all(map(NUMBERED.fullmatch, inside)):
+    if not all(map(NUMBERED.fullmatch, inside)):
         raise UsageError(f"{target}: holds more than a clip and is not replaced; name another")
-
-
-def read_clip(path: str | os.PathLike[str]) -> Clip:
-    """Read a video, GIF, WebP or a folder of pictures (at `FOLDER_FPS`) whole into memory.
-
-    The rate is that of the whole: frames by duration. Raises MediaError when it cannot be read.
-    """
-    target, kind = Path(path), FOLDER if Path(path).is_dir() else _kind(path)
-    if kind not in (FOLDER, *CLIPS):
-        known = ", ".join(CLIPS)
-        raise MediaError(f"{target}: not a clip; expected {known} or a folder")
-    if not target.exists():
-        raise MediaError(f"{target}: no such file or folder; check the name")
-    try:
-        shown = list(_decode(target, kind))
-        frames = stack([to_pixels(codes) for codes, _ in shown])
-    except B2VError:
-        raise
-    except Exception as error:  # decoders raise errors of any type on damaged data
-        raise MediaError(f"{target}: truncated or damaged clip ({one_line(error)})") from error
-    return Clip(frames, len(shown) / math.fsum(seconds for _, seconds in shown))
 
 
 def _kind(path: str | os.PathLike[str]) -> str:
@@ -398,20 +348,30 @@ def _kind(path: str | os.PathLike[str]) -> str:
     return suffix
 
 
-def _decode(path: Path, kind: str) -> Iterator[tuple[np.ndarray, float]]:
-    """Yield each frame of the file or folder as [H, W, 3] uint8, with its seconds."""
-    if kind != FOLDER:
-        yield from decode(path, kind)
-        return
-    for name in sorted(path.glob("[!.]*")):
-        yield to_codes(read_photo(name).pixels), 1 / FOLDER_FPS
+def decode(path: Path, kind: str) -> Iterator[tuple[np.ndarray, float]]:
+    """Yield each frame of a file or folder as [H, W, 3] uint8, with the seconds it is shown."""
+    if kind == FOLDER:
+        for name in sorted(path.glob("[!.]*")):
+            yield to_codes(read_photo(name).pixels), 1 / UNTOLD_FPS
+    elif kind in CONTAINERS:
+        demuxer = "matroska" if kind == ".webm" else CONTAINERS[kind]
+        with av.open(str(path.absolute()), "r", format=demuxer) as container:
+            rate = container.streams.video[0].average_rate
+            for frame in container.decode(video=0):
+                rgb8 = frame.reformat(format="rgb24", interpolation=EXACT).to_ndarray()
+                yield rgb8, float(1 / rate) if rate else 1 / UNTOLD_FPS
+    else:
+        with picture_limits(), Image.open(path, formats=[kind[1:].upper()]) as image:
+            for page in ImageSequence.Iterator(image):
+                rgb8 = np.asarray(page.convert("RGB"))
+                yield rgb8, page.info.get("duration", 0) / 1000 or 1 / UNTOLD_FPS
 
 
 def _verify(clip: Clip, part: Path, kind: str, target: Path) -> None:
     """Check by reopening that `part` holds as many frames as `clip`, of its size."""
     expected = [(*clip.frames.shape[2:], 3)] * len(clip)
     try:
-        found = [codes.shape for codes, _ in _decode(part, kind)]
+        found = [codes.shape for codes, _ in decode(part, kind)]
     except (ValueError, EOFError, SyntaxError) as error:
         raise MediaError(f"{target}: was not written whole ({one_line(error)})") from error
     if found != expected:
@@ -423,8 +383,4 @@ def missing_encoders() -> tuple[list[str], list[str]]:
     """List the encoders that are not here: those of clips, and those of videos alone."""
     clips = {coding.codec for coding in CODINGS.values()} | {CODECS["h264"].encoder}
     videos = {codec.encoder for codec in CODECS.values()} - clips
-    return _absent(clips), _absent(videos)
-
-
-def _absent(names: set[str]) -> list[str]:
-    return sorted(names - av.codecs_available)
+    return sorted(clips - av.codecs_available), sorted(videos - av.codecs_available)

@@ -7,7 +7,6 @@ not.
 """
 
 import base64
-import math
 from collections.abc import Sequence
 from typing import Literal
 
@@ -18,7 +17,7 @@ from torch import Tensor, from_numpy
 from torch.nn import functional as F
 
 from b2v.errors import ShapeError
-from b2v.frames import to_codes
+from b2v.frames import smooth, to_codes
 from b2v.media.metadata import encode
 from b2v.metrics import reblur
 
@@ -49,49 +48,21 @@ def fit(pictures: Tensor, width: int, height: int) -> Tensor:
     return torch.cat(small).clamp(0, 1).reshape(*pictures.shape[:-2], *size)
 
 
-def smooth(maps: Tensor, sigma: float) -> Tensor:
-    """Average maps [1, H, W] in a Gaussian window; borders go on as they end."""
-    reach = min(math.ceil(2.5 * sigma), *(side - 1 for side in maps.shape[1:]))
-    axis = torch.arange(-reach, reach + 1, dtype=maps.dtype)
-    kernel = torch.exp(-axis.square() / (2 * sigma**2))
-    kernel = kernel / kernel.sum()
-    maps = F.pad(maps[None], (reach,) * 4, mode="replicate")
-    return F.conv2d(F.conv2d(maps, kernel.view(1, 1, 1, -1)), kernel.view(1, 1, -1, 1))[0]
-
-
 PAGE_QUALITY = 88
 """Of pictures in pages; what they are compared for is still seen."""
 
 
-def lettering(words: str, height: int) -> Tensor:
-    """Draw one line of words that is `height` pixels high: [1, height, w], 1 where ink is."""
+def write_words(picture: Tensor, words: str, *, height: int, top: int, middle: int) -> None:
+    """Write one line of words onto `picture` [3, H, W] in place, about the column `middle`."""
     font = ImageFont.load_default(max(6, round(height * 0.72)))
-    width = max(1, round(font.getlength(words)))
-    image = Image.new("L", (width, height))
+    image = Image.new("L", (max(1, round(font.getlength(words))), height))
     ImageDraw.Draw(image).text((0, height / 2), words, fill=255, font=font, anchor="lm")
-    return from_numpy(np.array(image)).float()[None] / 255
-
-
-def write_words(
-    picture: Tensor,
-    words: str,
-    *,
-    height: int,
-    top: int = 0,
-    left: int = 0,
-    centered: bool = False,
-    ink: float = 1.0,
-) -> None:
-    """Write words onto `picture` [3, H, W] in place; what does not fit is cut off.
-
-    `left` is where they begin or, `centered`, where their middle is.
-    """
-    mask = lettering(words, height)
-    left = left - mask.shape[2] // 2 if centered else left
-    mask = mask[:, max(0, -top) :, max(0, -left) :]
-    place = picture[:, max(0, top) :, max(0, left) :][:, : mask.shape[1], : mask.shape[2]]
+    mask = from_numpy(np.array(image)).float()[None] / 255  # [1, height, w], 1 where ink is
+    left = middle - mask.shape[2] // 2
+    mask = mask[..., max(0, -left) :]  # what does not fit is cut off
+    place = picture[:, top : top + height, max(0, left) :][..., : mask.shape[2]]
     mask = mask[:, : place.shape[1], : place.shape[2]]
-    place.copy_(place + mask * (ink - place))
+    place.copy_(place + mask * (INK - place))
 
 
 def data_uri(pixels: Tensor) -> str:
@@ -116,18 +87,10 @@ PAPER, INK = 0.08, 0.92
 
 
 def strip(rows: Sequence[Sequence[Tensor]], captions: Sequence[Sequence[str]]) -> Tensor:
-    """Lay out rows of pictures.
+    """Lay out rows of pictures [3, H, W] in [0, 1], with a line of words below each: [3, h, w].
 
-    Args:
-        rows: pictures [3, H, W] in [0, 1], all of one size; larger ones are scaled down.
-        captions: a line of words below each.
-
-    Returns:
-        One picture [3, h, w].
-
-    Raises:
-        ShapeError: a row is longer than another, or a picture is of another size.
-
+    Large ones are scaled down. Raises ShapeError where a row is longer than another, or a picture
+    of another size.
     """
     shapes = {tuple(picture.shape) for row in rows for picture in row}
     lengths = {len(row) for row in (*rows, *captions)}
@@ -147,9 +110,7 @@ def strip(rows: Sequence[Sequence[Tensor]], captions: Sequence[Sequence[str]]) -
             place.copy_(fit(picture, CELL, CELL))
             middle = left + cell // 2
             below = top + height + 2
-            write_words(
-                sheet, said, height=line - 4, top=below, left=middle, centered=True, ink=INK
-            )
+            write_words(sheet, said, height=line - 4, top=below, middle=middle)
     return sheet
 
 

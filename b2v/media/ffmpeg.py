@@ -18,9 +18,7 @@ from b2v.media.video_format import StreamInfo, VideoInfo, stream_infos
 def ffmpeg_program() -> tuple[str, str]:
     """Find FFmpeg's program; return its path and version.
 
-    Raises:
-        MediaError: there is none, or it does not run.
-
+    Raises MediaError where there is none, or it does not run.
     """
     try:
         path = get_ffmpeg_exe()
@@ -64,19 +62,8 @@ def stretch_sound(
 ) -> tuple[StreamInfo, ...]:
     """Write the sound of the part of a video that `info` tells of, so many times longer.
 
-    Args:
-        source: the video.
-        info: what is known of it, and which part is taken.
-        slower: by how many times it lasts longer, at its pitch, 1 or more.
-        written: the file to write, with `SUFFIX`.
-        suffix: of the video that the sound is for.
-
-    Returns:
-        The streams of `written`, all of sound.
-
-    Raises:
-        MediaError: FFmpeg cannot do it.
-
+    It keeps its pitch. `written`, with `SUFFIX`, is for a video of another `suffix`. Returns the
+    streams of that, all of sound; raises MediaError where FFmpeg cannot do it.
     """
     kind = info.container.split(",")[0]  # the one it was read as, and no list of other files
     first, end = info.cut or (info.start, None)

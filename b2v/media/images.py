@@ -459,18 +459,9 @@ def write_still(
 ) -> Path:
     """Write one restored frame as well as the kind of file can have it, and check it by reopening.
 
-    Args:
-        frame: [3, H, W] in [0, 1], on white where `alpha` is not 1; JPEG leaves it there.
-        path: with one of the suffixes of `STILLS`.
-        alpha: [1, H, W] in [0, 1], None for an opaque picture.
-        bits: a color, 8 or 16; what cannot have 16 is written with 8.
-        tags: what the file is to say of itself.
-        overwrite: replace a file that is there.
-
-    Raises:
-        UsageError: a suffix that cannot be written, or a file that exists.
-        MediaError: the disk or an encoder refuses; nothing is left under the name then.
-
+    It is [3, H, W] in [0, 1], on white where `alpha`, [1, H, W] in [0, 1], is not 1; JPEG leaves it
+    there. What cannot have 16 `bits` a color is written with 8. Raises as `write_photo`; nothing
+    is left under the name then.
     """
     path, kind = Path(path), _kind(path)
     depth = bits if kind in DEEP else 8

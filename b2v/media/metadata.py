@@ -15,11 +15,10 @@ import zlib
 from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass, replace
-from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
-import av
+import cv2
 import numpy as np
 from PIL import ExifTags, Image
 from PIL.PngImagePlugin import PngInfo, putchunk
@@ -246,13 +245,8 @@ def _png_text(tags: Tags) -> PngInfo:
 
 def _as_deep_png(codes: np.ndarray, tags: Tags) -> bytes:
     """Encode [H, W, 3 or 4] uint16 as PNG, which Pillow would cut to 8 bits."""
-    layout = "rgb48" if codes.shape[2] == 3 else "rgba64"
-    frame = av.VideoFrame.from_ndarray(codes, format=f"{layout}le").reformat(format=f"{layout}be")
-    context = av.VideoCodecContext.create("png", "w")
-    assert isinstance(context, av.VideoCodecContext)
-    context.height, context.width, context.time_base = frame.height, frame.width, Fraction(1)
-    context.pix_fmt = f"{layout}be"
-    data = b"".join(bytes(packet) for packet in [*context.encode(frame), *context.encode(None)])
+    order = [2, 1, 0, 3][: codes.shape[2]]  # as OpenCV has colors
+    data = cv2.imencode(".png", codes[..., order])[1].tobytes()
     added = io.BytesIO()
     for name, content, *_ in _png_text(tags).chunks:
         putchunk(added, name, content)

@@ -257,13 +257,6 @@ def _places_in(tags: Mapping[str, str]) -> set[str]:
     return {key for key in tags if any(part in key.lower() for part in PLACE)}
 
 
-def told_places(file: Path) -> list[str]:
-    """List the tags of a file and its streams that tell where it was recorded."""
-    with av.open(f"file:{file.absolute()}", "r") as container:
-        said = [container.metadata, *(stream.metadata for stream in container.streams)]
-        return sorted({key for tags in said for key in _places_in(tags)})
-
-
 def remux(
     video: Path,
     source: Path | None,
@@ -381,7 +374,10 @@ def finish(
             assert first is not None  # there is one attempt at least
             raise first
         wrong = verify(part, info, video.timestamps, video.end, plan.kept)
-        wrong += [] if keep_gps else [f"it tells {key}" for key in told_places(part)]
+        with av.open(f"file:{part.absolute()}", "r") as made:
+            said = [made.metadata, *(stream.metadata for stream in made.streams)]
+        told = set() if keep_gps else {key for tags in said for key in _places_in(tags)}
+        wrong += [f"it tells {key}" for key in sorted(told)]
         if wrong:
             raise MediaError(f"{target}: was not written as meant: {'; '.join(wrong)}")
         notes = lost_in_coding(info, video.encoding) + plan.lost + changed_flags(part, plan)

@@ -40,23 +40,13 @@ class SegmentWriter:
     """A video in pieces, with the interface of `VideoWriter`.
 
     With `resume`, what an earlier run closed is taken over: go on with frame `done_frames`,
-    and with `state`, what the earlier run gave when it closed its last piece.
+    and with `state`, what the earlier run gave when it closed its last piece; without, it is
+    deleted. The closed pieces are left, with `keep`, where the block ends with an error. Under the
+    name of the `target`, which it is to become, nothing is written.
 
-    Args:
-        target: the video that it is to become; nothing is written under that name.
-        info: what the frames are, as the reader tells.
-        encoding: how to encode them.
-        each: frames in a piece.
-        key: what a run must have in common with the one that it resumes, as one text:
-            the source, the network, the options.
-        resume: take over the pieces of an earlier run; without, they are deleted.
-        keep: leave the closed pieces, if any, where the block ends with an error.
-        save: called before a piece is closed, for what the run needs to go on after it.
-
-    Raises:
-        UsageError: the earlier run had another `key`.
-        MediaError: the folder cannot be written to.
-
+    `key` is what a run must have in common with the one that it resumes, as one text; `each` are
+    the frames in a piece; `save` gives what the run needs to go on after one. Raises UsageError
+    where the earlier run had another `key`, MediaError where the folder cannot be written to.
     """
 
     def __init__(

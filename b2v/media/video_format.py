@@ -16,7 +16,7 @@ of BT.2020 become those of BT.709.
 import struct
 from collections.abc import Iterator
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from fractions import Fraction
 from itertools import pairwise
 from pathlib import Path
@@ -95,7 +95,7 @@ class StreamInfo:
     flags: tuple[str, ...] = ()
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class VideoInfo:
     """A video: what is read, by stream `index` of the file `name`, and what lies beside it.
 
@@ -110,22 +110,22 @@ class VideoInfo:
     container: str
     index: int
     codec: str
-    pix_fmt: str
-    bits: int
+    pix_fmt: str = ""
+    bits: int = 8
     width: int
     height: int
-    pixel_aspect: Fraction
-    turn: Turn
+    pixel_aspect: Fraction = Fraction(1)
+    turn: Turn = Turn()
     colors: Colors
     time_base: Fraction
     average_rate: Fraction | None
     frames: int | None
-    start: Fraction
-    duration: Fraction | None
-    interlaced: bool
-    streams: tuple[StreamInfo, ...]
-    chapters: int
-    tags: dict[str, str]
+    start: Fraction = Fraction(0)
+    duration: Fraction | None = None
+    interlaced: bool = False
+    streams: tuple[StreamInfo, ...] = ()
+    chapters: int = 0
+    tags: dict[str, str] = field(default_factory=dict)
     cut: tuple[Fraction, Fraction | None] | None = None
     veiled: bool = False
 
@@ -158,15 +158,10 @@ def colors_of(frame: av.VideoFrame) -> Colors:
     stored = frame.format
     matrix = frame.colorspace
     if matrix not in MATRICES:
-        matrix = usual_matrix(frame.width, frame.height)
-        matrix = 9 if frame.color_primaries == 9 else matrix
+        small = frame.width <= SD_SIZE[0] and frame.height <= SD_SIZE[1]
+        matrix = 9 if frame.color_primaries == 9 else 5 if small else BT709
     full = frame.color_range == FULL_RANGE or stored.name.startswith("yuvj") or stored.is_rgb
     return Colors(matrix, full, _known(frame.color_primaries), _known(frame.color_trc))
-
-
-def usual_matrix(width: int, height: int) -> int:
-    """Say what players take for the matrix of untagged video: BT.601 up to `SD_SIZE`."""
-    return 5 if width <= SD_SIZE[0] and height <= SD_SIZE[1] else BT709
 
 
 def _known(code: int) -> int:

@@ -11,6 +11,7 @@ from contextlib import ExitStack, suppress
 from dataclasses import replace
 from fractions import Fraction
 from itertools import chain
+from math import inf
 from pathlib import Path
 from typing import Literal, NamedTuple
 
@@ -115,7 +116,9 @@ class VideoReader:
         self, path: str | os.PathLike[str], start: float | None, end: float | None
     ) -> None:
         self.name, self.live = os.fspath(path), os.fspath(path) == PIPE
-        _check_part(self.name, start, end)
+        if not 0 <= (start or 0) < inf or (end is not None and not (start or 0) < end):
+            part = f"no part from {start} to {end} s; expected 0 <= start < end"
+            raise UsageError(f"{self.name}: {part}")
         self.container = open_source(self.name)
         try:
             self.stream = video_stream(self.container, self.name)
@@ -356,22 +359,8 @@ def open_video(
     return VideoReader(path, start or None, end)
 
 
-def _check_part(name: str, start: float | None, end: float | None) -> None:
-    low = 0.0 if start is None else start
-    if not 0 <= low < float("inf") or (end is not None and not low < end):
-        raise UsageError(f"{name}: no part from {start} to {end} s; expected 0 <= start < end")
-
-
 def read_video(path: Path) -> Iterator[Tensor]:
-    """Decode the video stream of `path`, frame by frame, upright.
-
-    Yields:
-        [3, H, W] uint8 RGB code values.
-
-    Raises:
-        MediaError: `path` is no video, or breaks off in the middle.
-
-    """
+    """Decode a video, frame by frame, upright, to [3, H, W] uint8; raises as `open_video`."""
     with open_video(path) as reader:
         for frame in reader:
             yield frame.pixels.mul(255).round_().byte()

@@ -10,11 +10,12 @@ import av
 import numpy as np
 import pytest
 import torch
+from conftest import read_clip
 from PIL import Image
 
 from b2v.errors import MediaError, ShapeError, UsageError
 from b2v.media import clips
-from b2v.media.clips import Clip, check_coding, check_target, read_clip
+from b2v.media.clips import Clip, check_coding, check_target
 from b2v.media.images import read_photo
 from b2v.media.video_format import FromPixels
 from b2v.media.video_reader import open_video
@@ -388,15 +389,6 @@ def test_clip_checks_its_frames_and_rate():
             Clip(torch.zeros(7, 3, 48, 64), fps)
     with pytest.raises(UsageError, match="loops"):
         smooth_clip().save("clip.gif", loop=-1)
-
-
-def test_reading_what_is_no_clip_is_refused(tmp_path):
-    (tmp_path / "text.mp4").write_text("Dear diary")
-    (tmp_path / "text.gif").write_text("Dear diary")
-    (tmp_path / "empty").mkdir()
-    for name in ("text.mp4", "text.gif", "empty", "none.mp4", "none.txt"):
-        with pytest.raises(MediaError, match=name):
-            read_clip(tmp_path / name)
 
 
 @pytest.mark.parametrize("axis", [1, 2])

@@ -6,11 +6,11 @@ import re
 import av
 import pytest
 import torch
-from conftest import make_picture
+from conftest import make_picture, read_clip
 from PIL import ExifTags, Image
 
 from b2v.errors import MediaError
-from b2v.media.clips import Clip, read_clip
+from b2v.media.clips import Clip
 from b2v.media.images import read_photo, tags_of, write_photo
 from b2v.media.metadata import CAVEAT, Provenance, Tags
 
