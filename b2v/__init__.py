@@ -26,36 +26,22 @@ _PLACES = {
 """Where the public names are, which are imported when they are asked for: torch takes a second."""
 
 if TYPE_CHECKING:
-    from b2v.errors import (
-        B2VError,
-        DatasetError,
-        MediaError,
-        ShapeError,
-        UsageError,
-        WeightsError,
-    )
-    from b2v.inference.images import Model, extract, load_model
-    from b2v.inference.videos import Deblurrer, deblur
-    from b2v.media.clips import Clip
-    from b2v.weights.store import ModelInfo, list_models
+    from b2v.errors import B2VError as B2VError
+    from b2v.errors import DatasetError as DatasetError
+    from b2v.errors import MediaError as MediaError
+    from b2v.errors import ShapeError as ShapeError
+    from b2v.errors import UsageError as UsageError
+    from b2v.errors import WeightsError as WeightsError
+    from b2v.inference.images import Model as Model
+    from b2v.inference.images import extract as extract
+    from b2v.inference.images import load_model as load_model
+    from b2v.inference.videos import Deblurrer as Deblurrer
+    from b2v.inference.videos import deblur as deblur
+    from b2v.media.clips import Clip as Clip
+    from b2v.weights.store import ModelInfo as ModelInfo
+    from b2v.weights.store import list_models as list_models
 
-__all__ = [
-    "B2VError",
-    "Clip",
-    "DatasetError",
-    "Deblurrer",
-    "MediaError",
-    "Model",
-    "ModelInfo",
-    "ShapeError",
-    "UsageError",
-    "WeightsError",
-    "__version__",
-    "deblur",
-    "extract",
-    "list_models",
-    "load_model",
-]
+__all__ = [*_PLACES, "__version__"]
 
 
 def __getattr__(name: str) -> object:

@@ -111,16 +111,10 @@ def list_cases(
     model: str | None = None,
     sizes: Sequence[tuple[int, int]] = (),
 ) -> list[Case]:
-    """List what is to be measured.
+    """List what is to be measured: some of `TASKS`, by one model or those of all qualities.
 
-    Args:
-        tasks: of `TASKS`.
-        model: name of one model, for photos or for video; without, all qualities.
-        sizes: width and height of each picture, instead of `SIZES`.
-
-    Raises:
-        UsageError: the model does none of the tasks.
-
+    `sizes` are widths and heights of pictures, instead of `SIZES`. Raises UsageError where the
+    model does none of the tasks.
     """
     models = dict.fromkeys(PHOTO_TASKS, tuple(PHOTO_MODELS.values()))
     models["deblur"] = tuple(VIDEO_MODELS.values())
@@ -201,7 +195,7 @@ def run_case(
     torch.manual_seed(0)
     keep_large_blocks()
     runtime = choose(device, precision)
-    tasks = {"extract": _extract, "middle": _middle, "deblur": _deblur, "train": _train}
+    tasks = {"extract": _photo, "middle": _photo, "deblur": _deblur, "train": _train}
     run = tasks[case.task](case, runtime)
     with FlopCounterMode(display=False) as counter:
         run()
@@ -211,15 +205,11 @@ def run_case(
     return median(taken), peak_bytes(runtime.device), counter.get_total_flops()
 
 
-def _extract(case: Case, runtime: Runtime) -> Run:
-    """Restore a photo."""
+def _photo(case: Case, runtime: Runtime) -> Run:
+    """Restore a photo, or its middle frame alone."""
     net, blurry = _photo_net(case.model, runtime), moving_picture(case.width, case.height).mean(0)
-    return lambda: restore(net, blurry, runtime)
-
-
-def _middle(case: Case, runtime: Runtime) -> Run:
-    """Restore the middle frame of a photo."""
-    net, blurry = _photo_net(case.model, runtime), moving_picture(case.width, case.height).mean(0)
+    if case.task == "extract":
+        return lambda: restore(net, blurry, runtime)
     middle = net.middle if isinstance(net, Cascade) else net
     return lambda: restore_middle(middle, blurry, runtime)
 

@@ -318,9 +318,7 @@ def hub_dir() -> Path:
 def env_dir() -> Path | None:
     """Folder named by `B2V_WEIGHTS_DIR`, if any.
 
-    Raises:
-        WeightsError: The variable is set but names no folder.
-
+    Raises WeightsError where the variable is set but names no folder.
     """
     value = os.environ.get("B2V_WEIGHTS_DIR")
     if not value:
@@ -336,9 +334,7 @@ def card_folders() -> list[tuple[str, Path]]:
 
     Each comes with what it is: "environment", "shipped" or "cache".
 
-    Raises:
-        WeightsError: `B2V_WEIGHTS_DIR` is set but names no folder.
-
+    Raises WeightsError where `B2V_WEIGHTS_DIR` is set but names no folder.
     """
     env = env_dir()
     hub = sorted({card.parent for card in hub_dir().rglob("*.json")})

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 import torch
 from command_line import TINY, assert_one_line, names_in, run_main, write_tiny_prior
-from conftest import make_picture
+from conftest import make_picture, read_clip
 from forks import REPOSITORY, posix
 from test_cli_weights import write_authors_file
 from video_samples import make_video
@@ -20,7 +20,7 @@ from video_samples import make_video
 from b2v.defaults import FAST_MODEL
 from b2v.errors import B2VError, MediaError, UsageError, WeightsError
 from b2v.files import alone, replacing
-from b2v.media.clips import Clip, read_clip
+from b2v.media.clips import Clip
 from b2v.media.images import read_photo, write_photo
 from b2v.media.segments import SegmentWriter
 from b2v.media.video_reader import open_video

@@ -8,10 +8,9 @@ import zipfile
 from pathlib import Path
 
 import pytest
-from conftest import make_picture
+from conftest import make_picture, read_clip
 from test_inference import needs_shipped_weights
 
-from b2v.media.clips import read_clip
 from b2v.media.images import write_photo
 from b2v.models import MAXIM_STAGES, PRIOR, ROLES
 

@@ -31,11 +31,8 @@ if TYPE_CHECKING:
     from b2v.bench import Row
 
 State = Literal["ok", "warn", "fail"]
-PACKAGES = {
-    **{"torch": "torch", "av": "av", "pillow": "pillow", "numpy": "numpy"},
-    **{"safetensors": "safetensors", "huggingface-hub": "huggingface_hub"},
-}
-"""What b2v stands on: by the names of the packages, those of their modules."""
+PACKAGES = ["torch", "av", "pillow", "numpy", "safetensors", "huggingface-hub"]
+"""What b2v stands on."""
 FAR_DB = 35.0
 """PSNR below which a way to run the networks is broken; `runtime.AGREES` is good enough."""
 LITTLE_MEMORY, LITTLE_DISK = 1.5e9, 1e9

@@ -184,23 +184,14 @@ def build_bank(
     blurry picture first; of video `sequences.npy`, [clips, 2, N, 3, S, S], the blurry frames first.
     Yields the number done.
 
-    Raises:
-        DatasetError: `folder` holds a bank of another config, or there is nothing to draw from.
-
+    Raises DatasetError where `folder` holds a bank of another config, or there is nothing to draw
+    from.
     """
     check_sources(sources, config, folder)
     if isinstance(config, BankConfig):
         yield from fill(folder, config, partial(draw_clip, sources, config))
     else:
         yield from fill(folder, config, partial(draw_sequence, sources, config))
-
-
-def open_clips(folder: Path) -> NDArray[np.uint8]:
-    """Map the clips [N, 8, 3, S, S] of a bank into memory.
-
-    Raises DatasetError when there is no bank.
-    """
-    return open_array(folder, "clips.npy")
 
 
 def _turned(pictures: Tensor, rng: Generator, axes: tuple[int, ...]) -> Tensor:
@@ -237,7 +228,7 @@ class Crops(Dataset[tuple[Tensor, Tensor]]):
         soft: float = 0.0,
         recolour: bool = True,
     ) -> None:
-        self.clips = open_clips(folder)
+        self.clips = open_array(folder, BankConfig.FILE)
         self.coded = setting(folder, "aperture", "standard") == "coded"
         if self.coded and (recolour or discrete or rest or soft):
             raise UsageError(
@@ -457,14 +448,6 @@ def speed_of(first: Tensor, second: Tensor) -> Tensor:
     return speeds.flatten(1).quantile(0.9, dim=1)
 
 
-def open_sequences(folder: Path) -> NDArray[np.uint8]:
-    """Map the sequences [clips, 2, N, 3, S, S] of a bank into memory.
-
-    Raises DatasetError when there is no bank.
-    """
-    return open_array(folder, "sequences.npy")
-
-
 class SequenceCrops(Dataset[tuple[Tensor, Tensor]]):
     """Random crops of a bank of sequences: item i is a pure function of the seed and i.
 
@@ -483,7 +466,7 @@ class SequenceCrops(Dataset[tuple[Tensor, Tensor]]):
         noise: float = 0.01,
         jpeg: float = 0.1,
     ) -> None:
-        self.sequences = open_sequences(folder)
+        self.sequences = open_array(folder, SequenceConfig.FILE)
         self.frames, self.size, self.seed = frames, size, seed
         self.noise, self.jpeg = noise, jpeg
 

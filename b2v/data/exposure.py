@@ -51,10 +51,6 @@ class Shutter:
                 " this one has ended"
             )
 
-    def windows(self, frames: int) -> int:
-        """Count the whole exposures in a video of so many frames."""
-        return max(0, 1 + (frames - self.tau) // self.period)
-
     def length(self, windows: int) -> int:
         """Count the frames that so many exposures take, from the first of them to the last."""
         return (windows - 1) * self.period + self.tau

@@ -82,12 +82,7 @@ def find_windows(path: Path) -> list[Window]:
     In GOPRO_7 layout, `blur/<sequence>/<center>.png` is the blurry picture of the seven frames
     around `sharp/<sequence>/<center>.png`; elsewhere blurry and sharp pictures have one name.
 
-    Args:
-        path: folder of a set, or a manifest.
-
-    Raises:
-        DatasetError: nothing of that kind is there, or frames are missing.
-
+    Raises DatasetError where nothing of that kind is there, or frames are missing.
     """
     if path.suffix == ".jsonl":
         return _listed(path)
@@ -111,15 +106,9 @@ def holds_windows(path: Path) -> bool:
 
 
 def of_split(windows: list[Window], wanted: str | None) -> list[Window]:
-    """Choose the windows of a split.
+    """Choose of one set the windows of a split, train, val or test, or all.
 
-    Args:
-        windows: of one set.
-        wanted: train, val, test or all; None is test, or val where there is none, or all.
-
-    Raises:
-        DatasetError: there are none in that split.
-
+    None is test, or val where there is none, or all. Raises DatasetError where there are none.
     """
     parts = {part_of(window.split) for window in windows}
     wanted = wanted or next((part for part in ("test", "val") if part in parts), "all")
@@ -145,17 +134,10 @@ def set_name(path: Path) -> str:
 
 
 def read_samples(windows: Iterable[Window], *, scale: float = 1.0) -> Iterator[Sample]:
-    """Read one window after the other, transparent pictures on white.
+    """Read one window after the other, transparent pictures on white, at a `scale` of their size.
 
-    Args:
-        windows: by `find_windows`.
-        scale: size of the pictures as a part of the files'; light is averaged, so that a blurry
-            picture remains the mean of its frames.
-
-    Raises:
-        B2VError: a picture cannot be read.
-        DatasetError: the pictures of a window are not of one size.
-
+    Light is averaged, so that a blurry picture remains the mean of its frames. Raises B2VError
+    where a picture cannot be read, DatasetError where those of a window are not of one size.
     """
     recipe = Recipe(scale=scale)
     for window in windows:
@@ -367,10 +349,8 @@ def load_sources(folders: Sequence[Path], part: Literal["train", "val"] = "train
     Photographs, cut-outs and videos come into memory; sets, and folders of frames, stay on disk.
     A scene that is in no split is for training.
 
-    Raises:
-        DatasetError: a folder is missing or holds nothing to train on, or a set is not whole.
-        B2VError: a file cannot be read.
-
+    Raises DatasetError where a folder is missing or holds nothing to train on, or a set is not
+    whole; B2VError where a file cannot be read.
     """
     sources = Sources([], [], [])
     for folder in folders:
@@ -426,10 +406,7 @@ def to_codes(values: Tensor) -> Tensor:
 def read_codes(paths: Sequence[Path]) -> Tensor:
     """Read pictures of one size, transparent ones on white: [N, 3, H, W] code values.
 
-    Raises:
-        DatasetError: they are not of one size.
-        B2VError: one cannot be read.
-
+    Raises DatasetError where they are not of one size; B2VError where one cannot be read.
     """
     pictures = [to_codes(read_photo(path).on_white()) for path in paths]
     for path, picture in zip(paths, pictures, strict=True):

@@ -197,10 +197,8 @@ class Faults:
 def read_frames(sequence: Sequence, faults: Faults, skip: int = 0) -> Iterator[Frame]:
     """Read a folder of frames or a video from position `skip` on; note its faults.
 
-    Raises:
-        MediaError: a file cannot be read at all.
-        DatasetError: frames are not of one size.
-
+    Raises MediaError where a file cannot be read at all; DatasetError where frames are not of one
+    size.
     """
     frames = _of_video if sequence.kind == "video" else _of_folder
     before: Tensor | None = None
@@ -311,9 +309,7 @@ def windows_of(
 ) -> Iterator[Window]:
     """Make the windows of a sequence in order, but those that are `done`; note its faults.
 
-    Raises:
-        B2VError: the sequence cannot be read, or is too short for a single window.
-
+    Raises B2VError where the sequence cannot be read, or is too short for a single window.
     """
     if sequence.kind == "photo":
         return _of_photo(sequence, settings, objects, done)

@@ -100,15 +100,9 @@ def random_depth(
 
 
 def warp_points(poses: Tensor, depth: Tensor) -> Tensor:
-    """Where each pixel of the picture looks, in pixels from the center.
+    """Where each pixel of the picture looks, in pixels from the center: [N, S, S, 2] x and y.
 
-    Args:
-        poses: [N, 6] from `Path.poses`.
-        depth: [S, S] relative parallax, added to the translation.
-
-    Returns:
-        [N, S, S, 2] x and y.
-
+    To the translation of poses [N, 6] is added relative parallax, `depth` [S, S].
     """
     size = depth.shape[-1]
     axis = torch.arange(size) - (size - 1) / 2
@@ -119,16 +113,8 @@ def warp_points(poses: Tensor, depth: Tensor) -> Tensor:
 def warp(poses: Tensor, x: Tensor, y: Tensor, near: Tensor, size: int) -> Tensor:
     """Where some pixels of a picture of `size` pixels a side look, in pixels from the center.
 
-    Args:
-        poses: [N, 6].
-        x: columns of the pixels, from the center, [h, w].
-        y: rows, likewise.
-        near: factor of the translation, [h, w].
-        size: side of the whole picture.
-
-    Returns:
-        [N, h, w, 2] x and y.
-
+    Of poses [N, 6], columns x and rows y of the pixels, from the center, and a factor of the
+    translation, `near`, [h, w] each, come [N, h, w, 2] x and y.
     """
     tx, ty, roll, zoom, px, py = (p[:, None, None] for p in poses.unbind(1))
     scale = torch.exp(zoom) * (1 + (px * x + py * y) * (2 / size))
@@ -179,7 +165,7 @@ def render(
         rng: source of all randomness.
         size: side of the rendered square in pixels.
         config: how things move.
-        curve: transfer curve of the code values.
+        curve: of the code values.
         sub_frames: odd number of instants a frame; None takes as many as the speed needs.
 
     """
@@ -354,16 +340,7 @@ def film(
     config: FootageConfig,
     curve: Curve = "gamma2.2",
 ) -> tuple[Tensor, Tensor]:
-    """Film one photograph and some cut-outs.
-
-    Args:
-        photo: [3, H, W] uint8 code values, the scene.
-        cutouts: objects to draw from, each [4, h, w] uint8 RGBA.
-        rng: source of all randomness.
-        frames: blurry frames to make.
-        size: side of the rendered square in pixels.
-        config: how things move.
-        curve: transfer curve of the code values.
+    """Film one photograph and some cut-outs; arguments as of `render`.
 
     Returns:
         The blurry frames and the sharp ones at the centers of their exposures, both

@@ -59,10 +59,8 @@ def find_sequences(
 
     Folders below `leave_out`, which the dataset is written to, are not looked into.
 
-    Raises:
-        DatasetError: a source is missing, or holds nothing of that layout.
-        UsageError: there is no such layout, or a source is `leave_out`.
-
+    Raises DatasetError where a source is missing, or holds nothing of that layout; UsageError where
+    there is no such layout, or a source is `leave_out`.
     """
     if layout not in get_args(Layout):
         raise UsageError(f"unknown layout {layout}; expected {', '.join(get_args(Layout))}")

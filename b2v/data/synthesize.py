@@ -24,6 +24,7 @@ import signal
 from collections.abc import Generator, Iterator
 from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
+from contextlib import closing
 from dataclasses import asdict, dataclass, replace
 from multiprocessing import get_context
 from multiprocessing.queues import Queue
@@ -118,9 +119,7 @@ class Plan:
 def open_dataset(plan: Plan) -> Done:
     """Make the folder of a dataset, or go on with one; list the windows that are done.
 
-    Raises:
-        UsageError: the folder holds something else, or a dataset made in another way.
-
+    Raises UsageError where the folder holds something else, or a dataset made in another way.
     """
     card, manifest = plan.folder / CARD, plan.folder / MANIFEST
     if card.exists():
@@ -139,19 +138,6 @@ def open_dataset(plan: Plan) -> Done:
         done.setdefault((record["split"], record["sequence"]), set()).add(record["window"])
     write_whole(manifest, _text(kept))
     return done
-
-
-def append(folder: Path, record: dict[str, Any]) -> None:
-    """Add the line of a window whose files are in place."""
-    with (folder / MANIFEST).open("a") as file:
-        file.write(json.dumps(record) + "\n")
-
-
-def put_in_order(folder: Path) -> None:
-    """Sort the manifest by sequence and window, whatever order they were made in."""
-    records = _whole_lines(folder)
-    records.sort(key=lambda r: (r["split"], r["sequence"], r["window"]))
-    write_whole(folder / MANIFEST, _text(records))
 
 
 def write_window(
@@ -265,9 +251,7 @@ def plan(
     `splits`, at random by the seed, and each split gets one at least where there are enough; None
     puts them into `DEFAULT_SPLIT`.
 
-    Raises:
-        UsageError: shares do not add up to 1, or there is nothing to deal out.
-
+    Raises UsageError where shares do not add up to 1, or there is nothing to deal out.
     """
     free = [s for s in sequences if s.split is None]
     if splits is None:
@@ -310,33 +294,26 @@ def synthesize(plan: Plan, jobs: int = 1) -> Iterator[Report]:
 
     What is wrong with a sequence is reported with its end, and the others go on.
 
-    Raises:
-        UsageError: the folder holds something else.
-        B2VError: pictures cannot be written, or objects not be read.
-
+    Raises UsageError where the folder holds something else; B2VError where pictures cannot be
+    written, or objects not be read.
     """
-    load_objects(plan.settings.objects)  # fails here, once, rather than in every sequence
+    objects = load_objects(plan.settings.objects)
     done = open_dataset(plan)
     tasks = [
         Task(plan.folder, plan.settings, s, frozenset(done.get((str(s.split), s.name), ())))
         for s in plan.sequences
     ]
     jobs = min(jobs, len(tasks))
-    reports = _in_parallel(tasks, jobs) if jobs > 1 else _one_by_one(tasks)
-    try:
+    alone = (report for task in tasks for report in _do(task, objects))
+    with closing(_in_parallel(tasks, jobs) if jobs > 1 else alone) as reports:
         for report in reports:
-            if isinstance(report, Written):
-                append(plan.folder, report.record)
+            if isinstance(report, Written):  # its files are in place
+                with (plan.folder / MANIFEST).open("a") as file:
+                    file.write(_text([report.record]))
             yield report
-    finally:
-        reports.close()
-    put_in_order(plan.folder)
-
-
-def _one_by_one(tasks: list[Task]) -> Generator[Report, None, None]:
-    objects = load_objects(tasks[0].settings.objects)
-    for task in tasks:
-        yield from _do(task, objects)
+    records = _whole_lines(plan.folder)  # in whatever order they were made
+    records.sort(key=lambda r: (r["split"], r["sequence"], r["window"]))
+    write_whole(plan.folder / MANIFEST, _text(records))
 
 
 def _do(task: Task, objects: list[torch.Tensor]) -> Iterator[Report]:

@@ -22,6 +22,7 @@ from torch import Tensor, nn
 
 from b2v.defaults import GB
 from b2v.errors import B2VError, UsageError, WeightsError
+from b2v.files import write_whole
 from b2v.frames import Tile, Tiling, crop_back, pad_to_multiple
 from b2v.metrics import MAX_DB, psnr
 from b2v.models import Extractor, Prior
@@ -67,15 +68,10 @@ class Runtime:
 
 
 def choose(device: str = "auto", precision: str = "auto") -> Runtime:
-    """Settle on a device and a precision.
+    """Settle on a device (auto, cpu, cuda, cuda:N or mps) and a precision (fp32, bf16, fp16).
 
-    Args:
-        device: auto, cpu, cuda, cuda:N or mps.
-        precision: auto (bf16 where the hardware has it natively, else fp32), fp32, bf16, fp16.
-
-    Raises:
-        UsageError: the device is not there, or one of the words is unknown.
-
+    A precision of auto is bf16 where the hardware has it natively, else fp32. Raises UsageError
+    where the device is not there, or one of the words is unknown.
     """
     if precision not in ("auto", *_DTYPES):
         raise UsageError(f"unknown precision {precision!r}; choose auto, fp32, bf16 or fp16")
@@ -108,11 +104,9 @@ def tried(runtime: Runtime, run: Callable[[Runtime], Tensor], name: str, record:
         known = dict(json.loads(record.read_text()))
     if not isinstance(known.get(key), float):
         known[key] = agreement(run, Runtime(runtime.device, "fp32"), runtime)
-        part = record.with_name(f"{record.name}.{os.getpid()}.part")
         with contextlib.suppress(OSError):
             record.parent.mkdir(parents=True, exist_ok=True)
-            part.write_text(json.dumps(known))
-            part.replace(record)
+            write_whole(record, json.dumps(known))
     return Runtime(runtime.device, runtime.precision if known[key] >= AGREES else "fp32")
 
 
@@ -238,18 +232,10 @@ def make_plan(
 ) -> Plan:
     """Plan a run in memory that is limited.
 
-    Args:
-        work: bytes that the networks take beside the frames; on a GPU they are not the process's.
-        frames: how many are kept.
-        height: of the picture.
-        width: of the picture.
-        device: where the networks are.
-        limit: the most that the process may hold, in bytes, the memory of a GPU left out;
-            without, what it holds now and `SHARE` of what is free.
-
-    Raises:
-        B2VError: there is no way to keep within the limit; it says what is needed.
-
+    Beside the frames that are kept the networks take `work` bytes, on a GPU not the process's. The
+    `limit` is the most that the process may hold, in bytes, the memory of a GPU left out; without,
+    what it holds now and `SHARE` of what is free. Raises B2VError, which says what is needed, where
+    there is no way to keep within it.
     """
     held = resident_bytes()
     most = held + SHARE * (free_bytes() or UNKNOWN) if limit is None else limit
@@ -391,7 +377,7 @@ def run_tiles(
     for tile in prior.tiling.tiles(*picture.shape[1:]):
         if wanted(tile):
             part = tile.of(picture)
-            found = _run(prior.net, [part], prior.multiple, runtime) - part
+            found = run(prior.net, [part], prior.multiple, runtime) - part
             _add(change, share, found, tile, prior.tiling)
             done(tile.height * tile.width)
     change /= share.clamp(min=1)
@@ -427,7 +413,7 @@ def run_frames(
     store.zero_()
     for tile in tiles_of(net, height, width):
         parts = [tile.of(picture) for picture in pictures]
-        found = _run(lambda *given: net(*given, frames=frames), parts, net.multiple, runtime)
+        found = run(lambda *given: net(*given, frames=frames), parts, net.multiple, runtime)
         _add(store, share, found, tile, net.tiling)
         done(tile.height * tile.width)
     return store.div_(share)
@@ -448,7 +434,7 @@ def _add(whole: Tensor, share: Tensor, found: Tensor, tile: Tile, tiling: Tiling
     tile.of(share).add_(weights)
 
 
-def _run(net: Call, parts: list[Tensor], multiple: int, runtime: Runtime | None) -> Tensor:
+def run(net: Call, parts: list[Tensor], multiple: int, runtime: Runtime | None) -> Tensor:
     """Run a network on parts [3, h, w] of pictures: [..., h, w] in fp32, on the CPU."""
     padded = [pad_to_multiple(part[None], multiple) for part in parts]
     size = parts[0].shape[1:]

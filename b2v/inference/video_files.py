@@ -138,15 +138,9 @@ def deblur_video(
 ) -> Generator[Progress, None, None]:
     """Restore one video; `-` is standard input or output. Call `check` before.
 
-    The folder of `target` is made where only it is missing. Close the generator if it is left
-    early: its threads end then, and closed pieces of the video stay, to be resumed.
-
-    Args:
-        source: the blurry video.
-        target: what to write.
-        deblurrer: what restores it; it is reset.
-        model: the network of `deblurrer`, which is named in the file.
-        settings: what is asked for.
+    The file says that it was made by the `model`, of which `deblurrer`, which is reset, has the
+    network. The folder of `target` is made where only it is missing. Close the generator if it is
+    left early: its threads end then, and closed pieces of the video stay, to be resumed.
 
     Yields:
         How far it is: at the start, after each frame that was read, and while others are written.
@@ -159,12 +153,15 @@ def deblur_video(
 
     """
     with Reading(open_video(source, settings.start, settings.end)) as reading:
-        reader, tempo = reading.reader, _tempo(settings, reading.reader.info)
+        reader, slower, shutter = reading.reader, settings.slower, settings.shutter
+        rate = reader.info.average_rate
+        tempo = None if slower is None else tempo_for(slower, settings.fps, rate)
         info = _written(reader.info, settings, tempo)
         now = Progress(0, _expected(reader.info, tempo), info.width, info.height)
         writer = _writer(source, target, info, f"{model.sha256} {deblurrer.runtime}", settings)
         with Writing(writer) as writing:
-            deblurrer.duty = duty_of(settings, reader.info)
+            interval = float(reader.info.frame_interval)
+            deblurrer.duty = None if shutter is None else min(1.0, shutter / interval)
             deblurrer.only_blurry = settings.only_blurry
             run = _Run(reading, deblurrer, writing, settings, tempo)
             yield replace(now, done=writing.done)
@@ -181,13 +178,6 @@ def deblur_video(
     broken = None if run.broken is None else str(run.broken)
     played = [] if tempo is None else [f"{source}: played {float(tempo.slower):.3g} times slower"]
     yield replace(now, done=writing.done, notes=tuple(played), lost=tuple(lost), broken=broken)
-
-
-def duty_of(settings: Settings, info: VideoInfo) -> float | None:
-    """Tell the share of the time in which the shutter was open, where its speed is given."""
-    if settings.shutter is None:
-        return None
-    return min(1.0, settings.shutter / float(info.frame_interval))
 
 
 class _Run:
@@ -340,12 +330,6 @@ def _put_together(
             lost.append(f"{error}; it was left out")
     writer.info = replace(writer.info, streams=(*writer.info.streams, *found))
     return [*lost, *how(sound if found else None, metadata=tags | said)]
-
-
-def _tempo(settings: Settings, info: VideoInfo) -> Tempo | None:
-    if settings.slower is None:
-        return None
-    return tempo_for(settings.slower, settings.fps, info.average_rate)
 
 
 def _written(info: VideoInfo, settings: Settings, tempo: Tempo | None) -> VideoInfo:

@@ -20,11 +20,10 @@ from pathlib import Path
 from b2v.data.clip_cache import is_complete
 from b2v.data.datasets import Aperture, BankConfig, SequenceConfig, build_bank, check_sources
 from b2v.data.footage import list_media, load_sources
+from b2v.defaults import GB
 from b2v.errors import DatasetError, TrainingError, UsageError
 from b2v.training.config import TrainConfig, check, is_for_video
 from b2v.training.logs import ALONE, Notice, Team
-
-GB = 1e9
 
 
 @dataclass(frozen=True)
@@ -60,21 +59,12 @@ def plan_bank(
     held_out: int,
     aperture: Aperture = "standard",
 ) -> Bank:
-    """Plan what is trained on, once it is clear that it will do; nothing is read or drawn yet.
+    """Plan what `configs` are trained on, once it is clear that it will do; nothing is read yet.
 
-    Args:
-        configs: all that are trained on it, for photos or for video.
-        data: folders to draw from; without any, `parent` itself is to be a bank that is drawn.
-        parent: folder of all banks.
-        clips: samples to train on; None is the usual number, or as many as the crops that are
-            looked at where those are fewer.
-        held_out: most samples to validate on.
-        aperture: what photos are seen through.
-
-    Raises:
-        UsageError: a config cannot be trained on them, or there is no data.
-        DatasetError: a folder of the data is missing or holds nothing.
-
+    `parent` is the folder of all banks or, without `data` to draw from, a bank that is drawn. Of
+    `clips`, None is the usual number, or as many as the crops that are looked at where those are
+    fewer; `held_out` is the most to validate on. Raises UsageError where a config cannot be trained
+    on them, or there is no data; DatasetError where a folder of it is missing or holds nothing.
     """
     plan: BankConfig | SequenceConfig = BankConfig(aperture=aperture)
     frames: tuple[int, ...] = ()
@@ -101,15 +91,8 @@ def plan_bank(
 def draw_bank(bank: Bank, team: Team = ALONE, end: float = math.inf) -> Iterator[Notice]:
     """Draw a bank unless it is there; one of a team draws, the others wait.
 
-    Args:
-        bank: by `plan_bank`.
-        team: the processes that are to train on it.
-        end: time (`time.monotonic`) by which it is to be drawn.
-
-    Raises:
-        DatasetError: the disk is too small, or there are too few scenes.
-        TrainingError: time is up; what is drawn by then is kept.
-
+    Raises DatasetError where the disk is too small, or there are too few scenes; TrainingError
+    after the `end` (of `time.monotonic`), where what is drawn by then is kept.
     """
     while not (team.leads or bank.is_drawn):
         time.sleep(1)

@@ -218,27 +218,19 @@ def check(config: TrainConfig, clip_size: int, clip_frames: int = FRAMES) -> Non
         raise UsageError(f"crop {config.crop} is larger than the clips: {clip_size} pixels")
     if config.role == VIDEO and not 1 <= config.frames <= clip_frames:
         raise UsageError(f"frames {config.frames} does not suit; take 1 to {clip_frames}")
-    if not config.see_middle and not any(_is_blind(config, role) for role in plans):
+    stages = (replace(config, stage=number) for number in range(1, 1 + len(plans)))
+    if not config.see_middle and all(one.blueprint.kind != "unet-alone" for one in stages):
         raise UsageError(f"see_middle = false is for pairs by a U-Net, which {config.model} lacks")
 
 
 def _check_choices(config: TrainConfig) -> None:
     choices = {n: get_args(h) for n, h in _CONFIG.items() if get_origin(h) is Literal}
-    choices |= {"model": _trainable(), "inputs": INPUTS}
+    trainable = (model for model, plans in MODELS.items() if MAXIM_STAGES[1] not in plans)
+    choices |= {"model": tuple(trainable), "inputs": INPUTS}  # MAXIM has a stage alone
     choices["stage"] = tuple(range(1, 1 + len(MODELS.get(config.model, ROLES))))
     for name, known in choices.items():
         if (value := getattr(config, name)) not in known:
             raise UsageError(f"{name} {value!r} is unknown; choose {', '.join(map(str, known))}")
-
-
-def _trainable() -> tuple[str, ...]:
-    """List the models that there are training stages for: not those of several stages of MAXIM."""
-    return tuple(model for model, plans in MODELS.items() if MAXIM_STAGES[1] not in plans)
-
-
-def _is_blind(config: TrainConfig, role: str) -> bool:
-    stage = 1 + list(MODELS[config.model]).index(role)
-    return replace(config, stage=stage).blueprint.kind == "unet-alone"
 
 
 def multiple_of(net: nn.Module) -> int:
@@ -357,7 +349,8 @@ def resolve(values: Mapping[str, Any]) -> Settings:
     wanted = range(1, count + 1) if stage == ALL else [int(stage)]
     configs = []
     for number in wanted:
-        own = _of_stage(values, number)
+        prefix = f"stage{number}."
+        own = {k.removeprefix(prefix): v for k, v in values.items() if k.startswith(prefix)}
         if number > wanted[0]:  # later stages start at the network of the one before
             own = {"start": "", **own}
         base = recipe(model, number)
@@ -388,11 +381,6 @@ def without_missing(values: Mapping[str, Any]) -> tuple[dict[str, Any], str]:
         return dict(values), ""
     said = f"off: the perceptual loss, as VGG16 is not here; --set perceptual={usual} downloads it"
     return {**values, "perceptual": 0.0}, said
-
-
-def _of_stage(values: Mapping[str, Any], number: int) -> dict[str, Any]:
-    prefix = f"stage{number}."
-    return {k.removeprefix(prefix): v for k, v in values.items() if k.startswith(prefix)}
 
 
 def _refuse_others(model: str, values: Mapping[str, Any]) -> None:

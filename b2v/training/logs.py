@@ -19,6 +19,7 @@ from torch import Tensor, distributed, nn
 from torch.nn.parallel import DistributedDataParallel
 
 from b2v.errors import TrainingError, UsageError
+from b2v.files import write_whole
 
 TABLE = "metrics.csv"
 
@@ -83,9 +84,7 @@ def _forget(path: Path, step: int) -> None:
         if not all(map(str.isdecimal, steps)):
             raise TrainingError(f"{path}: is damaged; move it away, a new one is begun")
         kept = [line for line, at in zip(lines, steps, strict=True) if int(at) <= step]
-        part = path.with_name(f"{path.name}.part")
-        part.write_text(head + "".join(kept))
-        part.replace(path)
+        write_whole(path, head + "".join(kept))
 
 
 PATIENCE = timedelta(hours=2)

@@ -26,6 +26,7 @@ from torch.utils.data import DataLoader, Dataset
 
 from b2v.data.datasets import Crops, SequenceCrops
 from b2v.errors import TrainingError, UsageError
+from b2v.frames import MIDDLE
 from b2v.inference.runtime import Runtime
 from b2v.media.images import write_photo
 from b2v.models import MODELS
@@ -33,16 +34,15 @@ from b2v.training import checkpoints
 from b2v.training.checkpoints import State, has_begun, steps_done
 from b2v.training.config import DECAY, DECAY_STEPS, TrainConfig, check, is_for_video
 from b2v.training.logs import ALONE, Journal, Notice, Report, Team
-from b2v.training.losses import Critic, Features, Frames, load_features, new_critic
+from b2v.training.losses import Frames, load_features, new_critic
 from b2v.training.stages import (
+    FRAMES_OF,
     Judges,
     Nets,
     Objective,
     Rivalry,
     new_network,
     validate,
-    wants_critic,
-    wants_features,
 )
 from b2v.weights.checkpoints import (
     NOT_STATED,
@@ -87,10 +87,8 @@ def exported_to(config: TrainConfig, run: Path, role: str) -> Path:
 def open_crops(config: TrainConfig, bank: Path) -> Crops | SequenceCrops:
     """Open the crops of a bank that a config is trained on.
 
-    Raises:
-        UsageError: the config cannot be trained on them.
-        DatasetError: there is no bank, or it is of another kind.
-
+    Raises UsageError where the config cannot be trained on them; DatasetError where there is no
+    bank, or it is of another kind.
     """
     if is_for_video(config.model):
         frames = config.frames
@@ -116,11 +114,8 @@ def open_crops(config: TrainConfig, bank: Path) -> Crops | SequenceCrops:
 def check_run(config: TrainConfig, run: Path, *, resume: bool, compiled: bool) -> None:
     """Refuse here, before anything is drawn, what a stage would be refused for when it begins.
 
-    Raises:
-        UsageError: its `start` does not suit, or there is no compiler.
-        WeightsError: VGG16 is wanted and cannot be had.
-        TrainingError: as of `train`.
-
+    Raises UsageError where its `start` does not suit, or there is no compiler; WeightsError where
+    VGG16 is wanted and cannot be had; TrainingError as `train` does.
     """
     folder = stage_folder(run, config)
     if checkpoints.has_begun(folder):
@@ -131,10 +126,7 @@ def check_run(config: TrainConfig, run: Path, *, resume: bool, compiled: bool) -
         _find_compiler()
 
 
-Networks = tuple[Nets, nn.Module, Critic | None, Features | None]
-
-
-def _networks(config: TrainConfig, run: Path) -> Networks:
+def _networks(config: TrainConfig, run: Path) -> tuple[Nets, nn.Module, Judges]:
     """Make the networks of a stage: earlier ones, that which is trained, and what judges it."""
     earlier = {}
     for role in config.roles[:-1]:
@@ -144,23 +136,25 @@ def _networks(config: TrainConfig, run: Path) -> Networks:
         earlier[role] = load_network(path).module
     start = load_network(Path(config.start)).module if config.start else None
     net = new_network(config, earlier, start)
-    critic = new_critic(config.seed) if wants_critic(config) else None
-    return earlier, net, critic, load_features() if wants_features(config) else None
+    given = {*FRAMES_OF.get(config.role, ())}
+    features = load_features() if config.perceptual > 0 and MIDDLE in given else None
+    critic = new_critic(config.seed) if config.adversarial > 0 and given - {MIDDLE} else None
+    return earlier, net, Judges(features, critic)
 
 
 def prepare(
     config: TrainConfig, run: Path, runtime: Runtime, team: Team, *, resume: bool, compiled: bool
 ) -> tuple[Work, str]:
     """Make all that the steps of a stage run through, and say if anything is to be noticed."""
-    earlier, net, critic, features = _networks(config, run)
-    net, earlier = runtime.place(net), {role: runtime.place(n) for role, n in earlier.items()}
-    critic = None if critic is None else runtime.place(critic)
-    features = None if features is None else runtime.place(features)
+    earlier, net, judges = _networks(config, run)
+    net, critic = runtime.place(net), judges.critic
+    for other in filter(None, (*earlier.values(), critic, judges.features)):
+        runtime.place(other)
     state = checkpoints.new_state(config, net, critic)
     notice = _begin(state, config, stage_folder(run, config), resume=resume, leads=team.leads)
     fast = _compiled if compiled else dict
     nets = fast({**earlier, config.role: net})
-    objective = Objective(config, nets.pop(config.role), nets, Judges(features, critic))
+    objective = Objective(config, nets.pop(config.role), nets, judges)
     rivalry = team.share(Rivalry(critic)) if critic else None
     # The state of a recurrent net is handed on, and so looked at, from the second frame on.
     shared = team.share(objective, partly=is_for_video(config.model) and config.frames == 1)
@@ -253,8 +247,8 @@ def train(
     Args:
         config: what to do.
         run: folder of the run, shared by its stages.
-        bank: what to train on, by `b2v.data.datasets.build_bank`.
-        validation: clips of other scenes.
+        bank: folder of what to train on, by `b2v.data.datasets.build_bank`.
+        validation: as `bank`, of other scenes.
         runtime: device and precision.
         resume: go on from the last checkpoint; else a run that has begun is refused.
         minutes: stop after this long, to be resumed later.

@@ -20,7 +20,8 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from b2v.data.datasets import open_clips, open_sequences
+from b2v.data.clip_cache import open_array
+from b2v.data.datasets import BankConfig, SequenceConfig
 from b2v.errors import UsageError
 from b2v.frames import FRAMES, MIDDLE, crop_back, pad_to_multiple
 from b2v.inference.runtime import Runtime
@@ -34,7 +35,6 @@ from b2v.training.losses import (
     Critic,
     Features,
     Frames,
-    PixelLoss,
     critic_loss,
     deceit_loss,
     frames_loss,
@@ -50,12 +50,6 @@ BEST_DB = 40.0
 sequence loses beyond it nobody sees, and it would outweigh all others."""
 SHOWN = 3
 """Frames of a sequence in the picture to look at."""
-
-
-def video_loss(net: VideoNet, blurry: Tensor, sharp: Tensor, kind: PixelLoss) -> Tensor:
-    """Compare restored sequences with sharp ones, both [B, N, 3, H, W]: the mean of frames, [B]."""
-    restored = run_clip(net, blurry)
-    return pixel_loss(restored, sharp, kind).mean(1)
 
 
 Nets = dict[str, nn.Module]
@@ -87,14 +81,8 @@ FRAMES_OF: dict[str, tuple[int, ...]] = {
 def new_network(config: TrainConfig, earlier: Nets, start: nn.Module | None = None) -> nn.Module:
     """Make the network that a stage trains, its random weights drawn from the seed.
 
-    Args:
-        config: which network.
-        earlier: networks of the stages before.
-        start: network of `config.start`.
-
-    Raises:
-        UsageError: the networks are not of a kind that can start one from the other.
-
+    It may start at one of the `earlier` stages', or at `start`, that of `config.start`; raises
+    UsageError where that is not of a kind from which it can.
     """
     torch.manual_seed(config.seed)
     net = config.blueprint.build()
@@ -176,9 +164,8 @@ def compare(config: TrainConfig, nets: Nets, blurry: Tensor, sharp: Tensor, step
     """
     role = config.role
     if role == VIDEO:
-        return Outcome(
-            video_loss(cast("VideoNet", nets[VIDEO]), blurry, sharp, config.pixel), (), ()
-        )
+        frames = run_clip(cast("VideoNet", nets[VIDEO]), blurry)
+        return Outcome(pixel_loss(frames, sharp, config.pixel).mean(1), (), ())  # mean of frames
     if role == SEVEN and isinstance(nets[SEVEN], Apart):
         return _compare_apart(config, nets, blurry, sharp)
     x4 = sharp[:, MIDDLE] if is_forced(config, step) else None
@@ -240,7 +227,7 @@ def validate(
     video = role == VIDEO
     gains: list[Tensor] = []
     strips: list[Tensor] = []
-    for sample in (open_sequences if video else open_clips)(validation):
+    for sample in open_array(validation, (SequenceConfig if video else BankConfig).FILE):
         pictures = torch.from_numpy(sample.copy()).to(runtime.device).float() / 255
         gain, cells = (_judge_video if video else _judge_photo)(role, nets, pictures, runtime)
         gains.append(gain)
@@ -282,21 +269,6 @@ class Judges:
 
     features: Features | None = None
     critic: Critic | None = None
-
-
-def wants_features(config: TrainConfig) -> bool:
-    """Tell whether a stage gives a middle frame that VGG16 is to look at."""
-    return config.perceptual > 0 and MIDDLE in _judged(config)
-
-
-def wants_critic(config: TrainConfig) -> bool:
-    """Tell whether a stage gives other frames that a critic is to look at."""
-    return config.adversarial > 0 and any(index != MIDDLE for index in _judged(config))
-
-
-def _judged(config: TrainConfig) -> tuple[int, ...]:
-    """List the frames that a stage gives; of video there are none."""
-    return FRAMES_OF.get(config.role, ())
 
 
 class Objective(nn.Module):

@@ -13,10 +13,9 @@ from command_line import (
     run_main,
     write_tiny_prior,
 )
-from conftest import make_picture
+from conftest import make_picture, read_clip
 from video_samples import EVEN, make_video
 
-from b2v.media.clips import read_clip
 from b2v.media.images import write_photo
 
 PLACES = ["a", "day1/b", "day2/deep/c"]

@@ -13,12 +13,12 @@ from command_line import (
     run_main,
     write_tiny_prior,
 )
+from conftest import read_clip
 from test_cli_deblur import write_tiny_dtb
 from test_inference import needs_shipped_weights
 
 from b2v.cli import demo
 from b2v.defaults import VIDEO_MODEL
-from b2v.media.clips import read_clip
 from b2v.media.images import read_photo
 from b2v.metrics import psnr, reblur
 

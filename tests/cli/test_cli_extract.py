@@ -18,13 +18,12 @@ from command_line import (
     write_tiny_cascade,
     write_tiny_prior,
 )
-from conftest import make_picture
+from conftest import make_picture, read_clip
 from PIL import Image
 
 from b2v.cli import main
 from b2v.defaults import PHOTO_MODEL, PHOTO_MODELS
 from b2v.inference.images import SHARP
-from b2v.media.clips import read_clip
 from b2v.media.images import read_photo, write_photo
 from b2v.models import PRIOR
 from b2v.models.unet import UNet

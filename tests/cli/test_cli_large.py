@@ -60,7 +60,8 @@ def test_a_preview_is_the_middle_of_the_photo_and_tells_what_all_of_it_takes(
     write_photo(make_picture(32, 48, 1), "middle.png")
     ran = b2v("extract", "photo.png", "--preview", "16", "--middle", "middle.png", "-f", "png")
     assert "photo.png: 48x32 pixels would take about 83 s and " in ran.err
-    from b2v.media.clips import read_clip
+    from conftest import read_clip
+
     from b2v.media.images import read_photo
 
     found = read_clip(tmp_path / "photo_preview_b2v").frames

@@ -6,6 +6,7 @@ import re
 import pytest
 import torch
 from command_line import JSON_KEYS, plain_surroundings, run_main
+from conftest import read_clip
 from test_motion import of_disc, texture
 from test_pyramid import CPU, Fixed, one_tile
 
@@ -15,7 +16,6 @@ from b2v.defaults import PHOTO_MODEL
 from b2v.frames import Tiling
 from b2v.inference.images import DEFOCUS, SHARP, pixels_to_run, restore, seconds_for
 from b2v.inference.pyramid import planned_pixels
-from b2v.media.clips import read_clip
 from b2v.media.images import read_photo, write_photo
 from b2v.models import PRIOR, Blueprint, Prior
 from b2v.models.motion import Motion

@@ -15,12 +15,11 @@ from command_line import (
     run_main,
     write_tiny_prior,
 )
-from conftest import make_picture
+from conftest import make_picture, read_clip
 from PIL import ExifTags, Image
 from video_samples import HEIGHT, WIDTH, drawing, ffmpeg
 
 from b2v.cli.clip_outputs import timing, told
-from b2v.media.clips import read_clip
 from b2v.media.images import read_photo, write_photo
 from b2v.media.video_reader import open_video
 

@@ -12,12 +12,12 @@ from command_line import (
     run_main,
     write_tiny_prior,
 )
+from conftest import read_clip
 from video_samples import make_video
 
 from b2v.cli import options
 from b2v.defaults import FAST_MODEL, QUALITY, VIDEO_MODELS
 from b2v.frames import COUNTS
-from b2v.media.clips import read_clip
 from b2v.media.images import write_photo
 from b2v.media.video_reader import open_video
 

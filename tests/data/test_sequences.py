@@ -282,12 +282,11 @@ def test_noise_and_jpeg_are_in_the_blurry_frames_alone(tmp_path):
 
 def test_an_exposure_begins_every_period_and_whole_ones_count():
     shutter = Shutter(tau=5, period=8)
-    assert [shutter.windows(n) for n in (0, 4, 5, 12, 13, 21)] == [0, 0, 1, 1, 2, 3]
     assert [shutter.length(n) for n in (1, 2, 3)] == [5, 13, 21]
-    for frames in range(30):
+    for frames, whole in ((0, 0), (4, 0), (5, 1), (12, 1), (13, 2), (21, 3)):
         video = [torch.full((3, 4, 4), n / 40) for n in range(frames)]
         pairs = list(expose_video(iter(video), shutter))
-        assert len(pairs) == shutter.windows(frames)
+        assert len(pairs) == whole
         for number, (_, sharp) in enumerate(pairs):
             assert torch.equal(sharp, video[8 * number + 2])
 

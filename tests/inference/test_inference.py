@@ -6,7 +6,7 @@ from importlib.resources import files
 import pytest
 import torch
 from command_line import write_tiny_cascade, write_tiny_prior
-from conftest import make_picture
+from conftest import make_picture, read_clip
 from test_direction import LEFT, filmed, torn
 from torch.nn import functional as F
 
@@ -16,7 +16,6 @@ from b2v.errors import B2VError, MediaError, ShapeError, UsageError, WeightsErro
 from b2v.files import shipped_dir
 from b2v.inference.images import restore, seconds_for, settle
 from b2v.inference.runtime import Runtime
-from b2v.media.clips import read_clip
 from b2v.media.images import read_photo, write_photo
 from b2v.metrics import psnr
 from b2v.models import MAXIM_STAGES, PRIOR
