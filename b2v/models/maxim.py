@@ -113,7 +113,8 @@ class MaximStage(nn.Module):
         )
         self.downs = nn.ModuleList(_conv(w, w, 4, stride=2) for w in widths)
         self.bottlenecks = nn.ModuleList(
-            Bottleneck(widths[-1], CELLS[-1], groups) for _ in range(config.bottlenecks)
+            Encoder(widths[-1], widths[-1], CELLS[-1], groups, dense=True)
+            for _ in range(config.bottlenecks)
         )
         self.encoder_mixes = nn.ModuleList(ScaleMix(widths, w) for w in widths)
         above = [*widths[1:], widths[-1]]
@@ -172,16 +173,24 @@ class MaximStage(nn.Module):
 class Encoder(nn.Module):
     """A block of encoder or decoder: multi-axis MLPs and channel attention in turn, gated at last.
 
-    [B, H, W, inputs] to [B, H, W, width].
+    [B, H, W, inputs] to [B, H, W, width]. In a `dense` one, a bottleneck, attention is dense.
     """
 
     def __init__(
-        self, inputs: int, width: int, cells: int, groups: int, *, gated: bool = False
+        self,
+        inputs: int,
+        width: int,
+        cells: int,
+        groups: int,
+        *,
+        gated: bool = False,
+        dense: bool = False,
     ) -> None:
         super().__init__()
         self.enter = nn.Linear(inputs, width)
         self.mlps = nn.ModuleList(MultiAxisMlp(width, cells) for _ in range(groups))
-        self.attentions = nn.ModuleList(ConvAttention(width) for _ in range(groups))
+        attention = DenseAttention if dense else ConvAttention
+        self.attentions = nn.ModuleList(attention(width) for _ in range(groups))
         self.gate = CrossGating(width, cells, width) if gated else None
 
     def forward(self, x: Tensor, gate: Tensor | None = None) -> Tensor:
@@ -191,23 +200,6 @@ class Encoder(nn.Module):
             x = attention(mlp(x))
         x = x + shortcut
         return x if self.gate is None else self.gate(x, gate)[0]
-
-
-class Bottleneck(nn.Module):
-    """Multi-axis MLPs and channel attention in turn at the coarsest scale."""
-
-    def __init__(self, width: int, cells: int, groups: int) -> None:
-        super().__init__()
-        self.enter = nn.Linear(width, width)
-        self.mlps = nn.ModuleList(MultiAxisMlp(width, cells) for _ in range(groups))
-        self.attentions = nn.ModuleList(DenseAttention(width) for _ in range(groups))
-
-    def forward(self, x: Tensor) -> Tensor:
-        """Restore features [B, H, W, width]."""
-        x = shortcut = self.enter(x)
-        for mlp, attention in zip(self.mlps, self.attentions, strict=True):
-            x = attention(mlp(x))
-        return x + shortcut
 
 
 class MultiAxisMlp(nn.Module):

@@ -11,6 +11,7 @@ import math
 import sys
 import types
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal, Union, cast, get_args, get_origin, get_type_hints
@@ -315,13 +316,11 @@ def read_assignment(text: str) -> tuple[str, Any]:
         raise UsageError(f"--set {text}: expected key=value")
     key, value = key.strip(), value.strip()
     hint = _type_of(key, "--set")
-    plain: Any = value
-    if get_origin(hint) is tuple:
-        plain = [_number(part) if float in get_args(hint) else part for part in value.split(",")]
-    elif value in ("true", "false") and hint is bool:
-        plain = value == "true"
-    elif hint in (int, float, int | None):
-        plain = _number(value)
+    is_list, is_text = get_origin(hint) is tuple, str in (hint, *map(type, get_args(hint)))
+    plain: Any = value.split(",") if is_list else value
+    if not is_text and str not in get_args(hint):
+        with suppress(tomllib.TOMLDecodeError):
+            plain = tomllib.loads(f"x = [{value}]" if is_list else f"x = {value}")["x"]
     return key, _fit(key, plain, "--set")
 
 
@@ -443,12 +442,3 @@ def _convert(value: Any, kind: type, key: str, where: str) -> Any:  # noqa: ANN4
     if not isinstance(value, kind) or (isinstance(value, bool) and kind is not bool):
         raise UsageError(f"{where}: {key} is {value!r}, expected {_WORDS[kind]}")
     return value
-
-
-def _number(text: str) -> int | float | str:
-    for kind in (int, float):
-        try:
-            return kind(text)
-        except ValueError:
-            continue
-    return text
