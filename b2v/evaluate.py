@@ -27,7 +27,7 @@ from torch import Tensor, nn
 
 from b2v.data.exposure import Shutter, expose_video
 from b2v.data.footage import Sample, are_of_a_video, holds_windows
-from b2v.data.sources import VIDEOS, frame_files, pictures_in
+from b2v.data.sources import VIDEOS, frame_files, pictures_in, visible
 from b2v.defaults import PHOTO_MODEL
 from b2v.errors import DatasetError, UsageError
 from b2v.frames import FRAMES, MIDDLE, check_frame
@@ -39,7 +39,7 @@ from b2v.media.drawing import strip
 from b2v.media.images import read_photo
 from b2v.media.video_reader import open_video
 from b2v.metrics import MAX_DB, Perceptual, psnr, reblur, shifted_psnr
-from b2v.models import MAXIM_STAGES, PRIOR, ROLES, VIDEO, Extractor, Prior, needed_roles
+from b2v.models import MAXIM_STAGES, PRIOR, ROLES, VIDEO, Extractor, Prior
 from b2v.report import Extremes
 from b2v.weights.checkpoints import inspect, load_network
 from b2v.weights.store import file_of, find_model, load_model
@@ -93,22 +93,15 @@ def open_entries(
 
 
 def _kind(model: str, place: Path | None, protocol: Protocol | None, videos: bool) -> Protocol:
-    """Tell what a model is scored on."""
-    priors = {PRIOR, MAXIM_STAGES[0]} if videos else set()
-    if place is not None and place.is_file() and place.suffix != ".json":
-        if inspect(place).role in {VIDEO, *priors}:
-            return _video(str(place), protocol)
-        return protocol or "seven"
-    networks = find_model(model, weights=place).card.networks
-    if needed_roles(networks) == (VIDEO,) or priors & {*networks}:
-        return _video(model, protocol)
-    return protocol or ("middle" if set(networks) == {MIDDLE_ROLE} else "seven")
-
-
-def _video(name: str, protocol: Protocol | None) -> Protocol:
-    if protocol is not None:
-        raise UsageError(f"--protocol is for photos, and {name} is for video")
-    return "video"
+    """Tell what a model, or one network of it in a file, is scored on."""
+    alone = place if place and place.is_file() and place.suffix != ".json" else None
+    card = None if alone else find_model(model, weights=place).card
+    roles = {*card.networks} if card else {inspect(alone).role} if alone else set()
+    if VIDEO in roles or (videos and roles & {PRIOR, MAXIM_STAGES[0]}):
+        if protocol is not None:
+            raise UsageError(f"--protocol is for photos, and {alone or model} is for video")
+        return "video"
+    return protocol or ("middle" if card and roles == {MIDDLE_ROLE} else "seven")
 
 
 def _open(model: str, place: Path | None, protocol: Protocol) -> Entry:
@@ -380,7 +373,7 @@ def is_video(path: Path) -> bool:
 
 def _videos_in(folder: Path) -> list[Path]:
     """List video files in a folder, else folders of frames unless it is a set of windows."""
-    inside = sorted(p for p in folder.iterdir() if not p.name.startswith("."))
+    inside = visible(folder)
     if (found := [p for p in inside if is_video(p)]) or holds_windows(folder):
         return found
     folders = [folder, *(p for p in inside if p.is_dir())]

@@ -114,8 +114,12 @@ def _halves(folder: Path, split: str | None, seen: set[str]) -> Iterator[Halves]
 
 
 def _folders(folder: Path) -> list[Path]:
-    with os.scandir(folder) as entries:
-        return sorted(Path(e.path) for e in entries if e.is_dir() and not e.name.startswith("."))
+    return [path for path in visible(folder) if path.is_dir()]
+
+
+def visible(folder: Path) -> list[Path]:
+    """List what is in a folder, in order, hidden things left out."""
+    return sorted(path for path in folder.iterdir() if not path.name.startswith("."))
 
 
 def own_split(folder: Path) -> str | None:
@@ -141,8 +145,7 @@ def pictures_in(folder: Path) -> dict[str, Path]:
     """List the pictures of a folder by their names without suffix, in order."""
     if not folder.is_dir():
         return {}
-    found = sorted(p for p in folder.iterdir() if p.suffix.lower() in PICTURES)
-    return {p.stem: p for p in found if not p.name.startswith(".")}
+    return {path.stem: path for path in visible(folder) if path.suffix.lower() in PICTURES}
 
 
 def _in_source(source: Path, layout: str, hidden: set[str]) -> Iterator[Sequence]:
@@ -165,7 +168,7 @@ def _reds(source: Path) -> Iterator[Sequence]:
         folders += [source] if source.name.endswith(f"_{kind}") else []
         for folder in folders:
             split = folder.name.removesuffix(f"_{kind}")
-            for path in sorted(p for p in folder.iterdir() if p.is_dir()):
+            for path in _folders(folder):
                 yield Sequence(path.name, "frames", path, split)
         if folders:
             return
@@ -188,8 +191,7 @@ def _walk(
     if (place := os.path.realpath(folder)) in seen:
         return
     seen.add(place)
-    entries = sorted(p for p in folder.iterdir() if not p.name.startswith("."))
-    folders = [p for p in entries if p.is_dir()]
+    entries, folders = visible(folder), _folders(folder)
     if any(p.name.lower() in BLURRY for p in folders):
         return
     name = "-".join(way) or folder.resolve().name
@@ -231,11 +233,7 @@ def are_frames(pictures: list[Path]) -> bool:
 
 def frame_files(folder: Path) -> list[tuple[int, Path]]:
     """List number and file of each frame in `folder`, by name where they have no numbers."""
-    files = [
-        p
-        for p in folder.iterdir()
-        if p.suffix.lower() in PICTURES and not p.name.startswith(".") and p.is_file()
-    ]
+    files = [p for p in visible(folder) if p.suffix.lower() in PICTURES and p.is_file()]
     matches = [NUMBERED.fullmatch(path.stem) for path in files]
     if not all(matches):
         return list(enumerate(sorted(files), start=1))
