@@ -65,12 +65,8 @@ def reblur(frames: Tensor, curve: Curve = "gamma2.2") -> Tensor:
 def load_lpips() -> Perceptual | None:
     """Load the perceptual distance LPIPS (Zhang et al., CVPR 2018; AlexNet), which is an extra.
 
-    Returns:
-        The distance, on the CPU; None where the package `lpips` is not installed.
-
-    Raises:
-        WeightsError: the package is there, but the weights that it fetches cannot be had.
-
+    Returns the distance, on the CPU; None where the package `lpips` is not installed. Raises
+    WeightsError where the package is there, but the weights that it fetches cannot be had.
     """
     if find_spec("lpips") is None:
         return None

@@ -233,12 +233,8 @@ def output_folder(names: Sequence[str], output: str | None, *, inside: bool) -> 
 def check_folders(folder: Path, target: Path) -> Path:
     """Check that what is missing of the folders of `target`, from `folder` on, can be made.
 
-    Returns:
-        The nearest folder that is there.
-
-    Raises:
-        MediaError: the parent of `folder` is not there, or something is in the way.
-
+    Returns the nearest folder that is there. Raises MediaError where the parent of `folder` is not
+    there, or something is in the way.
     """
     if not os.path.lexists(folder.parent):
         raise MediaError(f"{target}: folder {folder.parent} does not exist; create it first")

@@ -142,9 +142,7 @@ def _psfs(count: int) -> Tensor:
 def real_window(sources: Sources, rng: Generator, config: BankConfig) -> tuple[Tensor, Tensor]:
     """Average seven neighbouring frames of a video, or take a window of a set as it is.
 
-    Returns:
-        The blurry picture [3, S, S] and its frames [7, 3, S, S], at full or half size.
-
+    Returns the blurry picture [3, S, S] and its frames [7, 3, S, S], at full or half size.
     """
     taken = pick(sources.taken, rng)
     if not isinstance(taken, list):
@@ -355,9 +353,7 @@ def real_sequence(
 ) -> tuple[Tensor, Tensor] | None:
     """Expose a calm part of a video through a random shutter, or take windows of a set.
 
-    Returns:
-        Blurry and sharp frames, [N, 3, S, S] each, or None where no calm part was found.
-
+    Returns blurry and sharp frames, [N, 3, S, S] each, or None where no calm part was found.
     """
     real = config.real_windows
     long_enough = [v for v in sources.taken if isinstance(v, list) or len(v) >= min(real.taus)]
@@ -392,9 +388,7 @@ def written_sequence(
 ) -> tuple[Tensor, Tensor]:
     """Take windows that follow each other in a set, to and fro where there are too few.
 
-    Returns:
-        Blurry and sharp frames, [N, 3, S, S] each.
-
+    Returns blurry and sharp frames, [N, 3, S, S] each.
     """
     start = int(rng.integers(max(1, len(windows) - config.frames + 1)))
     numbers = to_and_fro(start + np.arange(config.frames), len(windows))

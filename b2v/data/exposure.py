@@ -62,9 +62,7 @@ def instants(frames: int, sub_frames: int) -> Tensor:
     Each frame's segment of the exposure is cut into `sub_frames` (odd) equal parts, whose
     centers are the instants; the center of segment k is the time of frame k itself.
 
-    Returns:
-        [frames, sub_frames], evenly spaced from first to last.
-
+    Returns [frames, sub_frames], evenly spaced from first to last.
     """
     if sub_frames % 2 == 0:
         raise ValueError(f"sub_frames must be odd for a frame to have a center, got {sub_frames}")
@@ -208,12 +206,8 @@ def _radii(optics: Optics) -> tuple[Tensor, Tensor, Tensor]:
 def read_psfs(path: Path, *, gains: bool = False) -> Tensor:
     """Read PSFs from an .npz with `psfs` [T, k, k, 3], in order of time.
 
-    Returns:
-        [T, 3, k, k] float32; each color sums to 1 unless `gains` keeps its own sum.
-
-    Raises:
-        DatasetError: the file holds no such array, or values that no PSF has.
-
+    Returns [T, 3, k, k] float32; each color sums to 1 unless `gains` keeps its own sum. Raises
+    DatasetError where the file holds no such array, or values that no PSF has.
     """
     try:
         with np.load(path) as file:
@@ -289,9 +283,7 @@ def show_psf(psfs: Tensor, *, columns: int = 7, zoom: int = 5) -> Tensor:
     green and blue, each in its color, and all three together. White is the brightest pixel of
     each picture; light is encoded as sRGB.
 
-    Returns:
-        [3, H, W] in [0, 1], a PSF pixel `zoom` pixels wide.
-
+    Returns [3, H, W] in [0, 1], a PSF pixel `zoom` pixels wide.
     """
     chosen = torch.linspace(0, len(psfs) - 1, min(columns, len(psfs))).round().long()
     shown = psfs[chosen]

@@ -342,10 +342,8 @@ def film(
 ) -> tuple[Tensor, Tensor]:
     """Film one photograph and some cut-outs; arguments as of `render`.
 
-    Returns:
-        The blurry frames and the sharp ones at the centers of their exposures, both
-        [frames, 3, size, size] in [0, 1].
-
+    Returns the blurry frames and the sharp ones at the centers of their exposures, both [frames, 3,
+    size, size] in [0, 1].
     """
     duty = float(rng.uniform(*config.duty))
     room = [side - size - 2 * MARGIN for side in (photo.shape[2], photo.shape[1])]
@@ -462,10 +460,8 @@ def _cut_out(
 
     Of a few random places the first with enough texture is taken, else the last.
 
-    Returns:
-        The light of the patch, [3, h, w], and the place of its first pixel, [2], in pixels from
-        the center of the picture.
-
+    Returns the light of the patch, [3, h, w], and the place of its first pixel, [2], in pixels from
+    the center of the picture.
     """
     size = depth.shape[-1]
     poses = camera.poses(torch.arange(-0.5, frames - 0.5, 1 / GRID))

@@ -142,15 +142,10 @@ def deblur_video(
     network. The folder of `target` is made where only it is missing. Close the generator if it is
     left early: its threads end then, and closed pieces of the video stay, to be resumed.
 
-    Yields:
-        How far it is: at the start, after each frame that was read, and while others are written.
-
-    Raises:
-        TruncatedVideoError: the source breaks off; nothing is under the name of `target` then,
-            unless `keep_partial` asks for it.
-        UsageError: the run to be resumed was another one.
-        B2VError: something cannot be read, restored or written.
-
+    Yields how far it is: at the start, after each frame that was read, and while others are
+    written. Raises TruncatedVideoError where the source breaks off; nothing is under the name of
+    `target` then, unless `keep_partial` asks for it; UsageError where the run to be resumed was
+    another one; B2VError where something cannot be read, restored or written.
     """
     with Reading(open_video(source, settings.start, settings.end)) as reading:
         reader, slower, shutter = reading.reader, settings.slower, settings.shutter

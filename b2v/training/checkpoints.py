@@ -91,12 +91,8 @@ def save(folder: Path, state: State, config: TrainConfig) -> None:
 def load(folder: Path, config: TrainConfig) -> tuple[dict[str, Any], str]:
     """Read the newest whole checkpoint of a stage.
 
-    Returns:
-        What `save` wrote, and a line to be said when it is not the last one, else nothing.
-
-    Raises:
-        TrainingError: there is none, none is whole, or it was begun with other settings.
-
+    Returns what `save` wrote, and a line to be said when it is not the last one, else nothing.
+    Raises TrainingError where there is none, none is whole, or it was begun with other settings.
     """
     if not has_begun(folder):
         raise TrainingError(f"{folder}: nothing to resume; start without --resume")

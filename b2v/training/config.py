@@ -370,9 +370,7 @@ def resolve(values: Mapping[str, Any]) -> Settings:
 def without_missing(values: Mapping[str, Any]) -> tuple[dict[str, Any], str]:
     """Leave out of a model's usual losses what would first have to be downloaded.
 
-    Returns:
-        The values, and a line that says what is off, or nothing.
-
+    Returns the values, and a line that says what is off, or nothing.
     """
     usual = recipe(values.get("model", TrainConfig().model)).perceptual
     asked = any(key.rpartition(".")[2] == "perceptual" for key in values)

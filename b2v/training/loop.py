@@ -314,12 +314,9 @@ def learning_rate(config: TrainConfig, step: int) -> float:
 def _step(work: Work, batch: list[Tensor], late: bool) -> tuple[float, bool]:
     """Take one step on this process's part of a batch.
 
-    Returns:
-        The loss of the whole batch before it, and whether time is up for any of the team.
-
-    Raises:
-        TrainingError: the loss or its gradient is not finite; nothing has been changed then.
-
+    Returns the loss of the whole batch before it, and whether time is up for any of the team.
+    Raises TrainingError where the loss or its gradient is not finite; nothing has been changed
+    then.
     """
     config, state, team = work.config, work.state, work.team
     if state.critic is not None:

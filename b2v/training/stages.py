@@ -286,9 +286,7 @@ class Objective(nn.Module):
     def forward(self, step: int, blurry: Tensor, sharp: Tensor) -> tuple[Tensor, Frames, Frames]:
         """Compute the loss [B]; arguments as of `compare`.
 
-        Returns:
-            The loss, and restored and sharp frames for the critic, which no gradient reaches.
-
+        Returns the loss, and restored and sharp frames for the critic, which no gradient reaches.
         """
         config, (earlier, judges) = self.config, self._others
         nets = {**earlier, config.role: self.net}

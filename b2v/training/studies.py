@@ -211,12 +211,8 @@ def run_study(
 ) -> Iterator[Notice | Report | list[dict[str, Any]]]:
     """Train and score the rows of a study, going on with what an earlier call has trained.
 
-    Yields:
-        What happens, and of each row its summary, or of video one for each exposure.
-
-    Raises:
-        B2VError: data, sets, settings or networks are not as they should be.
-
+    Yields what happens, and of each row its summary, or of video one for each exposure. Raises
+    B2VError where data, sets, settings or networks are not as they should be.
     """
     _check_set(study, job.scored_on)
     banks: dict[Aperture, Bank] = {}

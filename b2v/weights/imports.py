@@ -101,14 +101,10 @@ def import_released(paths: Sequence[Path], out: Path, *, overwrite: bool = False
     Nothing is written into the folder `out` before all of `paths` have been read and found to be
     right. A card that has other networks already keeps them.
 
-    Returns:
-        Paths of the networks written, in the order of `paths`, and of the card.
-
-    Raises:
-        UsageError: A network is in `out` already, or two files hold the same one.
-        WeightsError: A file is not one of the authors': it cannot be unpickled safely, a key is
-            missing or one too many, or a weight has another shape or is not finite.
-
+    Returns paths of the networks written, in the order of `paths`, and of the card. Raises
+    UsageError where a network is in `out` already, or two files hold the same one; WeightsError
+    where a file is not one of the authors': it cannot be unpickled safely, a key is missing or one
+    too many, or a weight has another shape or is not finite.
     """
     files: dict[str, Path] = {}
     states: dict[str, dict[str, Tensor]] = {}
