@@ -7,8 +7,8 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from b2v.color import to_encoded, to_linear
-from b2v.data import interpolation
-from b2v.data.interpolation import (
+from b2v.data import rendering
+from b2v.data.rendering import (
     MOST,
     find_gaps,
     instants_between,
@@ -114,7 +114,7 @@ def test_as_many_instants_are_chosen_as_there_are_pixels_in_a_step(pixels, count
 
 def test_no_more_instants_are_chosen_than_the_limit(monkeypatch):
     gaps = find_gaps(pan(2, 1, 0)[PARTS // 2 :: PARTS])
-    monkeypatch.setattr(interpolation, "STEP", 0.01)
+    monkeypatch.setattr(rendering, "STEP", 0.01)
     assert sub_frames_for(gaps) == MOST
 
 

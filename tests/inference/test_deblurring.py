@@ -11,9 +11,17 @@ from test_dtb import small_net
 from video_samples import FRAMES, UNEVEN, drawing, make_video, refused
 
 from b2v.errors import MediaError, UsageError
-from b2v.inference import threads, video_files
-from b2v.inference.threads import WAITING, Finished, Worker, Writing
-from b2v.inference.video_files import Settings, check, deblur_video, default_name
+from b2v.inference import video_files
+from b2v.inference.video_files import (
+    WAITING,
+    Finished,
+    Settings,
+    Worker,
+    Writing,
+    check,
+    deblur_video,
+    default_name,
+)
 from b2v.inference.videos import Deblurrer
 from b2v.media.segments import SegmentWriter, left_over
 from b2v.media.video_reader import VideoReader, open_video
@@ -95,7 +103,7 @@ def test_a_worker_does_one_thing_after_the_other_and_nothing_after_one_that_fail
 
 
 def test_a_worker_that_hangs_is_not_waited_for(monkeypatch):
-    monkeypatch.setattr(threads, "PATIENCE", 0.1)
+    monkeypatch.setattr(video_files, "PATIENCE", 0.1)
     worker, hangs = Worker("test"), threading.Event()
     worker.submit(hangs.wait)
     assert not worker.ends(patient=False)
