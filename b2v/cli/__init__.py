@@ -16,17 +16,7 @@ from typing import Annotated
 import typer
 
 from b2v import __version__
-from b2v.cli import (
-    demo,
-    evaluate,
-    extract,
-    machine,
-    options,
-    synth,
-    train,
-    video,
-    weights,
-)
+from b2v.cli import demo, evaluate, extract, machine, options, synth, train, video, weights
 from b2v.cli.options import INTERRUPTED, examples
 from b2v.errors import B2VError
 from b2v.files import VIDEOS

@@ -338,12 +338,7 @@ def _score_videos(
 ) -> list[Result]:
     """Score models for video on a sharp video, or on those of a folder, for each exposure."""
     from b2v.data.exposure import Shutter
-    from b2v.evaluate import (
-        find_videos,
-        records_of_videos,
-        score_video,
-        summarize_videos,
-    )
+    from b2v.evaluate import find_videos, records_of_videos, score_video, summarize_videos
     from b2v.inference.videos import Deblurrer
 
     taus, period = times

@@ -11,15 +11,7 @@ from dataclasses import asdict, dataclass, field, fields, is_dataclass
 from datetime import timedelta
 from functools import partial, wraps
 from pathlib import Path
-from typing import (
-    TYPE_CHECKING,
-    Annotated,
-    Any,
-    Literal,
-    TypeVar,
-    get_origin,
-    get_type_hints,
-)
+from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeVar, get_origin, get_type_hints
 
 import typer
 from rich.console import Console

@@ -25,14 +25,7 @@ from b2v.errors import MediaError
 from b2v.files import CONTAINERS, check_free, check_name, one_line, replacing
 from b2v.media.ffmpeg import ffmpeg_program, run_ffmpeg
 from b2v.media.segments import AS_STORED, SegmentWriter, movie_timescale
-from b2v.media.video_format import (
-    StreamInfo,
-    Turn,
-    VideoInfo,
-    stated_end,
-    stream_infos,
-    turn_of,
-)
+from b2v.media.video_format import StreamInfo, Turn, VideoInfo, stated_end, stream_infos, turn_of
 from b2v.media.video_writer import Encoding, choose_codec
 
 SUBTITLES = {

@@ -35,15 +35,7 @@ from b2v.training.checkpoints import State, has_begun, steps_done
 from b2v.training.config import DECAY, DECAY_STEPS, TrainConfig, check, is_for_video
 from b2v.training.logs import ALONE, Journal, Notice, Report, Team
 from b2v.training.losses import Frames, load_features, new_critic
-from b2v.training.stages import (
-    FRAMES_OF,
-    Judges,
-    Nets,
-    Objective,
-    Rivalry,
-    new_network,
-    validate,
-)
+from b2v.training.stages import FRAMES_OF, Judges, Nets, Objective, Rivalry, new_network, validate
 from b2v.weights.checkpoints import (
     NOT_STATED,
     Card,
