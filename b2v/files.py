@@ -21,6 +21,9 @@ from b2v.errors import MediaError, UsageError, WeightsError
 if sys.platform != "win32":
     import fcntl
 
+Name = str | os.PathLike[str]
+"""Of a file or folder."""
+
 
 @contextmanager
 def alone(path: Path, *, wait: bool = False, name: Path | None = None) -> Iterator[None]:
@@ -195,7 +198,7 @@ def is_dir(name: str) -> bool:
     return False
 
 
-def names_folder(name: str | os.PathLike[str]) -> bool:
+def names_folder(name: Name) -> bool:
     """Tell whether a name is of a folder that is there, or meant as one by a slash at the end."""
     return os.fspath(name).endswith(("/", os.sep)) or is_dir(os.fspath(name))
 
@@ -216,7 +219,7 @@ def check_parent(target: Path) -> None:
         raise MediaError(f"{target}: no permission to write into {parent}; choose another folder")
 
 
-def check_free(target: Path, inputs: Iterable[str | os.PathLike[str]], *, overwrite: bool) -> None:
+def check_free(target: Path, inputs: Iterable[Name], *, overwrite: bool) -> None:
     """Check that a file can be written at `target`.
 
     Raises UsageError where something is there that may not be replaced, and where it is one of
@@ -267,7 +270,7 @@ ONE = (".jpg", ".jpeg", ".avif")
 """Of them, those that are one picture and no clip."""
 
 
-def check_size(path: str | os.PathLike[str], height: int, width: int) -> None:
+def check_size(path: Name, height: int, width: int) -> None:
     """Check that a file at `path` can hold pictures of a size, any in PNG or a folder of it.
 
     Raises UsageError where it cannot; it says what would.

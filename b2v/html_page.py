@@ -6,7 +6,6 @@ forbids the browser to load anything else or to run any other script.
 
 import base64
 import hashlib
-import os
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from html import escape
@@ -19,7 +18,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from b2v.errors import ShapeError
-from b2v.files import replacing
+from b2v.files import Name, replacing
 from b2v.frames import smooth
 from b2v.media.drawing import data_uri, fit
 
@@ -102,7 +101,7 @@ def start(blurry: Tensor, restored: Tensor) -> View:
 
 
 def write_page(
-    path: str | os.PathLike[str],
+    path: Name,
     title: str,
     scenes: Sequence[Scene],
     notes: Sequence[str] = (),

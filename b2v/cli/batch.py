@@ -339,17 +339,14 @@ def carry_out(
     results: Sequence[ResultT],
     handling: BatchOptions,
     start_up: Callable[[], Callable[[ResultT], object]],
-    show: Callable[[ResultT], None],
-    *,
-    as_json: bool,
-    quiet: bool,
+    show: Callable[[ResultT, BatchOptions], None],
 ) -> None:
     """Do what is left to be done, `show` of each how it went, and sum up.
 
     `start_up` loads what does one input; it is called once, if there is any to do.
     """
     if handling.dry_run:
-        show_plan(results, as_json=as_json)
+        show_plan(results, as_json=handling.as_json)
     else:
         doomed = handling.fail_fast and any(result.error for result in results)
         work = start_up() if options.left(results) and not doomed else None
@@ -357,10 +354,10 @@ def carry_out(
             if work is not None and not result.error and not result.skipped:
                 with options.noting(result):
                     work(result)
-            show(result)
+            show(result, handling)
             if handling.fail_fast and result.error and not doomed:
                 break
-    finish(results, handling, quiet=quiet)
+    finish(results, handling)
 
 
 def show_plan(results: Sequence[Result], *, as_json: bool) -> None:
@@ -378,7 +375,7 @@ def show_plan(results: Sequence[Result], *, as_json: bool) -> None:
             options.note(f"b2v: {result.error}")
 
 
-def finish(results: Sequence[Result], handling: BatchOptions, *, quiet: bool) -> None:
+def finish(results: Sequence[Result], handling: BatchOptions) -> None:
     """Sum up several inputs; raise the exit code where not all went well."""
     failed = [result for result in results if result.error]
     skipped = sum(result.skipped for result in results)
@@ -387,7 +384,7 @@ def finish(results: Sequence[Result], handling: BatchOptions, *, quiet: bool) ->
         counts = {"done": done, "failed": len(failed), "skipped": skipped}
         counts["not started"] = len(results) - sum(counts.values())
         said = [f"{n} {what}" for what, n in counts.items() if n or what in ("done", "failed")]
-        options.note(", ".join(said), quiet=quiet)
+        options.note(", ".join(said), quiet=handling.quiet)
     if failed:
         well = len(results) - len(failed) if handling.dry_run else done + skipped
         raise typer.Exit(PARTLY_FAILED if well else failed[0].exit_code)

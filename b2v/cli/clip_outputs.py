@@ -166,7 +166,7 @@ class Job:
 
     play: Play = field(default_factory=Play)
     showing: Showing = field(default_factory=Showing)
-    overwrite: bool = False
+    handling: options.BatchOptions = field(default_factory=options.BatchOptions)
     folder: Path | None = None
     middle: "Tensor | None" = None
     max_memory: float | None = None
@@ -174,7 +174,6 @@ class Job:
     still: bool = False
     strength: float = 1.0
     preview: int | None = None
-    quiet: bool = False
     verbose: bool = False
 
 
@@ -194,8 +193,9 @@ def is_video(result: PhotoResult) -> bool:
     return Path(result.output).suffix.lower() in CONTAINERS
 
 
-def show(result: PhotoResult, *, as_json: bool, quiet: bool, verbose: bool = False) -> None:
+def show(result: PhotoResult, handling: options.BatchOptions, *, verbose: bool = False) -> None:
     """Print the path, or the JSON object, of one result; say how it went, `verbose` by what."""
+    as_json, quiet = handling.as_json, handling.quiet
     if as_json:
         typer.echo(result.as_json())
     elif result.ok:
@@ -242,7 +242,9 @@ def write(
         Path(path).parent.mkdir(parents=True, exist_ok=True)
     if job.still:
         made = inner(frames, 1)
-        write_still(made[0], path, alpha=alpha, bits=bits, tags=tags, overwrite=job.overwrite)
+        write_still(
+            made[0], path, alpha=alpha, bits=bits, tags=tags, overwrite=job.handling.overwrite
+        )
     else:
         made = arrange(inner(frames, play.frames), play.order)
         if is_video(result) and play.loop > 1:
@@ -250,7 +252,11 @@ def write(
         if job.showing.compare is not None:
             made, alpha = beside(blurry, made, job.showing.compare), None
         Clip(made, play.fps, tags, alpha, bits).save(
-            path, overwrite=job.overwrite, loop=play.loop, codec=play.codec, stills=job.stills
+            path,
+            overwrite=job.handling.overwrite,
+            loop=play.loop,
+            codec=play.codec,
+            stills=job.stills,
         )
     result.lost += [f"{path}: {lost}" for lost in lost_in(path, photo.alpha, bits)]
     result.frames, result.size = len(made), [made.shape[3], made.shape[2]]
@@ -274,12 +280,12 @@ def _write_extras(
         sheets.append((path, heat_map(inner(frames), blurry)))
     for path, sheet in sheets:
         path.parent.mkdir(exist_ok=True)
-        write_photo(sheet, path, overwrite=job.overwrite, tags=tags)
+        write_photo(sheet, path, overwrite=job.handling.overwrite, tags=tags)
     if path := showing.place("html", result.output):
         path.parent.mkdir(exist_ok=True)
         scene = scene_of(frames, blurry, result, played=job.play.fps, count=job.play.frames)
         name = Path(result.input).name
-        write_page(path, name, [scene], notes_on([tags]), overwrite=job.overwrite)
+        write_page(path, name, [scene], notes_on([tags]), overwrite=job.handling.overwrite)
 
 
 def note_on_photo(photo: "Photo", result: PhotoResult, job: Job) -> None:

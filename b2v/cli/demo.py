@@ -60,9 +60,9 @@ def command(no_open: Shut = False, overwrite: options.Overwrite = False) -> None
 def _photo(*, overwrite: bool) -> tuple["Scene", "Tags"]:
     """Make a clip of the photo; return what the page shows of it, and what made it."""
     model = options.ModelOptions().load("photo")
-    result, job = PhotoResult(PHOTO, CLIP), Job(overwrite=overwrite)
+    result, job = PhotoResult(PHOTO, CLIP), Job(handling=options.BatchOptions(overwrite=overwrite))
     frames, blurry = extract_one(model, job, result)
-    show(result, as_json=False, quiet=False)
+    show(result, job.handling)
     return scene_of(frames, blurry, result, played=FPS), job.showing.tags_for(None, model)
 
 
@@ -73,8 +73,9 @@ def _video(*, overwrite: bool) -> tuple["Scene", "Tags"]:
     model = options.ModelOptions(quality="fast").load("video")
     settings, showing = Settings(overwrite=overwrite), Showing()
     result = VideoResult(VIDEO, RESTORED)
-    deblur_one(model, model.stream(), settings, showing, result, quiet=False)
-    show_result(result, as_json=False, quiet=False)
+    handling = options.BatchOptions(overwrite=overwrite)
+    deblur_one(model, model.stream(), settings, showing, handling, result)
+    show_result(result, handling)
     return video_scene(result, settings), showing.tags_for(None, model)
 
 

@@ -46,7 +46,7 @@ def extract_one(model: "Model", job: Job, result: PhotoResult) -> tuple["Tensor"
 
     started = time.monotonic()
     result.made_by(model)
-    busy = partial(options.busy, f"{options.one_line(result.input)} ...", quiet=job.quiet)
+    busy = partial(options.busy, f"{options.one_line(result.input)} ...", quiet=job.handling.quiet)
     with busy():
         with batch.hinting(result.input, VIDEOS, "deblur"):
             size = picture_size(result.input)
@@ -83,10 +83,10 @@ def _restored(
     run = partial(model.restore, blurry, middle=middle, frames=count, max_memory=job.max_memory)
     total = pixels_to_run(model.photo_net, *blurry.shape[1:], given=given)
     if not total:
-        with options.busy(f"{named} ...", quiet=job.quiet):
+        with options.busy(f"{named} ...", quiet=job.handling.quiet):
             return run()
     pace = options.PhotoPace(total)
-    with options.progress(named, pace, quiet=job.quiet) as show:
+    with options.progress(named, pace, quiet=job.handling.quiet) as show:
 
         def done(pixels: int) -> None:
             pace.take(pixels)
@@ -125,7 +125,7 @@ def _announce(model: "Model", size: tuple[int, int], job: Job, result: PhotoResu
     except B2VError as error:
         if job.preview is None:
             raise
-        options.note(f"{named}: the whole photo does not fit: {error}", quiet=job.quiet)
+        options.note(f"{named}: the whole photo does not fit: {error}", quiet=job.handling.quiet)
         return
     seconds = seconds_for(net, height, width, runtime, given=job.middle is not None)
     if seconds > LONG or job.preview is not None:
@@ -134,7 +134,7 @@ def _announce(model: "Model", size: tuple[int, int], job: Job, result: PhotoResu
         options.note(
             f"{named}: {width}x{height} pixels {will} take about {said}"
             f"{f' ({runtime})' if job.verbose else ''}",
-            quiet=job.quiet,
+            quiet=job.handling.quiet,
         )
 
 
@@ -197,8 +197,6 @@ def command(
     middle: Middle = None,
     max_memory: MaxMemory = None,
     handling: options.BatchOptions,
-    as_json: options.Json = False,
-    quiet: options.Quiet = False,
     verbose: options.Verbose = False,
 ) -> None:
     """Turn blurry photos into sharp clips.
@@ -207,7 +205,7 @@ def command(
     structure of a folder is kept below -o. Hidden files, b2v's own outputs and linked folders
     are skipped.
     """
-    if not as_json:
+    if not handling.as_json:
         batch.refuse_missing(photos)
     shown = replace(shown, several=batch.is_several(photos))
     one = still.is_wanted(sharp, output, kind)
@@ -218,7 +216,7 @@ def command(
     job = Job(
         play=play,
         showing=shown,
-        overwrite=handling.overwrite,
+        handling=handling,
         folder=folder,
         middle=_read_middle(middle, photos),
         max_memory=options.parse_bytes(max_memory),
@@ -226,7 +224,6 @@ def command(
         still=one,
         strength=strength,
         preview=preview,
-        quiet=quiet,
         verbose=verbose,
     )
     _refuse(results, job, [middle] if middle else [])
@@ -234,8 +231,7 @@ def command(
     def start_up() -> Callable[[PhotoResult], object]:
         return partial(extract_one, chosen.load("photo"), job)
 
-    tell = partial(show, as_json=as_json, quiet=quiet, verbose=verbose)
-    batch.carry_out(results, handling, start_up, tell, as_json=as_json, quiet=quiet)
+    batch.carry_out(results, handling, start_up, partial(show, verbose=verbose))
 
 
 def _plan(
@@ -300,7 +296,7 @@ def _refuse(results: Sequence[PhotoResult], job: Job, more: Sequence[Path]) -> N
         with options.noting(result):
             target, inputs = Path(result.output), [Path(result.input), *more]
             if job.folder is None or target.parent.is_dir():
-                check_output(result.output, overwrite=job.overwrite, inputs=inputs)
+                check_output(result.output, overwrite=job.handling.overwrite, inputs=inputs)
             else:
                 there = batch.check_folders(job.folder, target)
                 check_output(str(there / target.name), overwrite=True)
@@ -309,4 +305,4 @@ def _refuse(results: Sequence[PhotoResult], job: Job, more: Sequence[Path]) -> N
                     f"{result.output}: a video can be repeated {MAX_VIDEO_LOOPS} times at most;"
                     " lower --loop, or write .gif or .webp"
                 )
-    job.showing.check(results, overwrite=job.overwrite)
+    job.showing.check(results, overwrite=job.handling.overwrite)

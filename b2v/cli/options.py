@@ -140,7 +140,7 @@ class ModelOptions:
 
 @dataclass(frozen=True, kw_only=True)
 class BatchOptions:
-    """How several inputs are gone through."""
+    """How several inputs are gone through, and what is said meanwhile."""
 
     overwrite: Overwrite = False
     recursive: Annotated[bool, in_several("--recursive", "-r", help="Include subfolders.")] = False
@@ -154,6 +154,8 @@ class BatchOptions:
     shard: Annotated[
         str | None, in_several(metavar="I/N", help="Process part I of N (1-based), such as 2/8.")
     ] = None
+    as_json: Json = False
+    quiet: Quiet = False
 
     def __post_init__(self) -> None:
         if self.overwrite and self.skip_existing:

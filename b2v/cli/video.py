@@ -222,11 +222,12 @@ def plan(
     return results
 
 
-def show_result(result: VideoResult, *, as_json: bool, quiet: bool) -> None:
+def show_result(result: VideoResult, handling: options.BatchOptions) -> None:
     """Print the path, or the JSON object, of one result; say how it went.
 
     Where the video itself went to standard output, nothing else does.
     """
+    as_json, quiet = handling.as_json, handling.quiet
     to_stderr = result.output == PIPE
     if as_json:
         typer.echo(result.as_json(), err=to_stderr)
@@ -271,8 +272,6 @@ def deblur(
     video: VideoOptions,
     chosen: options.ModelOptions,
     handling: options.BatchOptions,
-    as_json: options.Json = False,
-    quiet: options.Quiet = False,
 ) -> None:
     """Sharpen blurry videos; sound and subtitles stay.
 
@@ -283,7 +282,7 @@ def deblur(
     with --resume continues, with --overwrite starts again. Of a truncated video nothing is written
     (exit code 1), or with --keep-partial what can be read (exit code 4).
     """
-    restore(inputs, output, video, shown, chosen, handling, as_json=as_json, quiet=quiet)
+    restore(inputs, output, video, shown, chosen, handling)
 
 
 def restore(
@@ -293,13 +292,10 @@ def restore(
     shown: Showing,
     chosen: options.ModelOptions,
     handling: options.BatchOptions,
-    *,
-    as_json: bool,
-    quiet: bool,
     **slow: Any,  # noqa: ANN401 - as of `Settings`
 ) -> None:
     """Restore videos, in slow motion where that is asked for."""
-    if not as_json:
+    if not handling.as_json:
         batch.refuse_missing(inputs)
     shown = replace(shown, several=batch.is_several(inputs))
     if PIPE in (*inputs, output) and (shown.filmstrip or shown.html):
@@ -310,10 +306,9 @@ def restore(
 
     def start_up() -> Work:
         model = chosen.load("video")
-        return partial(deblur_one, model, model.stream(), settings, shown, quiet=quiet)
+        return partial(deblur_one, model, model.stream(), settings, shown, handling)
 
-    tell = partial(show_result, as_json=as_json, quiet=quiet)
-    batch.carry_out(results, handling, start_up, tell, as_json=as_json, quiet=quiet)
+    batch.carry_out(results, handling, start_up, show_result)
 
 
 def deblur_one(
@@ -321,9 +316,8 @@ def deblur_one(
     deblurrer: "Deblurrer",
     settings: "Settings",
     shown: Showing,
+    handling: options.BatchOptions,
     result: VideoResult,
-    *,
-    quiet: bool,
 ) -> None:
     """Do one video and note in `result` what came of it."""
     from b2v.inference.video_files import deblur_video
@@ -337,7 +331,11 @@ def deblur_one(
     if result.output != PIPE:
         Path(result.output).parent.mkdir(parents=True, exist_ok=True)
     try:
-        with batch.hinting(*hint), closing(reports), progress(shown_as, pace, quiet=quiet) as show:
+        with (
+            batch.hinting(*hint),
+            closing(reports),
+            progress(shown_as, pace, quiet=handling.quiet) as show,
+        ):
             for report in reports:
                 pace.take(report)
                 show()
@@ -378,8 +376,6 @@ def slowmo(
     video: VideoOptions,
     chosen: options.ModelOptions,
     handling: options.BatchOptions,
-    as_json: options.Json = False,
-    quiet: options.Quiet = False,
 ) -> None:
     """Turn blurry videos into sharp slow motion.
 
@@ -389,4 +385,4 @@ def slowmo(
     if PIPE in (*inputs, output):
         raise UsageError("-: slow motion is made from file to file; give names")
     slow = {"slower": slower, "fps": fps, "sound": sound}
-    restore(inputs, output, video, shown, chosen, handling, as_json=as_json, quiet=quiet, **slow)
+    restore(inputs, output, video, shown, chosen, handling, **slow)

@@ -31,6 +31,7 @@ from b2v.errors import MediaError, ShapeError, UsageError
 from b2v.files import (
     CLIPS,
     CONTAINERS,
+    Name,
     check_free,
     check_name,
     check_parent,
@@ -237,7 +238,7 @@ class Clip:
 
     def save(
         self,
-        path: str | os.PathLike[str],
+        path: Name,
         *,
         overwrite: bool = False,
         loop: int = 0,
@@ -275,10 +276,10 @@ class Clip:
 
 
 def check_target(
-    path: str | os.PathLike[str],
+    path: Name,
     *,
     overwrite: bool,
-    inputs: Iterable[str | os.PathLike[str]] = (),
+    inputs: Iterable[Name] = (),
     fps: float | None = None,
     codec: str | None = None,
 ) -> Path:
@@ -308,9 +309,7 @@ def check_target(
     return target
 
 
-def check_coding(
-    path: str | os.PathLike[str], height: int, width: int, codec: str | None = None
-) -> Encoding:
+def check_coding(path: Name, height: int, width: int, codec: str | None = None) -> Encoding:
     """Say how a clip of a size is coded at `path`; raises UsageError where it cannot be."""
     check_size(path, height, width)
     encoding = encoding_for(Path(path), _kind(path), codec)
@@ -322,7 +321,7 @@ def check_coding(
     return encoding
 
 
-def _check_folder(target: Path, inputs: Iterable[str | os.PathLike[str]], overwrite: bool) -> None:
+def _check_folder(target: Path, inputs: Iterable[Name], overwrite: bool) -> None:
     """Check that a folder of pictures can be written; as `check_free` does of a file."""
     check_parent(target)
     if not os.path.lexists(target):
@@ -339,7 +338,7 @@ def _check_folder(target: Path, inputs: Iterable[str | os.PathLike[str]], overwr
         raise UsageError(f"{target}: holds more than a clip and is not replaced; name another")
 
 
-def _kind(path: str | os.PathLike[str]) -> str:
+def _kind(path: Name) -> str:
     """Lower-case suffix of `path`, or `FOLDER`."""
     text, suffix = os.fspath(path), Path(path).suffix.lower()
     known = suffix in CLIPS

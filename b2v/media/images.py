@@ -21,7 +21,7 @@ from torch import Tensor, cat, from_numpy
 
 from b2v.color import to_encoded
 from b2v.errors import B2VError, MediaError, ShapeError, UsageError
-from b2v.files import MOST, STILLS, check_free, check_name, may_never_end, one_line, replacing
+from b2v.files import MOST, STILLS, Name, check_free, check_name, may_never_end, one_line, replacing
 from b2v.frames import to_codes, to_pixels
 from b2v.media import tiff
 from b2v.media.metadata import DETAILS, IFD, PLAIN, Tags, encode
@@ -94,7 +94,7 @@ def center(picture: Tensor, side: int) -> Tensor:
     return picture.contiguous()
 
 
-def read_photo(path: str | os.PathLike[str], *, side: int | None = None) -> Photo:
+def read_photo(path: Name, *, side: int | None = None) -> Photo:
     """Read a picture of any of `FORMATS`, or HEIC where pillow-heif is installed.
 
     With `side`, only a square of the middle with so many pixels a side, fewer where it has fewer.
@@ -146,7 +146,7 @@ def open_photo(path: Path) -> Iterator[Image.Image | tiff.DeepTiff]:
         yield _identify(file, path)
 
 
-def picture_size(path: str | os.PathLike[str]) -> tuple[int, int]:
+def picture_size(path: Name) -> tuple[int, int]:
     """Read the height and width of a picture, upright, before its pixels; raises MediaError.
 
     In PNG, EXIF may follow the pixels; there it is not looked for, as all would be decoded.
@@ -370,7 +370,7 @@ def _cicp(file: BinaryIO) -> tuple[int, int] | None:
         place += 12 + int.from_bytes(head[:4], "big")
 
 
-def tags_of(path: str | os.PathLike[str], *, keep_gps: bool = False) -> Tags:
+def tags_of(path: Name, *, keep_gps: bool = False) -> Tags:
     """Take from a photo what is harmless in its EXIF; the place only with `keep_gps`.
 
     Broken EXIF is no EXIF. Raises MediaError where the file is no picture.
@@ -405,12 +405,7 @@ DEEP, VEILED = ("PNG", "TIFF"), ("PNG", "TIFF", "WEBP", "AVIF")
 
 
 def write_photo(
-    pixels: Tensor,
-    path: str | os.PathLike[str],
-    *,
-    overwrite: bool = False,
-    bits: int = 8,
-    tags: Tags | None = None,
+    pixels: Tensor, path: Name, *, overwrite: bool = False, bits: int = 8, tags: Tags | None = None
 ) -> Path:
     """Write `pixels` [3, H, W] in [0, 1] as the kind of file that the suffix names.
 
@@ -430,11 +425,7 @@ def write_photo(
 
 
 def check_file(
-    path: str | os.PathLike[str],
-    suffixes: Sequence[str],
-    *,
-    overwrite: bool = False,
-    inputs: Iterable[str | os.PathLike[str]] = (),
+    path: Name, suffixes: Sequence[str], *, overwrite: bool = False, inputs: Iterable[Name] = ()
 ) -> Path:
     """Check, before any work is done, that a file with one of `suffixes` can be written.
 
@@ -450,7 +441,7 @@ def check_file(
 
 def write_still(
     frame: Tensor,
-    path: str | os.PathLike[str],
+    path: Name,
     *,
     alpha: Tensor | None = None,
     bits: int = 8,
@@ -474,7 +465,7 @@ def write_still(
     return path
 
 
-def lost_in(path: str | os.PathLike[str], alpha: Tensor | None, bits: int) -> Iterator[str]:
+def lost_in(path: Name, alpha: Tensor | None, bits: int) -> Iterator[str]:
     """Say what a picture with `alpha` and `bits` a color loses in the kind of file of `path`.
 
     A folder of PNG or TIFF has all of it, clips of other kinds have neither.
@@ -487,12 +478,7 @@ def lost_in(path: str | os.PathLike[str], alpha: Tensor | None, bits: int) -> It
         yield f"{kind} has 8 of the {bits} bits of each color; .png and .tif have all"
 
 
-def check_still(
-    path: str | os.PathLike[str],
-    *,
-    overwrite: bool,
-    inputs: Iterable[str | os.PathLike[str]] = (),
-) -> Path:
+def check_still(path: Name, *, overwrite: bool, inputs: Iterable[Name] = ()) -> Path:
     """Check, before any work is done, that `write_still` can write at `path`; return it.
 
     Raises as `check_file` does, and UsageError where Pillow was built without AVIF.
@@ -504,7 +490,7 @@ def check_still(
     return check_file(target, tuple(STILLS), overwrite=overwrite, inputs=inputs)
 
 
-def _kind(path: str | os.PathLike[str]) -> str:
+def _kind(path: Name) -> str:
     """Pillow's name of the kind of picture at `path`."""
     kind = STILLS.get(Path(path).suffix.lower())
     if kind is None:

@@ -9,7 +9,6 @@ The last steps of a restored video are here too: put together, checked by reopen
 place.
 """
 
-import os
 from array import array
 from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
@@ -22,7 +21,7 @@ import av
 from av.container import InputContainer
 
 from b2v.errors import MediaError
-from b2v.files import CONTAINERS, check_free, check_name, one_line, replacing
+from b2v.files import CONTAINERS, Name, check_free, check_name, one_line, replacing
 from b2v.media.ffmpeg import ffmpeg_program, run_ffmpeg
 from b2v.media.segments import AS_STORED, SegmentWriter, movie_timescale
 from b2v.media.video_format import StreamInfo, Turn, VideoInfo, stated_end, stream_infos, turn_of
@@ -306,11 +305,7 @@ def _url(path: Path) -> str:
 
 
 def check_video_target(
-    path: str | os.PathLike[str],
-    *,
-    codec: str | None = None,
-    overwrite: bool = False,
-    inputs: Iterable[str | os.PathLike[str]] = (),
+    path: Name, *, codec: str | None = None, overwrite: bool = False, inputs: Iterable[Name] = ()
 ) -> Path:
     """Check, before any work is done, that a video can be written at `path`; return it.
 
@@ -328,7 +323,7 @@ def check_video_target(
 
 def finish(
     video: SegmentWriter,
-    source: str | os.PathLike[str] | None,
+    source: Name | None,
     *,
     overwrite: bool = False,
     keep_gps: bool = False,

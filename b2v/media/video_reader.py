@@ -21,7 +21,7 @@ from av.stream import Disposition
 from torch import Tensor
 
 from b2v.errors import MediaError, UsageError
-from b2v.files import PIPE, Stdin, may_never_end, one_line
+from b2v.files import PIPE, Name, Stdin, may_never_end, one_line
 from b2v.media.video_format import ToPixels, describe, missing_bytes, stated_end, stated_whole
 
 FORMATS = (
@@ -112,9 +112,7 @@ class VideoReader:
     `notes` are lines for the user on what was converted or left out; complete after the end.
     """
 
-    def __init__(
-        self, path: str | os.PathLike[str], start: float | None, end: float | None
-    ) -> None:
+    def __init__(self, path: Name, start: float | None, end: float | None) -> None:
         self.name, self.live = os.fspath(path), os.fspath(path) == PIPE
         if not 0 <= (start or 0) < inf or (end is not None and not (start or 0) < end):
             part = f"no part from {start} to {end} s; expected 0 <= start < end"
@@ -347,9 +345,7 @@ class VideoReader:
             raise TruncatedVideoError(f"{message}; get a complete copy for the rest", self.count)
 
 
-def open_video(
-    path: str | os.PathLike[str], start: float | None = None, end: float | None = None
-) -> VideoReader:
+def open_video(path: Name, start: float | None = None, end: float | None = None) -> VideoReader:
     """Open the first video stream of a file, or of standard input for `-`.
 
     Only frames shown from `start` to before `end` are read, in seconds from the first frame;
