@@ -105,10 +105,8 @@ def draw_clip(sources: Sources, config: BankConfig, index: int) -> Tensor:
             blurry, sharp = real_window(sources, rng, config)
             light_lin = to_linear(sharp, config.curve)
         else:
-            still = (kind < config.real + config.stills and sources.videos) or not sources.photos
-            photo = sources.random_still(rng) if still else sources.random_photo(rng)
             scene = render(
-                photo,
+                sources.picture(rng, still=kind < config.real + config.stills),
                 sources.cutouts,
                 rng,
                 size=config.size,
@@ -334,11 +332,9 @@ def draw_sequence(sources: Sources, config: SequenceConfig, index: int) -> Tenso
 def _filmed(
     sources: Sources, rng: Generator, config: SequenceConfig, *, from_video: bool, still: bool
 ) -> tuple[Tensor, Tensor]:
-    from_video = (from_video and bool(sources.videos)) or not sources.photos
-    photo = sources.random_still(rng) if from_video else sources.random_photo(rng)
     footage = replace(config.footage, blur=STILL_BLUR) if still else config.footage
     return film(
-        photo,
+        sources.picture(rng, still=from_video),
         sources.cutouts,
         rng,
         frames=config.frames,

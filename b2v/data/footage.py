@@ -119,14 +119,6 @@ def of_split(windows: list[Window], wanted: str | None) -> list[Window]:
     return found
 
 
-def by_sequence(windows: Iterable[Window]) -> list[list[Window]]:
-    """Part windows by the sequence that they are of, in the order given."""
-    parts: dict[str, list[Window]] = {}
-    for window in windows:
-        parts.setdefault(window.sequence, []).append(window)
-    return list(parts.values())
-
-
 def set_name(path: Path) -> str:
     """Name a set after its folder, a single file after itself."""
     place = path.resolve()
@@ -229,15 +221,15 @@ def _from_line(manifest: Path, number: int, line: str) -> Window:
 
 
 def _frames(folder: Path, digits: int, first: int, blurry: Path) -> tuple[Path, ...]:
-    numbers = range(first, first + FRAMES)
-    return tuple(_frame(folder / f"{number:0{digits}d}", blurry) for number in numbers)
-
-
-def _frame(stem: Path, blurry: Path) -> Path:
-    for suffix in (blurry.suffix, ".png", ".jpg", ".jpeg"):
-        if (path := stem.with_suffix(suffix)).exists():
-            return path
-    raise DatasetError(f"{stem}.png: missing; {blurry} needs the {FRAMES} frames around it")
+    """Find the files of seven frames by their numbers, of whatever kind."""
+    found = []
+    for number in range(first, first + FRAMES):
+        stem = folder / f"{number:0{digits}d}"
+        paths = [stem.with_suffix(s) for s in (blurry.suffix, ".png", ".jpg", ".jpeg")]
+        if (path := next(filter(Path.exists, paths), None)) is None:
+            raise DatasetError(f"{stem}.png: missing; {blurry} needs the {FRAMES} frames around it")
+        found.append(path)
+    return tuple(found)
 
 
 def _name(blurry: Path, folder: Path) -> str:
@@ -309,23 +301,13 @@ class Sources:
         def held(items: list[T], out: bool) -> list[T]:
             return [x for i, x in enumerate(items) if is_out(i, len(items)) is out]
 
-        kept, out = (
-            Sources(
-                held(self.photos, k),
-                held(self.cutouts, k),
-                held(self.videos, k),
-                held(self.sequences, k),
-            )
-            for k in (False, True)
-        )
-        return kept, out
+        parts = [{name: held(x, out) for name, x in vars(self).items()} for out in (False, True)]
+        return Sources(**parts[0]), Sources(**parts[1])
 
-    def random_photo(self, rng: Generator) -> Tensor:
-        """Pick a photograph, [3, H, W] code values."""
-        return pick(self.photos, rng)
-
-    def random_still(self, rng: Generator) -> Tensor:
-        """Pick a single frame of a video, [3, H, W] code values."""
+    def picture(self, rng: Generator, *, still: bool) -> Tensor:
+        """Pick a photograph or, if there are any, a `still` of a video: [3, H, W] codes."""
+        if self.photos and not (still and self.videos):
+            return pick(self.photos, rng)
         video = pick(self.videos, rng)
         return frames_of(video, [int(rng.integers(len(video)))])[0]
 
@@ -356,8 +338,11 @@ def load_sources(folders: Sequence[Path], part: Literal["train", "val"] = "train
     for folder in folders:
         media, before = list_media(folder), sources.count
         if holds_windows(folder):
-            windows = [w for w in find_windows(folder) if part_of(w.split) == part]
-            sources.sequences.extend(by_sequence(windows))
+            sequences: dict[str, list[Window]] = {}
+            for window in find_windows(folder):
+                if part_of(window.split) == part:
+                    sequences.setdefault(window.sequence, []).append(window)
+            sources.sequences.extend(sequences.values())
             media = []
         for place in dict.fromkeys(path.parent for path in media):
             if part_of(split_below(place, folder)) == part:
