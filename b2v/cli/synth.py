@@ -209,17 +209,6 @@ def _splits(text: str | None) -> dict[str, float] | None:
     return {name: float(share) for name, share in found}
 
 
-def _plain(end: "Finished") -> dict[str, object]:
-    """Say what came of a sequence, for a program."""
-    return {
-        "sequence": end.sequence.name,
-        "input": str(end.sequence.path),
-        "windows": end.written,
-        "before": end.before,
-        "error": end.problem or None,
-    }
-
-
 def _run(plan: "Plan", jobs: int, *, as_json: bool, quiet: bool) -> None:
     """Write the dataset, say how far it is, and leave with the code that fits."""
     from b2v.data.synthesize import Finished, synthesize
@@ -229,7 +218,9 @@ def _run(plan: "Plan", jobs: int, *, as_json: bool, quiet: bool) -> None:
         if isinstance(report, Finished):
             ends.append(report)
             if as_json:
-                typer.echo(json.dumps(_plain(report)))
+                said = {"sequence": report.sequence.name, "input": str(report.sequence.path)}
+                counts = {"windows": report.written, "before": report.before}
+                typer.echo(json.dumps({**said, **counts, "error": report.problem or None}))
             if report.problem:
                 options.note(f"b2v: {options.one_line(report.problem)}")
         else:

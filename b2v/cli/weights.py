@@ -16,7 +16,7 @@ from b2v.defaults import MB, PHOTO_MODEL
 from b2v.errors import UsageError, WeightsError
 
 if TYPE_CHECKING:
-    from b2v.weights.store import ModelInfo
+    pass
 
 
 app = typer.Typer(help="List, check, download, import and publish weights.", no_args_is_help=True)
@@ -33,19 +33,13 @@ def list_command(as_json: options.Json = False) -> None:
         return
     table = Table("name", "where", "size", "license", "networks", show_lines=True)
     for model in models:
-        size = f"{model.bytes / MB:.1f} MB"
-        cells = (model.name, model.where, size, model.license, _state(model))
-        table.add_row(*map(Text, cells))
+        size, state = f"{model.bytes / MB:.1f} MB", model.problem or "complete"
+        state += f" (another {model.name} is found before)" if model.shadowed else ""
+        table.add_row(*map(Text, (model.name, model.where, size, model.license, state)))
     if models:
         Console().print(table)
     else:
         options.note("no weights here; see `b2v weights download` and `b2v weights import`")
-
-
-def _state(model: "ModelInfo") -> str:
-    """Say whether the networks of a model are all there and as they should be."""
-    state = model.problem or "complete"
-    return f"{state} (another {model.name} is found before)" if model.shadowed else state
 
 
 @app.command("path", epilog=examples("weights path"))

@@ -16,7 +16,6 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Protocol
 
 import av
 from av.container import OutputContainer
@@ -116,16 +115,6 @@ class PipeClosedError(MediaError):
     """Who read the output has closed it; often on purpose."""
 
 
-class Sink(Protocol):
-    """What a video can be written to instead of a file."""
-
-    name: str
-
-    def write(self, data: bytes) -> int:
-        """Write all of `data`."""
-        ...
-
-
 class VideoWriter:
     """A video that is being written; use it with `with`, or call `close` or `abort`.
 
@@ -134,7 +123,7 @@ class VideoWriter:
 
     def __init__(
         self,
-        file: Path | Sink,
+        file: Path | Stdout,
         info: VideoInfo,
         encoding: Encoding | None = None,
         *,
@@ -246,7 +235,7 @@ FLUSHED = {"live": "1", "cluster_time_limit": "0", "flush_packets": "1"}
 
 
 def live_writer(
-    info: VideoInfo, encoding: Encoding | None = None, sink: Sink | None = None
+    info: VideoInfo, encoding: Encoding | None = None, sink: Stdout | None = None
 ) -> VideoWriter:
     """Open standard output (or `sink`) for a video in Matroska.
 

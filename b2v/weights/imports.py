@@ -120,11 +120,8 @@ def import_released(paths: Sequence[Path], out: Path, *, overwrite: bool = False
         files[role], states[role] = path, {w.ours: taken[w.theirs] for w in wanted}
         digest = sha256_of(path)
         notes[role] = {"license": LICENSE, "made_from": path.name, "made_from_sha256": digest}
-
-    def cards() -> list[Card]:
-        return [_card(notes, out)]
-
-    return _write(states, notes, cards, out, MODEL, MODELS[FAMILY], overwrite=overwrite)
+    how = out, MODEL, MODELS[FAMILY]
+    return _write(states, notes, lambda: [_card(notes, out)], *how, overwrite=overwrite)
 
 
 def _write(
@@ -410,11 +407,16 @@ def import_maxim(path: Path, out: Path, *, overwrite: bool = False) -> list[Path
     note = {"license": license, "made_from_sha256": digest}
     notes = dict.fromkeys(MAXIM_STAGES, note)
 
-    def cards() -> list[Card]:
-        return [_card_of_maxim(model, path.name, digest, license, out) for model in SUMMARIES]
-
-    how = {"overwrite": overwrite, "half": True}
-    return _write(states, notes, cards, out, MAXIM, MODELS["maxim-3"], **how)
+    known = path.name, digest, license, out
+    how = out, MAXIM, MODELS["maxim-3"]
+    return _write(
+        states,
+        notes,
+        lambda: [_card_of_maxim(model, *known) for model in SUMMARIES],
+        *how,
+        overwrite=overwrite,
+        half=True,
+    )
 
 
 def _card_of_maxim(model: str, name: str, digest: str, license: str, out: Path) -> Card:
