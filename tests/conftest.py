@@ -163,6 +163,6 @@ def b2v(
 def read_clip(path: str | os.PathLike[str]) -> Clip:
     """Read a clip of any kind whole; its rate is that of the whole, frames by duration."""
     path = Path(path)
-    shown = list(decode(path, FOLDER if path.is_dir() else path.suffix))
+    shown = list(decode(path, FOLDER if path.is_dir() else path.suffix.lower()))
     frames = torch.stack([to_pixels(codes) for codes, _ in shown])
     return Clip(frames, len(shown) / math.fsum(seconds for _, seconds in shown))
