@@ -248,7 +248,7 @@ def test_targets_are_checked_before_any_work(tmp_path, monkeypatch):
         assert said in refused(UsageError, check_video_target, tmp_path / name)
     for name in ("none/b.mp4", "a.mp4/b.mp4"):
         assert "output folder" in refused(MediaError, check_video_target, tmp_path / name)
-    monkeypatch.setattr(remux.os, "access", lambda *_: False)
+    monkeypatch.setattr("os.access", lambda *_: False)
     assert "no permission" in refused(MediaError, check_video_target, tmp_path / "b.mp4")
 
 
