@@ -16,7 +16,7 @@ the mean of its clips. Memory does not grow with the video.
 
 from collections import Counter, deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass, fields
+from dataclasses import asdict, dataclass, fields
 from functools import partial
 from pathlib import Path
 from typing import Any, Literal, cast
@@ -449,15 +449,16 @@ def summarize_videos(
         values = [v for v in (getattr(s, key) for s in scores) if v is not None]
         return sum(values) / len(values) if values else None
 
-    return {
-        **{"set": name, "model": model, "tau": shutter.tau, "period": shutter.period},
+    clips = [
+        {"name": s.name, "frames": s.frames, **_beside_nothing(partial(getattr, s))} for s in scores
+    ]
+    about = {
+        "set": name,
+        "model": model,
+        **asdict(shutter),
         "frames": sum(s.frames for s in scores),
-        **_beside_nothing(mean),
-        "clips": [
-            {"name": s.name, "frames": s.frames, **_beside_nothing(partial(getattr, s))}
-            for s in scores
-        ],
     }
+    return {**about, **_beside_nothing(mean), "clips": clips}
 
 
 def _beside_nothing(value: Callable[[str], float | None]) -> dict[str, Any]:
@@ -470,7 +471,7 @@ def records_of_videos(
     scores: list[ClipScore], name: str, model: str, shutter: Shutter
 ) -> list[dict[str, Any]]:
     """Put the scores of each clip into a line of a table."""
-    about = {"set": name, "model": model, "tau": shutter.tau, "period": shutter.period}
+    about = {"set": name, "model": model, **asdict(shutter)}
     return [
         {**about, "clip": s.name, **{k: v for k, v in vars(s).items() if k != "name"}}
         for s in scores

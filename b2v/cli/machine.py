@@ -105,7 +105,7 @@ def _devices() -> Iterator[Finding]:
     elif Path("/proc/driver/nvidia/version").exists() or shutil.which("nvidia-smi"):
         advice = "install torch with CUDA, see https://pytorch.org, and a driver that fits it"
         yield Finding("GPU", "warn", "NVIDIA's driver is here, but torch finds no GPU", advice)
-    native = "bf16 in hardware" if choose(str(chosen.device)).precision == "bf16" else "no bf16"
+    native = "bf16 in hardware" if chosen.precision == "bf16" else "no bf16"
     yield Finding("devices", "ok", f"{said}; --device auto is {chosen.device}, {native}")
 
 
@@ -133,14 +133,11 @@ def _ffmpeg() -> Iterator[Finding]:
 def _memory() -> Iterator[Finding]:
     from b2v.inference.runtime import free_bytes
 
-    free = free_bytes()
-    if free is None:
+    if (free := free_bytes()) is None:
         yield Finding("memory", "ok", "free memory is unknown on this system")
-    elif free < LITTLE_MEMORY:
-        advice = "close other programs, or use smaller pictures"
-        yield Finding("memory", "warn", f"{free / GB:.1f} GB free", advice)
-    else:
-        yield Finding("memory", "ok", f"{free / GB:.1f} GB free")
+        return
+    advice = "close other programs, or use smaller pictures" if free < LITTLE_MEMORY else None
+    yield Finding("memory", "warn" if advice else "ok", f"{free / GB:.1f} GB free", advice)
 
 
 def _disk() -> Iterator[Finding]:
@@ -149,12 +146,11 @@ def _disk() -> Iterator[Finding]:
         free = shutil.disk_usage(folder).free
         said = f"{free / GB:.1f} GB free {what} ({folder})"
         if not os.access(folder, os.W_OK | os.X_OK):
-            advice = "go to another folder, or name one with -o" if what == "here" else "set TMPDIR"
-            yield Finding("disk", "warn", f"no permission to write into {folder}", advice)
-        elif free < LITTLE_DISK:
-            yield Finding("disk", "warn", said, "make room; videos take the most")
+            how = "go to another folder, or name one with -o" if what == "here" else "set TMPDIR"
+            yield Finding("disk", "warn", f"no permission to write into {folder}", how)
         else:
-            yield Finding("disk", "ok", said)
+            advice = "make room; videos take the most" if free < LITTLE_DISK else None
+            yield Finding("disk", "warn" if advice else "ok", said, advice)
 
 
 def _cache() -> Iterator[Finding]:

@@ -364,7 +364,8 @@ class Model:
     @property
     def size_multiple(self) -> int:
         """What networks need sides to be multiples of; pictures are padded to that and cropped."""
-        return int(self._any.multiple)
+        net = self.net if self.net is not None else self.video_net
+        return int(cast("Extractor | VideoNet", net).multiple)
 
     @cached_property
     def video_net(self) -> VideoNet | None:
@@ -473,10 +474,6 @@ class Model:
     def __repr__(self) -> str:
         uses = [use for use, net in (("photos", self.net), ("videos", self.video_net)) if net]
         return f"<b2v model {self.name} for {' and '.join(uses)} on {self.runtime}>"
-
-    @property
-    def _any(self) -> Extractor | VideoNet:
-        return cast("Extractor | VideoNet", self.net if self.net is not None else self.video_net)
 
     def restore(
         self,

@@ -61,10 +61,6 @@ class Provenance:
             **mixed,
         }
 
-    def as_json(self, more: dict[str, Any] | None = None) -> str:
-        """Say it to programs as one line of JSON, with `more` keys."""
-        return json.dumps({**self.as_dict(), **(more or {})}, ensure_ascii=False)
-
 
 Base, IFD = ExifTags.Base, ExifTags.IFD
 PLAIN = (Base.DateTime, Base.Make, Base.Model, Base.Copyright)
@@ -100,8 +96,10 @@ class Tags:
             with suppress(TypeError, ValueError, ZeroDivisionError):
                 said = value if isinstance(value, str) else float(value)
                 photo[ExifTags.TAGS.get(tag, str(tag))] = said
-        more = {"photo": photo} if photo else None
-        return self.provenance.as_json(more) if self.provenance else ""
+        if self.provenance is None:
+            return ""
+        known = self.provenance.as_dict() | ({"photo": photo} if photo else {})
+        return json.dumps(known, ensure_ascii=False)
 
     def exif(self) -> bytes:
         """Encode all of it as EXIF, upright; empty where there is nothing to say."""

@@ -114,11 +114,6 @@ def load(folder: Path, config: TrainConfig) -> tuple[dict[str, Any], str]:
     return saved, notice
 
 
-def steps_done(folder: Path, config: TrainConfig) -> int:
-    """Count the steps that a stage has done; none when it has not begun. Raises as `load`."""
-    return int(load(folder, config)[0]["step"]) if has_begun(folder) else 0
-
-
 def plain(config: TrainConfig) -> dict[str, Any]:
     """Give a config as JSON would hold it."""
     return dict(json.loads(json.dumps(asdict(config))))

@@ -31,7 +31,7 @@ from b2v.inference.runtime import Runtime
 from b2v.media.images import write_photo
 from b2v.models import MODELS
 from b2v.training import checkpoints
-from b2v.training.checkpoints import State, has_begun, steps_done
+from b2v.training.checkpoints import State, has_begun
 from b2v.training.config import DECAY, DECAY_STEPS, TrainConfig, check, is_for_video
 from b2v.training.logs import ALONE, Journal, Notice, Report, Team
 from b2v.training.losses import Frames, load_features, new_critic
@@ -428,10 +428,13 @@ def train_stages(
     leaves over goes to the next ones. Each takes one step at least, so that there are networks of
     all stages in the end. Arguments and errors as of `b2v.training.loop.train`.
     """
-    folders = [stage_folder(run, config) for config in configs]
-    done = [steps_done(folder, c) for folder, c in zip(folders, configs, strict=True)]
+
+    def is_done(config: TrainConfig) -> bool:
+        folder = stage_folder(run, config)
+        return has_begun(folder) and checkpoints.load(folder, config)[0]["step"] >= config.steps
+
+    todo = [config for config in configs if not is_done(config)]
     team.wait()  # before anyone writes
-    todo = [c for c, steps in zip(configs, done, strict=True) if steps < c.steps]
     end = time.monotonic() + 60 * minutes
     for count, config in zip(range(len(todo), 0, -1), todo, strict=True):
         yield Notice(f"stage {config.stage}: {config.role}, {config.steps} steps")
