@@ -235,16 +235,15 @@ def write(
     from b2v.frames import inner
     from b2v.media.clips import Clip
     from b2v.media.drawing import beside
-    from b2v.media.images import lost_in, write_still
+    from b2v.media.images import lost_in, write_photo
 
     path, play, alpha, bits = result.output, job.play, photo.alpha, photo.bits
     if job.folder is not None:
         Path(path).parent.mkdir(parents=True, exist_ok=True)
     if job.still:
         made = inner(frames, 1)
-        write_still(
-            made[0], path, alpha=alpha, bits=bits, tags=tags, overwrite=job.handling.overwrite
-        )
+        how = {"overwrite": job.handling.overwrite, "at_best": True}
+        write_photo(made[0], path, alpha=alpha, bits=bits, tags=tags, **how)
     else:
         made = arrange(inner(frames, play.frames), play.order)
         if is_video(result) and play.loop > 1:

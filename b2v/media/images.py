@@ -405,22 +405,41 @@ DEEP, VEILED = ("PNG", "TIFF"), ("PNG", "TIFF", "WEBP", "AVIF")
 
 
 def write_photo(
-    pixels: Tensor, path: Name, *, overwrite: bool = False, bits: int = 8, tags: Tags | None = None
+    pixels: Tensor,
+    path: Name,
+    *,
+    alpha: Tensor | None = None,
+    bits: int = 8,
+    tags: Tags | None = None,
+    overwrite: bool = False,
+    at_best: bool = False,
 ) -> Path:
     """Write `pixels` [3, H, W] in [0, 1] as the kind of file that the suffix names.
 
-    `bits` a color are 8, or 16 for PNG and TIFF; `tags` are what the file is to say of itself.
-    Raises UsageError for a suffix or depth that cannot be written and for a file that exists,
-    MediaError when the disk refuses.
+    They are on white where `alpha`, [1, H, W] in [0, 1], is not 1; kinds that cannot be transparent
+    leave them there, and what cannot have 16 `bits` a color is written with 8. `at_best`, each
+    pixel has a color of its own, and the file is checked by reopening it.
+
+    Raises UsageError for a suffix that cannot be written and for a file that exists, MediaError
+    where the disk or an encoder refuses; nothing is left under the name then.
     """
     path, kind = Path(path), _kind(path)
-    if bits not in ((8, 16) if kind in DEEP else (8,)):
-        raise UsageError(f"{path}: {bits} bits are not possible; use 8, or 16 in .png or .tif")
     if pixels.ndim != 3 or pixels.shape[0] != 3 or not pixels.numel():
         raise ShapeError(f"picture has shape {list(pixels.shape)}; expected [3, H, W] in RGB")
-    codes = to_codes(pixels, bits)
+    depth = bits if kind in DEEP else 8
+    codes = to_codes(unveiled(pixels, alpha if kind in VEILED else None), depth)
+    if codes.shape[2] == 4 and codes[..., 3].min() == 2**depth - 1:
+        codes = np.ascontiguousarray(codes[..., :3])  # nothing shows through in so few bits
     with replacing(path, overwrite=overwrite) as part:
-        part.write_bytes(_encoded(codes, kind, tags, path, "4:2:0"))
+        try:
+            part.write_bytes(
+                encode(codes, kind, subsampling="4:4:4" if at_best else "4:2:0", tags=tags)
+            )
+        except (ValueError, RuntimeError) as error:  # encoders raise them on sizes they refuse
+            why = f"cannot be encoded ({one_line(error)}); write .png"
+            raise MediaError(f"{path}: {why}") from error
+        if at_best:
+            _verify(part, codes, path)
     return path
 
 
@@ -439,32 +458,6 @@ def check_file(
     return path
 
 
-def write_still(
-    frame: Tensor,
-    path: Name,
-    *,
-    alpha: Tensor | None = None,
-    bits: int = 8,
-    tags: Tags | None = None,
-    overwrite: bool = False,
-) -> Path:
-    """Write one restored frame as well as the kind of file can have it, and check it by reopening.
-
-    It is [3, H, W] in [0, 1], on white where `alpha`, [1, H, W] in [0, 1], is not 1; JPEG leaves it
-    there. What cannot have 16 `bits` a color is written with 8. Raises as `write_photo`; nothing
-    is left under the name then.
-    """
-    path, kind = Path(path), _kind(path)
-    depth = bits if kind in DEEP else 8
-    codes = to_codes(unveiled(frame, alpha if kind in VEILED else None), depth)
-    if codes.shape[2] == 4 and codes[..., 3].min() == 2**depth - 1:
-        codes = np.ascontiguousarray(codes[..., :3])  # nothing shows through in so few bits
-    with replacing(path, overwrite=overwrite) as part:
-        part.write_bytes(_encoded(codes, kind, tags, path, "4:4:4"))
-        _verify(part, codes, path)
-    return path
-
-
 def lost_in(path: Name, alpha: Tensor | None, bits: int) -> Iterator[str]:
     """Say what a picture with `alpha` and `bits` a color loses in the kind of file of `path`.
 
@@ -479,7 +472,7 @@ def lost_in(path: Name, alpha: Tensor | None, bits: int) -> Iterator[str]:
 
 
 def check_still(path: Name, *, overwrite: bool, inputs: Iterable[Name] = ()) -> Path:
-    """Check, before any work is done, that `write_still` can write at `path`; return it.
+    """Check, before any work is done, that a picture can be written at `path`; return it.
 
     Raises as `check_file` does, and UsageError where Pillow was built without AVIF.
     """
@@ -496,16 +489,6 @@ def _kind(path: Name) -> str:
     if kind is None:
         raise UsageError(f"{path}: unknown suffix; pictures are written as {', '.join(STILLS)}")
     return kind
-
-
-def _encoded(
-    codes: np.ndarray, kind: str, tags: Tags | None, path: Path, subsampling: str
-) -> bytes:
-    """Encode code values with tags; raises MediaError."""
-    try:
-        return encode(codes, kind, subsampling=subsampling, tags=tags)
-    except (ValueError, RuntimeError) as error:  # encoders raise them on sizes that they refuse
-        raise MediaError(f"{path}: cannot be encoded ({one_line(error)}); write .png") from error
 
 
 def _verify(part: Path, codes: np.ndarray, path: Path) -> None:
