@@ -24,7 +24,7 @@ items: two tensors [N, 3, S, S], blurry and sharp, by index.
 """
 
 from collections.abc import Iterator
-from dataclasses import dataclass, field, replace
+from dataclasses import KW_ONLY, dataclass, field, replace
 from functools import lru_cache, partial
 from pathlib import Path
 from typing import ClassVar, Literal
@@ -198,6 +198,7 @@ def _turned(pictures: Tensor, rng: Generator, axes: tuple[int, ...]) -> Tensor:
     return pictures.mT if rng.random() < 0.5 else pictures
 
 
+@dataclass(eq=False)
 class Crops(Dataset[tuple[Tensor, Tensor]]):
     """Random crops of a bank: item i is a pure function of the seed and i.
 
@@ -211,29 +212,23 @@ class Crops(Dataset[tuple[Tensor, Tensor]]):
     and its frames are not played backwards.
     """
 
-    def __init__(
-        self,
-        folder: Path,
-        *,
-        size: int,
-        seed: int,
-        noise: float = 0.01,
-        jpeg: float = 0.1,
-        discrete: float = 0.3,
-        rest: float = 0.0,
-        soft: float = 0.0,
-        recolour: bool = True,
-    ) -> None:
-        self.clips = open_array(folder, BankConfig.FILE)
-        self.coded = setting(folder, "aperture", "standard") == "coded"
-        if self.coded and (recolour or discrete or rest or soft):
-            raise UsageError(
-                f"{folder}: is seen through a coded aperture; set recolour=false, and"
-                " discrete, rest and soft to 0"
-            )
-        self.size, self.seed = size, seed
-        self.noise, self.jpeg, self.discrete, self.rest = noise, jpeg, discrete, rest
-        self.soft, self.recolour = soft, recolour
+    folder: Path
+    _: KW_ONLY
+    size: int
+    seed: int
+    noise: float = 0.01
+    jpeg: float = 0.1
+    discrete: float = 0.3
+    rest: float = 0.0
+    soft: float = 0.0
+    recolour: bool = True
+
+    def __post_init__(self) -> None:
+        self.clips = open_array(self.folder, BankConfig.FILE)
+        self.coded = setting(self.folder, "aperture", "standard") == "coded"
+        if self.coded and (self.recolour or self.discrete or self.rest or self.soft):
+            how = "set recolour=false, and discrete, rest and soft to 0"
+            raise UsageError(f"{self.folder}: is seen through a coded aperture; {how}")
 
     def __getitem__(self, index: int) -> tuple[Tensor, Tensor]:
         """Cut item `index`; there is no last one."""
@@ -438,6 +433,7 @@ def speed_of(first: Tensor, second: Tensor) -> Tensor:
     return speeds.flatten(1).quantile(0.9, dim=1)
 
 
+@dataclass(eq=False)
 class SequenceCrops(Dataset[tuple[Tensor, Tensor]]):
     """Random crops of a bank of sequences: item i is a pure function of the seed and i.
 
@@ -446,19 +442,16 @@ class SequenceCrops(Dataset[tuple[Tensor, Tensor]]):
     blurry ones get noise of up to 1 %, and a share of `jpeg` of them are compressed.
     """
 
-    def __init__(
-        self,
-        folder: Path,
-        *,
-        frames: int,
-        size: int,
-        seed: int,
-        noise: float = 0.01,
-        jpeg: float = 0.1,
-    ) -> None:
-        self.sequences = open_array(folder, SequenceConfig.FILE)
-        self.frames, self.size, self.seed = frames, size, seed
-        self.noise, self.jpeg = noise, jpeg
+    folder: Path
+    _: KW_ONLY
+    frames: int
+    size: int
+    seed: int
+    noise: float = 0.01
+    jpeg: float = 0.1
+
+    def __post_init__(self) -> None:
+        self.sequences = open_array(self.folder, SequenceConfig.FILE)
 
     def __getitem__(self, index: int) -> tuple[Tensor, Tensor]:
         """Cut item `index`; there is no last one."""

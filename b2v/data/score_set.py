@@ -7,7 +7,6 @@ rounded once, and all that is random comes from one seed, so that the code value
 the processor.
 """
 
-import hashlib
 from collections.abc import Iterable, Iterator
 from importlib.resources import files
 from pathlib import Path
@@ -100,14 +99,6 @@ def clips() -> Iterator[tuple[str, Tensor]]:
         poses = torch.from_numpy(way.grid[GRID // 2 : -(GRID // 2)])
         light_lin = _seen(_photo(name), warp_points(poses, depth), rng)
         yield name, to_codes(to_encoded(light_lin, "gamma2.2"))
-
-
-def digest(pictures: Iterable[Tensor]) -> str:
-    """Hash of the code values of pictures, sha256."""
-    found = hashlib.sha256()
-    for codes in pictures:
-        found.update(codes.numpy().tobytes())
-    return found.hexdigest()
 
 
 def _photo(name: str) -> Tensor:

@@ -34,8 +34,8 @@ from b2v.training import checkpoints
 from b2v.training.checkpoints import State, has_begun
 from b2v.training.config import DECAY, DECAY_STEPS, TrainConfig, check, is_for_video
 from b2v.training.logs import ALONE, Journal, Notice, Report, Team
-from b2v.training.losses import Frames, load_features, new_critic
-from b2v.training.stages import FRAMES_OF, Judges, Nets, Objective, Rivalry, new_network, validate
+from b2v.training.losses import Frames, critic_loss, load_features, new_critic
+from b2v.training.stages import FRAMES_OF, Judges, Nets, Objective, new_network, validate
 from b2v.weights.checkpoints import (
     NOT_STATED,
     Card,
@@ -58,7 +58,8 @@ class Work:
     earlier: Nets
     state: State
     objective: nn.Module
-    rivalry: nn.Module | None
+    rival: nn.Module | None
+    """The critic as all processes train it."""
 
     @property
     def folder(self) -> Path:
@@ -147,10 +148,10 @@ def prepare(
     fast = _compiled if compiled else dict
     nets = fast({**earlier, config.role: net})
     objective = Objective(config, nets.pop(config.role), nets, judges)
-    rivalry = team.share(Rivalry(critic)) if critic else None
+    rival = team.share(critic) if critic else None
     # The state of a recurrent net is handed on, and so looked at, from the second frame on.
     shared = team.share(objective, partly=is_for_video(config.model) and config.frames == 1)
-    return Work(config, run, runtime, team, earlier, state, shared, rivalry), notice
+    return Work(config, run, runtime, team, earlier, state, shared, rival), notice
 
 
 def _refuse_begun(folder: Path, *, resume: bool) -> None:
@@ -328,7 +329,7 @@ def _step(work: Work, batch: list[Tensor], late: bool) -> tuple[float, bool]:
         if not math.isfinite(value):
             raise _stopped(work, f"the {what} is {value}", losses)
     state.optimizer.step()
-    if work.rivalry is not None:
+    if work.rival is not None:
         _train_critic(work, restored, sharp)
     state.step += 1
     decay = min(config.ema, state.step / (state.step + 10))
@@ -341,11 +342,11 @@ def _step(work: Work, batch: list[Tensor], late: bool) -> tuple[float, bool]:
 def _train_critic(work: Work, restored: Frames, sharp: Frames) -> None:
     """Have the critic learn from the frames of a step."""
     state = work.state
-    if state.critic is None or state.critic_optimizer is None or work.rivalry is None:
+    if state.critic is None or state.critic_optimizer is None or work.rival is None:
         return
     state.critic.requires_grad_(True)
     with work.runtime.autocast():
-        losses = work.rivalry(restored, sharp)
+        losses = critic_loss(work.rival, restored, sharp)
     for group in state.critic_optimizer.param_groups:
         group["lr"] = learning_rate(work.config, state.step)
     state.critic_optimizer.zero_grad(set_to_none=True)

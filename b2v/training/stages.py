@@ -35,7 +35,6 @@ from b2v.training.losses import (
     Critic,
     Features,
     Frames,
-    critic_loss,
     deceit_loss,
     frames_loss,
     in_order,
@@ -302,15 +301,3 @@ class Objective(nn.Module):
         ours, theirs = (tuple(side) for side in zip(*sides, strict=True))
         loss = loss + config.adversarial * deceit_loss(judges.critic, ours)
         return loss, tuple(frame.detach() for frame in ours), theirs
-
-
-class Rivalry(nn.Module):
-    """Loss of a batch for the critic."""
-
-    def __init__(self, critic: Critic) -> None:
-        super().__init__()
-        self.critic = critic
-
-    def forward(self, restored: Frames, sharp: Frames) -> Tensor:
-        """Compute the loss [B] from frames [B, 3, H, W]."""
-        return critic_loss(self.critic, restored, sharp)
