@@ -12,7 +12,6 @@ size (Lucas and Kanade, 1981).
 """
 
 import math
-from dataclasses import dataclass
 
 import torch
 from torch import Tensor
@@ -42,32 +41,6 @@ SMALLEST = 32
 """Pixels a side below which a picture is left alone: it is too small to be of two minds."""
 
 
-@dataclass(frozen=True)
-class Evidence:
-    """Normal equations of motion v at each place, `matrix v = vector`; windows already summed.
-
-    `xx`, `xy`, `yy` and `x`, `y` are [h, w].
-    """
-
-    xx: Tensor
-    xy: Tensor
-    yy: Tensor
-    x: Tensor
-    y: Tensor
-
-    def pooled(self, size: tuple[int, int]) -> "Evidence":
-        """Average into a coarser grid."""
-        return Evidence(*F.adaptive_avg_pool2d(self.stacked(), size))
-
-    def stacked(self) -> Tensor:
-        """All five as [5, h, w]."""
-        return torch.stack([self.xx, self.xy, self.yy, self.x, self.y])
-
-    def along(self, motion: Tensor) -> Tensor:
-        """Agreement with a motion [2, h, w]: positive where the frames go its way."""
-        return motion[0] * self.x + motion[1] * self.y
-
-
 def in_one_direction(frames: Tensor, *, in_place: bool = False) -> Tensor:
     """Have all parts of a picture run in one direction of time.
 
@@ -88,7 +61,7 @@ def in_one_direction(frames: Tensor, *, in_place: bool = False) -> Tensor:
     camera = camera_from(evidence)
     if camera is None:
         return frames
-    agreement = evidence.along(camera)
+    agreement = _along(evidence, camera)
     signs = window(agreement[None]) / (window(agreement.abs()[None]) + 1e-12)  # [1, h, w]
     signs = signs if agreement.sum() >= 0 else -signs
     return turned(frames, signs, in_place=in_place)
@@ -116,10 +89,12 @@ def turned(frames: Tensor, signs: Tensor, *, in_place: bool = False) -> Tensor:
     return aligned
 
 
-def measure(frames: Tensor) -> Evidence:
+def measure(frames: Tensor) -> Tensor:
     """Measure the motion that frames [T, 3, H, W] show, in pixels of a quarter size a frame.
 
-    Places of high contrast do not count for much more than others.
+    Returns the normal equations of motion at each place, [[xx, xy], [xy, yy]] motion = [x, y],
+    summed over windows, as xx, xy, yy, x and y: [5, h, w]. Places of high contrast do not count
+    for much more than others.
     """
     gray = torch.cat([F.avg_pool2d(f.float().mean(0, keepdim=True), SCALE) for f in frames])
     times = torch.arange(len(frames), dtype=gray.dtype, device=gray.device) - len(frames) // 2
@@ -130,44 +105,46 @@ def measure(frames: Tensor) -> Evidence:
     terms = torch.stack([gx * gx, gx * gy, gy * gy, -gx * change, -gy * change])
     terms = F.pad(window(terms)[None], (1, 1, 1, 1), mode="replicate")[0]  # [5, h, w]
     contrast = terms[0] + terms[2]
-    return Evidence(*terms / (contrast + contrast.mean() + 1e-12))
+    return terms / (contrast + contrast.mean() + 1e-12)
 
 
-def camera_from(evidence: Evidence) -> Tensor | None:
+def _along(evidence: Tensor, motion: Tensor) -> Tensor:
+    """Agreement with a motion [2, h, w]: positive where the frames go its way."""
+    return (motion * evidence[3:]).sum(0)
+
+
+def camera_from(evidence: Tensor) -> Tensor | None:
     """Find the affine motion [2, h, w] that explains the evidence best up to its sign.
 
     None where one without any change of signs explains nearly as much (`WORTH`).
     """
-    height, width = evidence.x.shape
+    height, width = evidence.shape[1:]
     grid = min(height, GRID), min(width, GRID)
-    coarse = evidence.pooled(grid)
-    basis = _basis(grid, evidence.x.device)
-    plain, most = _explained(coarse, basis, torch.ones_like(coarse.x))[1], -math.inf
+    coarse = F.adaptive_avg_pool2d(evidence, grid)
+    basis = _basis(grid, evidence.device)
+    plain, most = _explained(coarse, basis, torch.ones_like(coarse[0]))[1], -math.inf
     best = torch.zeros(2, 3, device=basis.device)
     for start in _starts(basis):
-        signs = coarse.along(start).sign()
+        signs = _along(coarse, start).sign()
         for _ in range(ROUNDS):
             motion, explained = _explained(coarse, basis, signs)
-            turned = coarse.along(_field(motion, basis)).sign()
+            turned = _along(coarse, _field(motion, basis)).sign()
             if torch.equal(turned, signs):
                 break
             signs = turned
         if explained > most:
             best, most = motion, explained
     # Evidence is scaled to a contrast of one, so that what is explained is squared speed.
-    if most < STILL**2 * coarse.x.numel() or plain / most > WORTH:
+    if most < STILL**2 * coarse[0].numel() or plain / most > WORTH:
         return None
-    return _field(best, _basis((height, width), evidence.x.device))
+    return _field(best, _basis((height, width), evidence.device))
 
 
-def _explained(evidence: Evidence, basis: Tensor, signs: Tensor) -> tuple[Tensor, float]:
+def _explained(evidence: Tensor, basis: Tensor, signs: Tensor) -> tuple[Tensor, float]:
     """Fit an affine motion [2, 3] to evidence of given signs; and how much that explains."""
-    xx, xy, yy = (
-        torch.einsum("ihw,jhw,hw->ij", basis, basis, part)
-        for part in (evidence.xx, evidence.xy, evidence.yy)
-    )
+    xx, xy, yy = (torch.einsum("ihw,jhw,hw->ij", basis, basis, part) for part in evidence[:3])
     matrix = torch.cat([torch.cat([xx, xy], 1), torch.cat([xy, yy], 1)])  # [6, 6]
-    sides = [torch.einsum("ihw,hw->i", basis, part * signs) for part in (evidence.x, evidence.y)]
+    sides = [torch.einsum("ihw,hw->i", basis, part * signs) for part in evidence[3:]]
     vector = torch.cat(sides)
     ridge = 1e-3 * matrix.diagonal().mean() + 1e-12
     motion = torch.linalg.solve(matrix + ridge * torch.eye(6, device=matrix.device), vector)

@@ -29,7 +29,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from b2v.models.unet import Hourglass, blocks_of
+from b2v.models.unet import BodyConfig, Hourglass, blocks_of
 
 INPUTS = (3, 5, 7)
 """Lengths of the window, 2m + 1, that the paper compares (Table 1)."""
@@ -237,16 +237,13 @@ def _init_for_relu(conv: nn.Conv2d) -> None:
 
 
 @dataclass(frozen=True, kw_only=True)
-class BlendConfig:
-    """Shape of the network: `inputs` is 2m + 1, the rest is of `UNetConfig` and `DTBConfig`.
+class BlendConfig(BodyConfig):
+    """Shape of the network: `inputs` is 2m + 1.
 
-    `beta` starts close to 1, where the frame before is hardly blended in.
+    `beta`, as of `DTBConfig`, starts close to 1, where the frame before is hardly blended in.
     """
 
     inputs: int = 3
-    shuffle: int = 2
-    widths: tuple[int, ...] = (48, 96, 160)
-    blocks: tuple[int, ...] = (2, 2, 4)
     beta: float = 0.9
 
     def __post_init__(self) -> None:
@@ -257,13 +254,7 @@ class BlendNet(Hourglass, VideoNet):
     """The sharp center frame of a window, and the state for the next window."""
 
     def __init__(self, config: BlendConfig) -> None:
-        super().__init__(
-            channels=3 * config.inputs,
-            maps=3,
-            shuffle=config.shuffle,
-            widths=config.widths,
-            blocks=config.blocks,
-        )
+        super().__init__(config, channels=3 * config.inputs, maps=3)
         self.config = config
         self.inputs = config.inputs
         fine, coarse = config.widths[0], config.widths[-1]

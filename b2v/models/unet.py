@@ -15,19 +15,24 @@ from torch.nn import functional as F
 
 
 @dataclass(frozen=True, kw_only=True)
-class UNetConfig:
-    """Shape of a U-Net.
+class BodyConfig:
+    """Shape of the body of a U-Net.
 
-    `inputs` pictures come in and `outputs` frames go out; `widths` and `blocks` are channels
-    and residual blocks from the finest scale to the coarsest. The fine scales have their
-    blocks twice, on the way down and on the way up.
+    `widths` and `blocks` are channels and residual blocks from the finest scale to the coarsest.
+    The fine scales have their blocks twice, on the way down and on the way up.
     """
 
-    inputs: int
-    outputs: int = 1
     shuffle: int = 2
     widths: tuple[int, ...] = (48, 96, 160)
     blocks: tuple[int, ...] = (2, 2, 4)
+
+
+@dataclass(frozen=True, kw_only=True)
+class UNetConfig(BodyConfig):
+    """Shape of a U-Net: `inputs` pictures come in and `outputs` frames go out."""
+
+    inputs: int
+    outputs: int = 1
 
 
 class PlainBlock(nn.Module):
@@ -48,16 +53,9 @@ class PlainBlock(nn.Module):
 class Hourglass(nn.Module):
     """Maps [B, maps, H, W] from pictures that are joined to [B, channels, H, W]; zero at first."""
 
-    def __init__(
-        self,
-        *,
-        channels: int,
-        maps: int,
-        shuffle: int,
-        widths: tuple[int, ...],
-        blocks: tuple[int, ...],
-    ) -> None:
+    def __init__(self, config: BodyConfig, *, channels: int, maps: int) -> None:
         super().__init__()
+        shuffle, widths, blocks = config.shuffle, config.widths, config.blocks
         self.shuffle = shuffle
         self.multiple = shuffle * 2 ** (len(widths) - 1)
         fine, coarse = widths[:-1], widths[1:]
@@ -116,13 +114,7 @@ class UNet(Hourglass):
     """Frames from pictures, all [B, 3, H, W]; one tensor, or a tuple when `outputs` > 1."""
 
     def __init__(self, config: UNetConfig) -> None:
-        super().__init__(
-            channels=3 * config.inputs,
-            maps=3 * config.outputs,
-            shuffle=config.shuffle,
-            widths=config.widths,
-            blocks=config.blocks,
-        )
+        super().__init__(config, channels=3 * config.inputs, maps=3 * config.outputs)
         self.config = config
 
     def forward(self, *pictures: Tensor) -> Tensor | tuple[Tensor, ...]:
