@@ -140,13 +140,7 @@ class JinMiddle(nn.Module):
     def forward(self, blurry: Tensor) -> Tensor:
         """Estimate x4."""
         cells = F.pixel_unshuffle(fold_colors(blurry), self.config.shuffle)  # [3B, 16, h, w]
-        x, total = self.stem(cells), cells
-        for group, tap in zip(self.groups, self.taps, strict=True):
-            x = group(x)
-            total = total + tap(x)
-        pictures = F.pixel_shuffle(total, self.config.shuffle)
-        colors = unfold_colors(pictures)  # [B, 3, H, W]
-        return blurry + self.head(self.colour_block(self.colour_stem(colors)))
+        return blurry + _residual(self, self.stem(cells), cells)
 
 
 class JinSide(nn.Module):
@@ -177,13 +171,16 @@ class JinSide(nn.Module):
             for picture in (blurry, second, third)
         ]  # 3 x [3B, 25, h, w]
         x = torch.cat([stem(c) for stem, c in zip(self.stems, cells, strict=True)], dim=1)
-        total = cells[2]
-        for group, tap in zip(self.groups, self.taps, strict=True):
-            x = group(x)
-            total = total + tap(x)
-        pictures = F.pixel_shuffle(total, self.config.shuffle)
-        colors = unfold_colors(pictures)  # [B, 3, H, W]
-        return third + self.head(self.colour_block(self.colour_stem(colors)))
+        return third + _residual(self, x, cells[2])
+
+
+def _residual(net: JinMiddle | JinSide, x: Tensor, cells: Tensor) -> Tensor:
+    """Add what groups of blocks find to a picture, color by color, and join the colors."""
+    for group, tap in zip(net.groups, net.taps, strict=True):
+        x = group(x)
+        cells = cells + tap(x)
+    colors = unfold_colors(F.pixel_shuffle(cells, net.config.shuffle))  # [B, 3, H, W]
+    return net.head(net.colour_block(net.colour_stem(colors)))
 
 
 class JinPair(nn.Module):
