@@ -134,7 +134,7 @@ TAU = 11
 Source = Annotated[
     Path,
     typer.Argument(
-        help="Set as published or by synth-dataset; of video, sharp ones; bundled; bundled-video.",
+        help="Dataset, published or by synth-dataset; sharp videos; bundled or bundled-video.",
         metavar="PATH",
     ),
 ]
@@ -142,34 +142,28 @@ WeightsOf = Annotated[
     list[Path],
     typer.Option(
         "--weights",
-        help="Take weights from this folder, or one network from this .safetensors; several"
-        " are compared.",
+        help="Folder of weights, or a .safetensors file for one network; repeatable, to compare"
+        " them.",
     ),
 ]
 Frames = Annotated[
     Literal["seven", "middle"] | None,
-    typer.Option(help="Photos: all seven frames, or the middle one alone."),
+    typer.Option(help="Photos: score all seven frames, or the middle one alone."),
 ]
-Scale = Annotated[
-    float, typer.Option(help="Photos: size as a part of the files'; 0.45 in Jin et al.")
-]
+Scale = Annotated[float, typer.Option(help="Photos: resize by this factor; Jin et al. use 0.45.")]
 Split = Annotated[
     Literal["train", "val", "test", "all"] | None,
-    typer.Option(help="Photos: scenes that are scored; test where there are any."),
+    typer.Option(help="Photos: scenes to score  [default: test, if there is one]"),
 ]
 Taus = Annotated[
     list[int],
-    typer.Option(help=f"Video: sharp frames averaged to a blurry one, odd; {TAU}. Repeatable."),
+    typer.Option(help=f"Video: sharp frames per blurry one, odd; repeatable  [default: {TAU}]"),
 ]
-Period = Annotated[
-    int | None, typer.Option(help="Video: frames from one exposure to the next; tau.")
-]
-Align = Annotated[
-    bool, typer.Option(help="Photos: bring all of a picture to one direction of time.")
-]
+Period = Annotated[int | None, typer.Option(help="Video: frames between exposures  [default: tau]")]
+Align = Annotated[bool, typer.Option(help="Photos: make all of a picture run in one direction.")]
 CsvFile = Annotated[Path | None, typer.Option("--csv", help="Write scores of each sample here.")]
 Plot = Annotated[
-    Path | None, typer.Option(help="Draw gains by frame, of video PSNR over tau: .png, .svg, .pdf.")
+    Path | None, typer.Option(help="Chart of gains by frame, or of PSNR over tau: .png .svg .pdf")
 ]
 Strips = Annotated[
     Path | None, typer.Option(help="Folder for pictures of the best and the worst samples.")
@@ -214,11 +208,10 @@ def command(
 ) -> None:
     """Score restored frames against the truth.
 
-    Photos: seven frames each, PSNR over RGB in dB; "p" takes the better order of time a sample.
-    Video: sharp ones, or folders of their frames, are made blurry, deblurred and compared.
-    bundled, twelve windows, and bundled-video, four clips, are made of bundled photographs, the
-    same on every machine.
-    --json prints an object; of several weights or taus, {"set", "rows"}, a row such an object.
+    Photos: PSNR of the seven frames in dB; "p" is the better order of time of each sample. Videos:
+    sharp ones, or folders of their frames, are made blurry, restored and compared. bundled (twelve
+    windows) and bundled-video (four clips) are made of bundled photographs, alike everywhere.
+    --json prints an object, or for several weights or taus {"set", "rows"} with one for each.
     """
     if not path.exists() and str(path) not in BUNDLED:
         raise DatasetError(f"{path}: no such file or folder; check the name")

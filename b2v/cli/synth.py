@@ -26,7 +26,7 @@ Sources = Annotated[
 Output = Annotated[
     Path | None,
     typer.Option(
-        "--output", "-o", help="Folder of the dataset; SRC_b2v beside SRC.", metavar="DIR"
+        "--output", "-o", help="Folder to write  [default: SRC_b2v beside SRC]", metavar="DIR"
     ),
 ]
 LayoutIn = Annotated[Layout, typer.Option(help="Layout of SRC; auto detects it.")]
@@ -35,37 +35,39 @@ Write = Annotated[
 ]
 Kind = Annotated[Literal["png", "jpg"], typer.Option("--format", help="Kind of picture.")]
 Split = Annotated[
-    str | None, typer.Option(help="Shares of sequences without a split: train:0.8,test:0.2.")
+    str | None, typer.Option(help="Split sequences that have none: train:0.8,test:0.2.")
 ]
 Preset = Annotated[
     Literal["jin", "kim", "reds", "gopro"],
     typer.Option(
         help="jin: 7 frames, 0.45 of the size; kim: 7 to 15 frames with gaps, within 960x540;"
-        " reds: 7 frames; gopro: 7 to 13 frames. The options below change it."
+        " reds: 7 frames; gopro: 7 to 13 frames. The options below override it."
     ),
 ]
-Frames = Annotated[int | None, typer.Option(help="Frames averaged, an odd number.")]
+Frames = Annotated[int | None, typer.Option(help="Frames to average, an odd number.")]
 Stride = Annotated[int | None, typer.Option(help="Frames from one window to the next.")]
-Scale = Annotated[str | None, typer.Option(help="Size: a factor as 0.45, or 960x540 at most.")]
+Scale = Annotated[str | None, typer.Option(help="Resize: a factor, 0.45, or at most 960x540.")]
 Noise = Annotated[float, typer.Option(help="Noise on blurry pictures; 0.01 is 1 % of white.")]
 Light = Annotated[Literal["linear", "code"], typer.Option(help="Average light, or code values.")]
-Curve = Annotated[Literal["srgb", "gamma2.2"], typer.Option(help="Curve between both.")]
+Curve = Annotated[Literal["srgb", "gamma2.2"], typer.Option(help="From light to code values.")]
 SubFrames = Annotated[
     str | None,
     typer.Option(
-        help="Instants a frame, an odd number, moved between the frames of videos by optical flow;"
-        " auto: as many as the motion needs. Without it videos give their frames alone.",
+        help="Instants per frame, odd; optical flow puts them between the frames of videos. auto:"
+        " as many as the motion needs  [default: the frames alone]",
         metavar="N|auto",
     ),
 ]
-Seed = Annotated[int, typer.Option(help="Seed of everything random.")]
-PerPhoto = Annotated[int, typer.Option(help="Windows of each photograph.", min=1)]
+Seed = Annotated[int, typer.Option(help="Seed of all random numbers.")]
+PerPhoto = Annotated[int, typer.Option(help="Windows to make per photograph.", min=1)]
 Size = Annotated[int, typer.Option(help="Side of windows of photographs in pixels.", min=16)]
 Objects = Annotated[
     Path | None,
-    typer.Option(help="Folder of cut-outs (alpha) to fly through photographs.", metavar="DIR"),
+    typer.Option(
+        help="Folder of cut-outs (with alpha) that move across photographs.", metavar="DIR"
+    ),
 ]
-Hole = Annotated[Literal["open", "coded"], typer.Option(help="coded: phase mask and focus sweep.")]
+Hole = Annotated[Literal["open", "coded"], typer.Option(help="coded: a phase mask, swept focus.")]
 Psf = Annotated[
     Path | None, typer.Option(help="PSFs of the coded aperture, .npz with `psfs` [T, k, k, 3].")
 ]
@@ -76,7 +78,7 @@ Sweep = Annotated[
     Literal["forward", "backward"], typer.Option(help="Direction of the focus sweep.")
 ]
 ShowPsf = Annotated[
-    Path | None, typer.Option(help="Draw the PSFs over the exposure and stop.", metavar="PICTURE")
+    Path | None, typer.Option(help="Only draw the PSFs over the exposure.", metavar="PICTURE")
 ]
 Jobs = Annotated[int, typer.Option("--jobs", "-j", help="Sequences in parallel; 0: one per core.")]
 
@@ -111,7 +113,7 @@ def command(
 ) -> None:
     """Make blurry pictures with their sharp frames.
 
-    A stopped run goes on when it is started again. Example:
+    A stopped run continues when the same command is given again. Example:
     b2v synth-dataset GOPRO_Large_all -o windows
     """
     from b2v.data.rendering import Settings

@@ -39,34 +39,35 @@ Config = Annotated[
     typer.Argument(help="TOML file of settings, or config.json of a run.", metavar="CONFIG.toml"),
 ]
 Stage = Annotated[
-    str | None, typer.Option(help="Of a cascade 1 middle, 2: 3/5, 3: 2/6, 4: 1/7; or all.")
+    str | None,
+    typer.Option(help="Cascades: 1 middle frame, 2 frames 3 and 5, 3: 2, 6, 4: 1, 7; or all."),
 ]
 Data = Annotated[
     list[Path] | None,
-    typer.Option(help="Photos, cut-outs (alpha), videos; or a set of blurry pictures; repeatable."),
+    typer.Option(help="Folder of photos, cut-outs (alpha), videos, or a dataset; repeatable."),
 ]
 RunFolder = Annotated[
-    Path | None, typer.Option(help="Folder of the run, shared by its stages: runs/<model>.")
+    Path | None, typer.Option(help="Folder of the run, for all stages  [default: runs/<model>]")
 ]
 BankFolder = Annotated[
     Path | None,
-    typer.Option(help="Folder of what is drawn from --data: runs/bank, runs/bank-video."),
+    typer.Option(help="Folder of clips drawn from --data  [default: below runs]"),
 ]
-Clips = Annotated[
-    int | None, typer.Option(help="Clips to draw, 8000, or sequences of video, 2000.")
-]
+Clips = Annotated[int | None, typer.Option(help="Clips to draw  [default: 8000; of video 2000]")]
 Model = Annotated[
-    str | None, typer.Option("--model", "-m", help="cascade, jin2018; of video blend, dtb.")
+    str | None, typer.Option("--model", "-m", help="cascade, jin2018, unet; for videos blend, dtb.")
 ]
-Steps = Annotated[int | None, typer.Option(help="Length of a stage, 10000; of dtb 300000.")]
-Batch = Annotated[int | None, typer.Option(help="Crops a step, 8; of jin2018 32, then 24.")]
-Crop = Annotated[int | None, typer.Option(help="Side of a crop in pixels, 128; of jin2018 320.")]
+Steps = Annotated[int | None, typer.Option(help="Steps of a stage  [default: 10000; dtb 300000]")]
+Batch = Annotated[
+    int | None, typer.Option(help="Crops per step  [default: 8; jin2018 32, then 24]")
+]
+Crop = Annotated[int | None, typer.Option(help="Pixels a side  [default: 128; jin2018 320]")]
 Rate = Annotated[
-    float | None, typer.Option(help="Largest learning rate, 5e-4; of jin2018 and dtb 1e-4.")
+    float | None, typer.Option(help="Largest learning rate  [default: 5e-4; jin2018, dtb 1e-4]")
 ]
-Start = Annotated[Path | None, typer.Option(help="File of a network to start with.")]
-Minutes = Annotated[float | None, typer.Option(help="Stop after so long, to be resumed.")]
-Resume = Annotated[bool, typer.Option("--resume", help="Go on with a stopped run.")]
+Start = Annotated[Path | None, typer.Option(help="Start with the network in this file.")]
+Minutes = Annotated[float | None, typer.Option(help="Stop after this time; --resume continues.")]
+Resume = Annotated[bool, typer.Option("--resume", help="Continue a stopped run.")]
 Assignments = Annotated[
     list[str] | None,
     typer.Option("--set", help="Any setting, as key=value or stage2.key=value; repeatable."),
@@ -131,8 +132,8 @@ def command(
 
     Stages 2 to 4 of a cascade need the networks of the stages before.
 
-    Of several processes each takes a part of every batch:
-    torchrun --nproc-per-node 2 -m -- b2v train ... (without the -- it takes --run for its own).
+    Several processes can share each batch: torchrun --nproc-per-node 2 -m -- b2v train ...
+    (without the --, torchrun takes --run for its own).
     """
     from b2v.errors import B2VError, DatasetError
 
@@ -222,24 +223,24 @@ def _train(settings: "Settings", voice: Voice, recipe: str) -> Path:
 
 
 def study(
-    name: Annotated[StudyName, typer.Argument(help="Comparison to be made.", metavar="NAME")],
+    name: Annotated[StudyName, typer.Argument(help="Which comparison.", metavar="NAME")],
     scored_on: Annotated[
-        Path, typer.Option("--eval", help="Set to score on, as of b2v eval: windows, or videos.")
+        Path, typer.Option("--eval", help="Dataset to score on, as for b2v eval.")
     ],
-    output: Annotated[Path, typer.Option("--output", "-o", help="Folder of banks, runs, scores.")],
+    output: Annotated[Path, typer.Option("--output", "-o", help="Folder of clips, runs, scores.")],
     data: Annotated[
         list[Path],
-        typer.Option(help="Folder of photos, cut-outs (alpha), videos, finished sets; repeatable."),
+        typer.Option(help="Folder of photos, cut-outs (alpha), videos, or a dataset; repeatable."),
     ] = [],  # noqa: B006 - typer reads it and leaves it alone
     steps: Annotated[
-        int | None, typer.Option(help="Steps of each stage of each row.", min=1)
+        int | None, typer.Option(help="Steps per stage of each network.", min=1)
     ] = None,
     clips: Annotated[int, typer.Option(help="Clips to draw, or sequences of video.", min=1)] = 1000,
     tau: Annotated[
-        list[int], typer.Option(help="Video: sharp frames averaged to a blurry one; 7, 11 and 15.")
+        list[int], typer.Option(help="Video: sharp frames per blurry one  [default: 7, 11, 15]")
     ] = [],  # noqa: B006
     changes: Annotated[
-        list[str], typer.Option("--set", help="Setting of all rows, as key=value; repeatable.")
+        list[str], typer.Option("--set", help="Setting of all networks, as key=value; repeatable.")
     ] = [],  # noqa: B006
     workers: Annotated[int, typer.Option(help="Processes that cut crops.", min=0)] = 1,
     device: options.Device = "auto",
@@ -248,14 +249,14 @@ def study(
 ) -> None:
     """Train and score the models of a comparison.
 
-    Trained with --data and --steps, equally many each: jin-ablation, losses and order of
-    restoration; order, rules for the order of time; dtb-variants, CNN, STRCNN, STRCNN + DTB;
-    dtb-inputs, with 3, 5 and 7 inputs; coded, coded-video, standard and coded blur.
+    These train each network on --data for --steps: jin-ablation (losses, order of restoration),
+    order (rules for the order of time), dtb-variants (CNN, STRCNN, STRCNN + DTB), dtb-inputs (3, 5
+    and 7 frames at once), coded and coded-video (standard and coded blur).
 
-    As they come: jin-middle, middle frames; jin-given, frames from a middle frame of one's own, a
-    prior's and the true one; dtb-models, videos.
+    These score models as they come: jin-middle (middle frames), jin-given (a cascade with its own,
+    a prior's and the true middle frame), dtb-models (videos).
 
-    Called again it goes on. Writes scores.json, strips and plot.png.
+    The same command continues a stopped study. It writes scores.json, strips and plot.png.
     """
     from b2v.data.score_set import find_set
     from b2v.errors import UsageError
