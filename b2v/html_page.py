@@ -18,7 +18,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from b2v.errors import ShapeError
-from b2v.files import Name, replacing
+from b2v.files import replacing
 from b2v.frames import smooth
 from b2v.media.drawing import data_uri, fit
 
@@ -101,21 +101,11 @@ def start(blurry: Tensor, restored: Tensor) -> View:
 
 
 def write_page(
-    path: Name,
-    title: str,
-    scenes: Sequence[Scene],
-    notes: Sequence[str] = (),
-    *,
-    overwrite: bool = False,
-) -> Path:
-    """Write a page with scenes, and notes below them.
-
-    Raises UsageError when the file exists, MediaError when the disk refuses.
-    """
-    path = Path(path)
+    path: Path, title: str, scenes: Sequence[Scene], notes: Sequence[str], *, overwrite: bool
+) -> None:
+    """Write a page with scenes, and notes below them; raises as `replacing` does."""
     with replacing(path, overwrite=overwrite) as part:
         part.write_text(render(title, scenes, notes), encoding="utf-8", errors="replace")
-    return path
 
 
 def render(title: str, scenes: Sequence[Scene], notes: Sequence[str] = ()) -> str:

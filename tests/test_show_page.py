@@ -140,12 +140,13 @@ def test_frames_without_their_blurry_pictures_are_refused():
 
 
 def test_a_page_is_not_overwritten_unasked(tmp_path):
-    path = write_page(tmp_path / "page.html", "Page", [scene()])
+    path = tmp_path / "page.html"
+    write_page(path, "Page", [scene()], [], overwrite=False)
     before = path.read_bytes()
     with pytest.raises(UsageError, match="--overwrite"):
-        write_page(path, "Other", [scene()])
+        write_page(path, "Other", [scene()], [], overwrite=False)
     assert path.read_bytes() == before
-    write_page(path, "Other", [scene()], overwrite=True)
+    write_page(path, "Other", [scene()], [], overwrite=True)
     assert [entry.name for entry in tmp_path.iterdir()] == ["page.html"]
 
 

@@ -51,8 +51,9 @@ def command(no_open: Shut = False, overwrite: options.Overwrite = False) -> None
         options.note(f"b2v: {VIDEO}: skipped: {options.one_line(error)}")
     notes = notes_on([tags for _, tags in shown])
     scenes = [scene for scene, _ in shown]
-    page = write_page(PAGE, "What was inside the blur", scenes, notes, overwrite=overwrite)
-    typer.echo(str(page))
+    page = Path(PAGE)
+    write_page(page, "What was inside the blur", scenes, notes, overwrite=overwrite)
+    typer.echo(PAGE)
     if not no_open and _has_desktop():
         webbrowser.open(page.resolve().as_uri())
 

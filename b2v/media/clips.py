@@ -21,7 +21,6 @@ from tempfile import TemporaryDirectory
 
 import av
 import numpy as np
-from av.container import OutputContainer
 from av.filter import Graph
 from av.video.reformatter import Interpolation as Flag
 from PIL import Image, ImageSequence
@@ -83,18 +82,10 @@ def encoding_for(target: Path, kind: str, codec: str | None) -> Encoding:
     return Encoding()
 
 
-def encode_video(
-    frames: Tensor,
-    fps: float,
-    part: Path,
-    encoding: Encoding,
-    tags: Tags | None,
-    *,
-    target: Path,
-) -> None:
-    """Encode frames [T, 3, H, W] in [0, 1] into the video file `part`, which is to be `target`."""
-    kind = CONTAINERS[target.suffix.lower()]
-    tick = 1 / Fraction(fps).limit_denominator(1001)
+def encode_video(clip: "Clip", part: Path, encoding: Encoding, target: Path) -> None:
+    """Encode a clip into the video file `part`, which is to be `target`."""
+    frames, kind = clip.frames, CONTAINERS[target.suffix.lower()]
+    tick = 1 / Fraction(clip.fps).limit_denominator(1001)
     info = VideoInfo(
         name=target.name,
         container=kind,
@@ -108,46 +99,37 @@ def encode_video(
         frames=len(frames),
     )
     fast = {"movflags": FLAGS[kind]} if kind in FLAGS else {}
-    said = tags.video() if tags else {}
-    with VideoWriter(
-        part, info, encoding, container=kind, options=fast, metadata=said, name=str(target)
-    ) as writer:
+    said, name = clip.tags.video() if clip.tags else {}, str(target)
+    how = part, info, encoding
+    with VideoWriter(*how, container=kind, options=fast, metadata=said, name=name) as writer:
         for number, pixels in enumerate(frames):
             writer.write(pixels, number, 1)
 
 
-def encode_animation(
-    frames: Tensor, fps: float, part: Path, kind: str, loop: int, tags: Tags | None
-) -> None:
-    """Encode frames [T, 3, H, W] in [0, 1] into the GIF or WebP `part`, played `loop` times.
+def encode_animation(clip: "Clip", part: Path, kind: str, loop: int) -> None:
+    """Encode a clip into the GIF or WebP `part`, played `loop` times.
 
     The delays add up to the exact duration.
     """
+    frames = clip.frames
     if kind == ".webp" and len(frames) == 1:  # which is no animation
-        part.write_bytes(encode(to_codes(frames[0]), "WEBP", tags=tags))
+        part.write_bytes(encode(to_codes(frames[0]), "WEBP", tags=clip.tags))
         return
-    coding, rate = CODINGS[kind], Fraction(fps).limit_denominator(1001)
+    coding, rate = CODINGS[kind], Fraction(clip.fps).limit_denominator(1001)
     times = [round(number / rate / coding.tick) for number in range(len(frames) + 1)]
     header = {"loop": str(loop)}
     if kind == ".gif" and loop:  # counts how often it is repeated, -1 for not at all
         header["loop"] = str(loop - 1 or -1)
     with av.open(str(part.absolute()), "w", format=kind[1:], options=header) as container:
-        stream = _add_stream(container, coding, rate, *frames.shape[2:])
+        stream = container.add_stream(coding.codec, rate=rate, options=dict(coding.options))
+        assert isinstance(stream, av.VideoStream)  # every codec of the table is one of pictures
+        stream.height, stream.width = frames.shape[2:]
+        stream.pix_fmt, stream.codec_context.time_base = coding.pixel_format, coding.tick
         for number, picture in enumerate(_converted(frames, coding.pixel_format)):
             picture.pts, picture.time_base = times[number], coding.tick
             container.mux(_timed(stream.encode(picture), times))
         container.mux(_timed(stream.encode(None), times))
-    stamp_animation(part, tags)
-
-
-def _add_stream(
-    container: OutputContainer, coding: Coding, rate: Fraction, height: int, width: int
-) -> av.VideoStream:
-    stream = container.add_stream(coding.codec, rate=rate, options=dict(coding.options))
-    assert isinstance(stream, av.VideoStream)  # every codec of the table is one of pictures
-    stream.height, stream.width, stream.pix_fmt = height, width, coding.pixel_format
-    stream.codec_context.time_base = coding.tick
-    return stream
+    stamp_animation(part, clip.tags)
 
 
 def _timed(
@@ -268,9 +250,9 @@ class Clip:
                     file = part / f"{number:06d}.{stills}"
                     file.write_bytes(encode(codes, stills.upper(), tags=self.tags))
             elif kind in CONTAINERS:
-                encode_video(self.frames, self.fps, part, encoding, self.tags, target=target)
+                encode_video(self, part, encoding, target)
             else:
-                encode_animation(self.frames, self.fps, part, kind, loop, self.tags)
+                encode_animation(self, part, kind, loop)
             _verify(self, part, kind, target)
         return target
 
