@@ -171,10 +171,13 @@ def render(
     """
     path = random_path(rng, config, size)
     depth = random_depth(rng, config, size)
-    movers = [
-        _random_object(cutouts, rng, size, config, curve)
-        for _ in range(rng.choice(len(config.objects), p=config.objects) if cutouts else 0)
-    ]
+    movers = []
+    for _ in range(rng.choice(len(config.objects), p=config.objects) if cutouts else 0):
+        cutout_lin = _random_cutout(cutouts, rng, config.object_size, size, curve)
+        place = torch.from_numpy(rng.uniform(-0.5, 0.5, 2).astype(np.float32)) * size
+        way = random_path(rng, config, size)
+        # Poses are those of an eye that moves; the object moves itself, so time runs backwards.
+        movers.append(Mover(cutout_lin, place, Path(-way.velocity, way.bend)))
     if sub_frames is None:
         frame_times = instants(FRAMES, 1)[:, 0]
         sub_frames = max(
@@ -231,16 +234,6 @@ def _random_cutout(
     if rng.random() < 0.5:
         cutout = cutout.flip(-1)
     return torch.cat([to_linear(cutout[:3], curve) * cutout[3:], cutout[3:]])
-
-
-def _random_object(
-    cutouts: list[Tensor], rng: Generator, size: int, config: MotionConfig, curve: Curve
-) -> "Mover":
-    cutout_lin = _random_cutout(cutouts, rng, config.object_size, size, curve)
-    place = torch.from_numpy(rng.uniform(-0.5, 0.5, 2).astype(np.float32)) * size
-    path = random_path(rng, config, size)
-    # Poses are those of an eye that moves; the object moves itself, so time runs backwards.
-    return Mover(cutout_lin, place, Path(-path.velocity, path.bend))
 
 
 GRID = 16
@@ -348,12 +341,24 @@ def film(
     duty = float(rng.uniform(*config.duty))
     room = [side - size - 2 * MARGIN for side in (photo.shape[2], photo.shape[1])]
     camera = random_way(rng, config, frames, duty, room)
-    depth = _random_depth(rng, config, camera, size)
-    odds = config.motion.objects
-    movers = [
-        _random_mover(cutouts, rng, frames, size, duty, camera, config, curve)
-        for _ in range(rng.choice(len(odds), p=odds) if cutouts else 0)
-    ]
+    depth = random_depth(rng, config.motion, size)
+    steepest = max(float(depth.diff(dim=axis).abs().max()) for axis in (0, 1))
+    far = float(np.abs(camera.grid[:, :2]).max())
+    depth = depth * min(1.0, FOLD / max(steepest * far, 1e-9))  # what suits so long a way
+    odds, movers = config.motion.objects, []
+    for _ in range(rng.choice(len(odds), p=odds) if cutouts else 0):
+        cutout_lin = _random_cutout(cutouts, rng, config.motion.object_size, size, curve)
+        poses = random_way(rng, config, frames, duty, [2.0 * size, 2.0 * size]).grid
+        kind = rng.random()  # free, followed by the camera, or a part of the scene that is nearer
+        if kind < 0.3:
+            poses = poses * rng.uniform(0, 0.3)
+        elif kind < 0.6:
+            poses = poses * 0.2 + camera.grid * rng.uniform(0.8, 1.6)
+        # It is at its place at a time of the sequence, so that objects come and go.
+        meeting = rng.integers(GRID, len(poses) - GRID)
+        poses = poses - [*poses[meeting, :2], 0, 0, 0, 0]
+        place = torch.from_numpy(rng.uniform(-0.5, 0.5, 2).astype(np.float32)) * size
+        movers.append(Mover(cutout_lin, place, Way(camera.start, poses)))
     scene_lin, corner = _cut_out(photo, camera, frames, depth, rng, config, curve)
     blurry, sharp = [], []
     for frame in range(frames):
@@ -412,39 +417,6 @@ def random_way(
     turns = (turns - turns.mean(0)) * (rng.random() < config.turning) * min(1.0, speed / 4)
     poses = np.concatenate([place, turns], 1)
     return Way(-1.0, poses - [*poses[count // 2, :2], 0, 0, 0, 0])
-
-
-def _random_depth(rng: Generator, config: FootageConfig, camera: Way, size: int) -> Tensor:
-    """Draw relative parallax that suits how far the camera goes."""
-    depth = random_depth(rng, config.motion, size)
-    steepest = max(float(depth.diff(dim=axis).abs().max()) for axis in (0, 1))
-    far = float(np.abs(camera.grid[:, :2]).max())
-    return depth * min(1.0, FOLD / max(steepest * far, 1e-9))
-
-
-def _random_mover(
-    cutouts: list[Tensor],
-    rng: Generator,
-    frames: int,
-    size: int,
-    duty: float,
-    camera: Way,
-    config: FootageConfig,
-    curve: Curve,
-) -> Mover:
-    """Draw an object: free, followed by the camera, or a part of the scene that is nearer."""
-    cutout_lin = _random_cutout(cutouts, rng, config.motion.object_size, size, curve)
-    poses = random_way(rng, config, frames, duty, [2.0 * size, 2.0 * size]).grid
-    kind = rng.random()
-    if kind < 0.3:
-        poses = poses * rng.uniform(0, 0.3)
-    elif kind < 0.6:
-        poses = poses * 0.2 + camera.grid * rng.uniform(0.8, 1.6)
-    # It is at its place at a time of the sequence, so that objects come and go.
-    meeting = rng.integers(GRID, len(poses) - GRID)
-    poses = poses - [*poses[meeting, :2], 0, 0, 0, 0]
-    place = torch.from_numpy(rng.uniform(-0.5, 0.5, 2).astype(np.float32)) * size
-    return Mover(cutout_lin, place, Way(camera.start, poses))
 
 
 def _cut_out(
