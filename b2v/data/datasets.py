@@ -51,7 +51,6 @@ from b2v.data.exposure import (
 )
 from b2v.data.footage import (
     Sources,
-    Window,
     at_size,
     cut_square,
     frames_of,
@@ -351,7 +350,14 @@ def real_sequence(
     for _ in range(real.tries if long_enough else 0):
         video = pick(long_enough, rng)
         if isinstance(video, list):
-            return written_sequence(video, rng, config)
+            start = int(rng.integers(max(1, len(video) - config.frames + 1)))
+            numbers = to_and_fro(start + np.arange(config.frames), len(video))
+            windows = [video[number] for number in numbers]
+            shrink = 2 if rng.random() < real.half else 1
+            codes = read_codes([*(w.blurry for w in windows), *(w.middle for w in windows)])
+            pictures = at_size(cut_square(codes, rng, config.size * shrink), config.size)
+            blurry, sharp = pictures.chunk(2)
+            return blurry, sharp
         shutter = random_shutter(rng, real.taus, len(video), config.frames)
         wanted = shutter.length(config.frames)
         start = int(rng.integers(max(1, len(video) - wanted + 1)))
@@ -372,23 +378,6 @@ def real_sequence(
         blurry, sharp = (torch.stack(kind) for kind in zip(*exposed, strict=True))
         return blurry, sharp
     return None
-
-
-def written_sequence(
-    windows: list[Window], rng: Generator, config: SequenceConfig
-) -> tuple[Tensor, Tensor]:
-    """Take windows that follow each other in a set, to and fro where there are too few.
-
-    Returns blurry and sharp frames, [N, 3, S, S] each.
-    """
-    start = int(rng.integers(max(1, len(windows) - config.frames + 1)))
-    numbers = to_and_fro(start + np.arange(config.frames), len(windows))
-    chosen = [windows[number] for number in numbers]
-    shrink = 2 if rng.random() < config.real_windows.half else 1
-    codes = read_codes([*(w.blurry for w in chosen), *(w.middle for w in chosen)])
-    pictures = at_size(cut_square(codes, rng, config.size * shrink), config.size)
-    blurry, sharp = pictures.chunk(2)
-    return blurry, sharp
 
 
 def random_shutter(rng: Generator, taus: tuple[int, ...], length: int, windows: int) -> Shutter:

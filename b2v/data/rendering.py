@@ -41,7 +41,7 @@ from b2v.data.exposure import (
     read_psfs,
     through_psfs,
 )
-from b2v.data.scenes import MotionConfig, Scene, render
+from b2v.data.scenes import MotionConfig, render
 from b2v.data.sources import Sequence, frame_files
 from b2v.errors import DatasetError, UsageError
 from b2v.frames import FRAMES, MIDDLE, MIN_SIDE
@@ -348,8 +348,16 @@ def _of_sharp_video(
         if any(f.fault for f in held[1:]):
             faults.windows += index not in done
         elif index not in done:
-            scale = held[0].pixels.shape[2] / frame.pixels.shape[2]
-            yield _expose_frames(index, held, settings, psfs, (period, scale))
+            sharp = torch.stack([f.pixels for f in held])
+            if settings.sub_frames in (None, 1) or len(sharp) == 1:
+                instants = 1 if settings.aperture is None else settings.focus_steps()
+                each = psfs(len(sharp) * instants, len(sharp))
+                blurry = _expose(to_linear(sharp, settings.curve), settings, each)
+            else:
+                instants, blurry = _expose_between(sharp, settings, psfs)
+            places = tuple(f.position for f in held), tuple(f.number for f in held)
+            scale = sharp.shape[3] / frame.pixels.shape[2]
+            yield Window(index, *places, sharp, blurry, period, instants, scale)
         index += 1
         held = [f for f in held if f.position >= index * period]
     if index == 0 and not faults.broken:
@@ -363,20 +371,6 @@ def _resized(frame: Frame, settings: Settings) -> Frame:
         size = f"{pixels.shape[2]}x{pixels.shape[1]}"
         raise DatasetError(f"frames become {size} pixels; {MIN_SIDE} a side are needed at least")
     return replace(frame, pixels=pixels)
-
-
-def _expose_frames(
-    index: int, frames: list[Frame], settings: Settings, psfs: Psfs, facts: tuple[int, float]
-) -> Window:
-    sharp = torch.stack([f.pixels for f in frames])
-    if settings.sub_frames in (None, 1) or len(sharp) == 1:
-        count = 1 if settings.aperture is None else settings.focus_steps()
-        each = psfs(len(sharp) * count, len(sharp))
-        blurry = _expose(to_linear(sharp, settings.curve), settings, each)
-    else:
-        count, blurry = _expose_between(sharp, settings, psfs)
-    positions, numbers = tuple(f.position for f in frames), tuple(f.number for f in frames)
-    return Window(index, positions, numbers, sharp, blurry, facts[0], count, facts[1])
 
 
 def _expose_between(
@@ -405,7 +399,20 @@ def _of_photo(
     if min(photo.shape[1:]) < MIN_SIDE:
         raise DatasetError(f"{sequence.path}: is too small to be set in motion")
     for index in sorted(set(range(settings.per_photo)) - done):
-        scene = _random_scene(photo, objects, sequence, settings, index)
+        rng = settings.rng(sequence.name, index)
+        for _ in range(TRIES):  # until the blur is neither nothing nor hopeless
+            scene = render(
+                photo,
+                objects,
+                rng,
+                size=settings.photo_size,
+                config=MotionConfig(),
+                curve=settings.curve,
+                sub_frames=None if settings.sub_frames == "auto" else settings.sub_frames,
+            )
+            plain = expose(scene.light_lin, settings.curve)
+            if BLUR_PSNR[0] <= psnr(plain, scene.sharp(settings.curve)[MIDDLE]) <= BLUR_PSNR[1]:
+                break
         aperture = settings.aperture
         psfs = None if aperture is None else aperture.psfs(len(scene.light_lin))
         blurry = _expose(scene.light_lin, settings, psfs)
@@ -413,27 +420,6 @@ def _of_photo(
         positions = tuple(range(first, first + FRAMES))
         numbers = tuple(number + 1 for number in positions)
         yield Window(index, positions, numbers, sharp, blurry, FRAMES, scene.sub_frames, 1.0)
-
-
-def _random_scene(
-    photo: Tensor, objects: list[Tensor], sequence: Sequence, settings: Settings, index: int
-) -> Scene:
-    """Draw motion until the blur is neither nothing nor hopeless; the aperture plays no part."""
-    rng = settings.rng(sequence.name, index)
-    for _ in range(TRIES):
-        scene = render(
-            photo,
-            objects,
-            rng,
-            size=settings.photo_size,
-            config=MotionConfig(),
-            curve=settings.curve,
-            sub_frames=None if settings.sub_frames == "auto" else settings.sub_frames,
-        )
-        plain = expose(scene.light_lin, settings.curve)
-        if BLUR_PSNR[0] <= psnr(plain, scene.sharp(settings.curve)[MIDDLE]) <= BLUR_PSNR[1]:
-            break
-    return scene
 
 
 def _expose(light_lin: Tensor, settings: Settings, psfs: Tensor | None) -> dict[Light, Tensor]:

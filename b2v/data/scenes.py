@@ -185,29 +185,19 @@ def render(
             for p in [path, *(m.way for m in movers)]
         )
     times = instants(FRAMES, sub_frames).flatten()
-    patch, points = _cut(photo, warp_points(path.poses(times), depth), rng, config)
+    points = warp_points(path.poses(times), depth)
+    low, high = points.amin((0, 1, 2)), points.amax((0, 1, 2))
+    sides = torch.tensor([photo.shape[2] - 1.0, photo.shape[1] - 1.0])
+    step = min(rng.uniform(*config.shrink), max(0.5, (sides / (high - low)).min().item()))
+    extent, room = (high - low) * step, (sides - (high - low) * step).clamp(min=0)
+    width, height = extent.ceil().int().add(2).tolist()
+    corners = (room * torch.from_numpy(rng.uniform(0, 1, 2).astype(np.float32)) for _ in range(8))
+    patch, corner = _textured(photo, corners, (width, height), config)
+    points = (points - low) * step + corner - corner.floor()
     scene_lin = look(to_linear(patch.float() / 255, curve), points)  # [N, 3, S, S]
     for mover in movers:
         mover.cover(scene_lin, times)
     return Scene(scene_lin, sub_frames)
-
-
-def _cut(
-    photo: Tensor, points: Tensor, rng: Generator, config: MotionConfig
-) -> tuple[Tensor, Tensor]:
-    """Place the points [N, S, S, 2] on the photo: the patch they see, and the points within it.
-
-    Of a few random places the first with enough texture is taken, else the last.
-    """
-    flat = points.flatten(0, 2)
-    low, extent = flat.amin(0), flat.amax(0) - flat.amin(0)
-    sides = torch.tensor([photo.shape[2] - 1.0, photo.shape[1] - 1.0])
-    step = min(rng.uniform(*config.shrink), max(0.5, (sides / extent).min().item()))
-    room = (sides - extent * step).clamp(min=0)
-    width, height = (extent * step).ceil().int().add(2).tolist()
-    corners = (room * torch.from_numpy(rng.uniform(0, 1, 2).astype(np.float32)) for _ in range(8))
-    patch, corner = _textured(photo, corners, (width, height), config)
-    return patch, (points - low) * step + corner - corner.floor()
 
 
 def _textured(

@@ -23,7 +23,7 @@ can start as a net for photos. A frame costs 0.6 of what the paper's network tak
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Literal, NamedTuple, cast
+from typing import Literal, NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -193,7 +193,9 @@ class DTB(VideoNet):
         self.head = nn.Conv2d(config.stem, 3, 3, padding=1)
         firsts = (block.conv1 for block in (*self.encoder, *self.decoder))
         for conv in filter(None, (self.stem, self.down, *firsts, self.up, self.feedback)):
-            _init_for_relu(cast("nn.Conv2d", conv))
+            # Else features come out of the decoder nine times smaller (He et al., ICCV 2015).
+            nn.init.kaiming_normal_(conv.weight, nonlinearity="relu")
+            nn.init.zeros_(conv.bias)
         if config.residual:
             nn.init.zeros_(self.head.weight)
             nn.init.zeros_(self.head.bias)  # type: ignore[arg-type]
@@ -225,15 +227,6 @@ class DTB(VideoNet):
         if self.config.residual:
             restored = window[:, self.look_ahead] + restored
         return restored, VideoState(blended, features)
-
-
-def _init_for_relu(conv: nn.Conv2d) -> None:
-    """Draw the weights of a convolution so that ReLUs keep features alive (He et al., ICCV 2015).
-
-    By torch's own start they come out of the decoder nine times smaller, and it learns more slowly.
-    """
-    nn.init.kaiming_normal_(conv.weight, nonlinearity="relu")
-    nn.init.zeros_(conv.bias)  # type: ignore[arg-type]
 
 
 @dataclass(frozen=True, kw_only=True)

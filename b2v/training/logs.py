@@ -52,11 +52,24 @@ class Notice:
 
 
 class Journal:
-    """Table in a stage's folder, from a step on."""
+    """Table in a stage's folder, from a step on.
+
+    Its lines after that are of steps that will be done again; they are dropped, and so is a line
+    that a killed run did not finish.
+    """
 
     def __init__(self, folder: Path, step: int) -> None:
         self.table = folder / TABLE
-        _forget(self.table, step)
+        text = self.table.read_text(errors="replace") if self.table.exists() else ""
+        lines = [line for line in text.splitlines(keepends=True) if line.endswith("\n")]
+        if not lines:
+            self.table.unlink(missing_ok=True)
+            return
+        steps = [line.split(",")[0] for line in lines[1:]]
+        if not all(map(str.isdecimal, steps)):
+            raise TrainingError(f"{self.table}: is damaged; move it away, a new one is begun")
+        kept = [line for line, at in zip(lines[1:], steps, strict=True) if int(at) <= step]
+        write_whole(self.table, lines[0] + "".join(kept))
 
     def add(self, report: Report) -> None:
         """Append a report."""
@@ -67,24 +80,6 @@ class Journal:
             if new:
                 writer.writeheader()
             writer.writerow(values)
-
-
-def _forget(path: Path, step: int) -> None:
-    """Drop lines of the table after `step`: they are of steps that will be done again.
-
-    So is a line that a killed run did not finish.
-    """
-    text = path.read_text(errors="replace") if path.exists() else ""
-    lines = [line for line in text.splitlines(keepends=True) if line.endswith("\n")]
-    if not lines:
-        path.unlink(missing_ok=True)
-    else:
-        head, *lines = lines
-        steps = [line.split(",")[0] for line in lines]
-        if not all(map(str.isdecimal, steps)):
-            raise TrainingError(f"{path}: is damaged; move it away, a new one is begun")
-        kept = [line for line, at in zip(lines, steps, strict=True) if int(at) <= step]
-        write_whole(path, head + "".join(kept))
 
 
 PATIENCE = timedelta(hours=2)
