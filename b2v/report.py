@@ -34,12 +34,8 @@ def write_csv(
     writer = csv.DictWriter(text, list(records[0]), lineterminator="\n")
     writer.writeheader()
     for record in records:
-        writer.writerow({key: _number(value) for key, value in record.items()})
+        writer.writerow({k: round(v, 6) if isinstance(v, float) else v for k, v in record.items()})
     write_text(path, text.getvalue(), overwrite=overwrite)
-
-
-def _number(value: Value) -> Value:
-    return round(value, 6) if isinstance(value, float) else value
 
 
 SUFFIXES = (".png", ".svg", ".pdf")

@@ -112,7 +112,8 @@ def _run() -> tuple[int, str]:
         how = "out of memory, or b2v is not completely installed"
         return FAILED, f"a library cannot be loaded ({error}); {how}"
     except OSError as error:
-        _drop_output()
+        with suppress(OSError):  # writing what stdout still holds would fail once more at exit
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         where = f"{error.filename}: " if error.filename else ""
         silent = isinstance(error, BrokenPipeError)  # who reads our output has seen enough
         return FAILED, "" if silent else f"{where}{error.strerror or error}"
@@ -134,9 +135,3 @@ def _explain(error: Exception) -> str:
     context = getattr(error, "ctx", None)
     name = context.command_path if context else "b2v"
     return f"{said.rstrip('.')}; see `{name} --help`"
-
-
-def _drop_output() -> None:
-    """Let what stdout still holds go nowhere: writing it at exit would fail once more."""
-    with suppress(OSError):
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

@@ -246,13 +246,6 @@ def check_folders(folder: Path, target: Path) -> Path:
     return there
 
 
-def is_there(output: str) -> bool:
-    """Tell whether there is an output already; an empty folder is none."""
-    if is_dir(output):
-        return any(Path(output).iterdir())
-    return output != PIPE and os.path.lexists(output)
-
-
 def _identities(inputs: Sequence[Input]) -> set[tuple[int, int]]:
     """Which files and folders must stay as they are: all inputs, and the folders they are in."""
     found = set()
@@ -312,7 +305,10 @@ def plan(
         with options.noting(result):
             if found.problem is not None:
                 raise found.problem
-            result.ok = result.skipped = handling.skip_existing and is_there(found.output)
+            there = found.output != PIPE and os.path.lexists(found.output)
+            if is_dir(found.output):
+                there = any(Path(found.output).iterdir())  # an empty folder is no output
+            result.ok = result.skipped = handling.skip_existing and there
     return results, folder
 
 

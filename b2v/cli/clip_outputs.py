@@ -4,7 +4,7 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal, get_args
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
@@ -177,17 +177,6 @@ class Job:
     verbose: bool = False
 
 
-def arrange(frames: "Tensor", order: Order) -> "Tensor":
-    """Put frames into the order they are played in; of seven, a boomerang has twelve."""
-    import torch
-
-    if order == "reverse":
-        return frames.flip(0)
-    if order == "boomerang":
-        return torch.cat([frames, frames[1:-1].flip(0)])
-    return frames
-
-
 def is_video(result: PhotoResult) -> bool:
     """Tell whether the clip is played as video, not as an animated picture or a folder."""
     return Path(result.output).suffix.lower() in CONTAINERS
@@ -232,6 +221,8 @@ def write(
 
     `blurry` is the photo on white; `tags` are what the files are to say of themselves.
     """
+    import torch
+
     from b2v.frames import inner
     from b2v.media.clips import Clip
     from b2v.media.drawing import beside
@@ -245,7 +236,11 @@ def write(
         how = {"overwrite": job.handling.overwrite, "at_best": True}
         write_photo(made[0], path, alpha=alpha, bits=bits, tags=tags, **how)
     else:
-        made = arrange(inner(frames, play.frames), play.order)
+        made = inner(frames, play.frames)
+        if play.order == "reverse":
+            made = made.flip(0)
+        elif play.order == "boomerang":  # of seven frames, it has twelve
+            made = torch.cat([made, made[1:-1].flip(0)])
         if is_video(result) and play.loop > 1:
             made = made.repeat(play.loop, 1, 1, 1)
         if job.showing.compare is not None:
@@ -394,19 +389,6 @@ def is_wanted(asked: bool, output: str | None, kind: Format | None) -> bool:
         many = "one picture has no number; for all frames name a folder (--format tiff for TIFF)"
         raise UsageError(f"{output}: {many}")
     return True
-
-
-def still_suffix(kind: Format | None, photo: Path) -> str:
-    """Name the suffix of one picture of a photo, whose own kind is kept without `kind`."""
-    own = photo.suffix if photo.suffix.lower() in SUFFIXES else ".jpg"
-    return own if kind is None else f".{kind}"
-
-
-def check_kind(kind: Format | None) -> None:
-    """Check that `kind`, if given, is one of a picture; raises UsageError."""
-    if kind is not None and f".{kind}" not in SUFFIXES:
-        known = ", ".join(kind for kind in get_args(Format) if f".{kind}" in SUFFIXES)
-        raise UsageError(f"--format {kind} is a clip, not one picture; use {known}")
 
 
 def refuse_idle(job: Job) -> None:

@@ -5,7 +5,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, get_args
 
 import typer
 
@@ -210,8 +210,9 @@ def command(
     shown = replace(shown, several=batch.is_several(photos))
     one = still.is_wanted(sharp, output, kind)
     ending = "_preview_b2v" if preview is not None else "_sharp" if one else "_b2v"
-    if one:
-        still.check_kind(kind)
+    if one and kind is not None and f".{kind}" not in still.SUFFIXES:
+        known = ", ".join(kind for kind in get_args(Format) if f".{kind}" in still.SUFFIXES)
+        raise UsageError(f"--format {kind} is a clip, not one picture; use {known}")
     results, folder = _plan(photos, output, kind, play.codec, handling, ending, one=one)
     job = Job(
         play=play,
@@ -253,7 +254,9 @@ def _plan(
     suffix = "" if stills else f".{kind or usual}"
 
     def namer(photo: Path) -> str:
-        own = still.still_suffix(kind, photo) if one else suffix
+        own = suffix
+        if one and kind is None:  # the kind of the photo is kept
+            own = photo.suffix if photo.suffix.lower() in still.SUFFIXES else ".jpg"
         return f"{safe_name(photo.stem)}{ending}{own}"
 
     inside = one or (kind is not None and not stills)

@@ -236,7 +236,10 @@ def _of_folder(folder: Path, faults: Faults, skip: int) -> Iterator[Frame]:
 
 
 def _of_video(path: Path, faults: Faults, skip: int) -> Iterator[Frame]:
-    usual = _usual_step(path)
+    with open_video(path) as reader, suppress(TruncatedVideoError):
+        times = [pts for _, pts, _ in islice(reader, STEPS + 1)]
+    # One frame lost would shift the average rate.
+    usual = median(b - a for a, b in pairwise(times)) if len(times) > 1 else 1
     with open_video(path) as reader:
         slack = max(usual * UNEVEN, 1)
         reader.skip(skip)
@@ -249,13 +252,6 @@ def _of_video(path: Path, faults: Faults, skip: int) -> Iterator[Frame]:
                 last = pts
         except TruncatedVideoError as error:
             faults.broken = str(error).removeprefix(f"{path}: ")
-
-
-def _usual_step(path: Path) -> float:
-    """Median of the first steps in time in ticks; one frame lost would shift the average rate."""
-    with open_video(path) as reader, suppress(TruncatedVideoError):
-        times = [pts for _, pts, _ in islice(reader, STEPS + 1)]
-    return median(b - a for a, b in pairwise(times)) if len(times) > 1 else 1
 
 
 def resize(pixels: Tensor, recipe: Recipe, curve: Curve | None) -> Tensor:

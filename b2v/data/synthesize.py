@@ -128,7 +128,9 @@ def open_dataset(plan: Plan) -> Done:
                 f"{plan.folder}: holds a dataset of other settings or sources; name another folder"
             )
     else:
-        if plan.folder.exists() and not _is_empty(plan.folder):
+        left = hidden_part(card)  # of a run that was killed as it began
+        there = plan.folder.exists()
+        if there and not (plan.folder.is_dir() and {*plan.folder.iterdir()} <= {left}):
             raise UsageError(f"{plan.folder}: exists and holds no dataset; name a new folder")
         plan.folder.mkdir(parents=True, exist_ok=True)
         write_whole(card, plan.card())
@@ -197,12 +199,6 @@ def _whole_lines(folder: Path) -> list[dict[str, Any]]:
 
 def _text(records: list[dict[str, Any]]) -> str:
     return "".join(json.dumps(record) + "\n" for record in records)
-
-
-def _is_empty(folder: Path) -> bool:
-    """Tell whether a folder holds nothing, or but the card that a killed run was writing."""
-    left = hidden_part(folder / CARD)
-    return folder.is_dir() and all(path == left for path in folder.iterdir())
 
 
 DEFAULT_SPLIT = "train"

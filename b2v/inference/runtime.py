@@ -98,7 +98,11 @@ def tried(runtime: Runtime, run: Callable[[Runtime], Tensor], name: str, record:
     """
     if not runtime.on_trial:
         return runtime
-    key = " ".join([name, torch.__version__, _hardware(runtime.device), runtime.precision])
+    device = runtime.device
+    hardware = f"{device.type} {platform.machine()} {torch.backends.cpu.get_cpu_capability()}"
+    if device.type == "cuda":
+        hardware = torch.cuda.get_device_name(device)
+    key = " ".join([name, torch.__version__, hardware, runtime.precision])
     known: dict[str, float] = {}
     with contextlib.suppress(OSError, ValueError, TypeError):
         known = dict(json.loads(record.read_text()))
@@ -150,12 +154,6 @@ def is_out_of_memory(error: RuntimeError) -> bool:
 def is_finite(values: Tensor) -> bool:
     """Look for inf and nan by a sum, which is five times faster than `isfinite` of each value."""
     return bool(values.sum(dtype=torch.float32).isfinite())
-
-
-def _hardware(device: torch.device) -> str:
-    if device.type == "cuda":
-        return torch.cuda.get_device_name(device)
-    return f"{device.type} {platform.machine()} {torch.backends.cpu.get_cpu_capability()}"
 
 
 def _device(name: str) -> torch.device:
@@ -252,9 +250,9 @@ def make_plan(
     )
 
 
-def resident_bytes(status: Path = Path("/proc/self/status")) -> float:
+def resident_bytes() -> float:
     """Bytes that this process holds now; 0 where the system does not tell."""
-    return _field(status, "VmRSS") or 0.0
+    return _field(Path("/proc/self/status"), "VmRSS") or 0.0
 
 
 def peak_bytes(device: torch.device) -> int | None:

@@ -195,6 +195,8 @@ def describe(
     turn, aspect = turn_of(first), stream.sample_aspect_ratio or Fraction(1)
     width, height = first.width, first.height
     time_base = stream.time_base or Fraction(1, av.time_base)
+    entries = stream.index_entries  # an edit list may hide some
+    hidden = sum(entry.is_discard for entry in entries) if len(entries) == stream.frames else 0
     start = stream.start_time if stream.start_time is not None else first.pts or 0
     return VideoInfo(
         name=name,
@@ -210,7 +212,7 @@ def describe(
         colors=colors_of(first),
         time_base=time_base,
         average_rate=stream.average_rate or stream.guessed_rate or None,
-        frames=stated_frames(stream),
+        frames=(stream.frames - hidden) or None,
         start=start * time_base,
         duration=None if not stream.duration else stream.duration * time_base,
         interlaced=first.interlaced_frame,
@@ -227,13 +229,6 @@ def _is_veiled(stream: av.VideoStream, first: av.VideoFrame) -> bool:
     if told or not any(part.is_alpha for part in first.format.components):
         return told
     return bool((first.to_ndarray(format="rgba")[..., 3] < 255).any())
-
-
-def stated_frames(stream: av.VideoStream) -> int | None:
-    """How many frames the file says that it shows, without those that an edit list hides."""
-    entries = stream.index_entries
-    hidden = sum(entry.is_discard for entry in entries) if len(entries) == stream.frames else 0
-    return (stream.frames - hidden) or None
 
 
 def stated_end(container: InputContainer, stream: av.VideoStream) -> Fraction | None:

@@ -179,7 +179,11 @@ def assemble(networks: Mapping[str, nn.Module]) -> Extractor:
     if SEVEN in networks:
         return cast("Apart", networks[SEVEN])
     if PRIOR in networks:
-        return Prior(_one_to_one(networks[PRIOR]), PRIOR_TILES)
+        net = networks[PRIOR]
+        if not (isinstance(net, UNet) and net.config.inputs == net.config.outputs == 1):
+            what = f"the network for {PRIOR} is no U-Net of one picture"
+            raise WeightsError(f"{what}; use another file")
+        return Prior(net, PRIOR_TILES)
     if MAXIM_STAGES[0] in networks:
         return Prior(Maxim(*_in_order(networks)), MAXIM_TILES, knows_sharp=True)
     kind = Pairs if gives_pair(networks["pair26"]) else Cascade
@@ -189,13 +193,6 @@ def assemble(networks: Mapping[str, nn.Module]) -> Extractor:
 def gives_pair(net: nn.Module) -> bool:
     """Tell whether a side net gives both frames of its pair at once, from y and x4."""
     return isinstance(net, JinPair) or (isinstance(net, UNet) and net.config.outputs == 2)
-
-
-def _one_to_one(net: nn.Module) -> nn.Module:
-    """Check that a network makes one picture of one."""
-    if not (isinstance(net, UNet) and net.config.inputs == net.config.outputs == 1):
-        raise WeightsError(f"the network for {PRIOR} is no U-Net of one picture; use another file")
-    return net
 
 
 def _in_order(networks: Mapping[str, nn.Module]) -> list[MaximStage]:

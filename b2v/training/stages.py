@@ -167,7 +167,11 @@ def compare(config: TrainConfig, nets: Nets, blurry: Tensor, sharp: Tensor, step
         return Outcome(pixel_loss(frames, sharp, config.pixel).mean(1), (), ())  # mean of frames
     if role == SEVEN and isinstance(nets[SEVEN], Apart):
         return _compare_apart(config, nets, blurry, sharp)
-    x4 = sharp[:, MIDDLE] if is_forced(config, step) else None
+    forced = config.forcing == "always"
+    if config.forcing == "fading":
+        chance = np.random.default_rng((config.seed, step)).random()
+        forced = chance * config.teacher * config.steps > step
+    x4 = sharp[:, MIDDLE] if forced else None
     restored, inner = restore_frames(role, nets, blurry, x4)
     truth = frames_of(role, sharp)
     if role in MIDDLES:
@@ -183,14 +187,6 @@ def compare(config: TrainConfig, nets: Nets, blurry: Tensor, sharp: Tensor, step
     turned = torch.where(backwards[:, None, None, None, None], sharp.flip(1), sharp)
     truth = frames_of(role, turned)
     return Outcome(in_order(restored, truth, config.pixel), restored, truth)
-
-
-def is_forced(config: TrainConfig, step: int) -> bool:
-    """Tell whether the true middle frame stands in for the restored one in a step."""
-    if config.forcing != "fading":
-        return config.forcing == "always"
-    chance = np.random.default_rng((config.seed, step)).random()
-    return chance * config.teacher * config.steps > step
 
 
 def _compare_apart(config: TrainConfig, nets: Nets, blurry: Tensor, sharp: Tensor) -> Outcome:

@@ -184,7 +184,10 @@ def _taken(
 def _unpickle(path: Path) -> dict[str, Any]:
     """Read `state_dict_G` without running any code of the file; the dropped keys are gone."""
     try:
-        _check_packing(path)
+        with suppress(zipfile.BadZipFile), zipfile.ZipFile(path) as packed:
+            whole = sum(entry.file_size for entry in packed.infolist())
+            if whole > MOST_UNPACKED * path.stat().st_size:  # torch itself does not compress
+                raise ValueError(f"it unpacks to {whole / 1e6:.0f} MB")
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # what is odd about the file is said in one line
             content = torch.load(path, map_location="cpu", weights_only=True)
@@ -206,14 +209,6 @@ def _unpickle(path: Path) -> dict[str, Any]:
         )
     keys = {str(key).removeprefix("module."): value for key, value in state.items()}
     return {key: value for key, value in keys.items() if key.split(".")[-1] not in _DROPPED}
-
-
-def _check_packing(path: Path) -> None:
-    """Refuse a zip file that unpacks to far more than it is; torch itself does not compress."""
-    with suppress(zipfile.BadZipFile), zipfile.ZipFile(path) as packed:
-        whole = sum(entry.file_size for entry in packed.infolist())
-        if whole > MOST_UNPACKED * path.stat().st_size:
-            raise ValueError(f"it unpacks to {whole / 1e6:.0f} MB")
 
 
 def _recognize(state: Mapping[str, Any], path: Path) -> str:
