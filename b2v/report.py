@@ -95,7 +95,9 @@ def draw_chart(chart: Chart, path: Path, *, overwrite: bool = False) -> None:
     axes = figure.add_subplot()
     places = range(len(chart.places))
     (_draw_points if chart.apart else _draw_lines)(axes, chart.lines)
-    axes.set_xticks(places, [_wrapped(place) for place in chart.places], fontsize=9)
+    short = (p if len(p) <= LONGEST else f"…{p[1 - LONGEST :]}" for p in chart.places)
+    names = [textwrap.fill(name.replace("$", r"\$"), LINE) for name in short]
+    axes.set_xticks(places, names, fontsize=9)
     axes.set_xlabel(chart.across)
     axes.set_ylabel(chart.up)
     axes.set_title(chart.title, fontsize=11, parse_math=False)
@@ -139,12 +141,6 @@ def _draw_points(axes: "Axes", lines: Sequence[Line]) -> None:
 
 def _color(line: Line) -> str:
     return GREY if line.color is None else COLORS[line.color % len(COLORS)]
-
-
-def _wrapped(name: str) -> str:
-    """Break a name into lines that fit below the axis; of a long one, show the end."""
-    plain = name if len(name) <= LONGEST else f"…{name[1 - LONGEST :]}"
-    return textwrap.fill(plain.replace("$", r"\$"), LINE)
 
 
 GAIN = "gain over doing nothing (dB)"

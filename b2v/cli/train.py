@@ -184,7 +184,7 @@ def _train(settings: "Settings", voice: Voice, recipe: str) -> Path:
     from b2v.files import write_text
     from b2v.inference.runtime import choose, keep_large_blocks
     from b2v.training.caches import draw_bank, plan_bank
-    from b2v.training.config import ALL
+    from b2v.training.config import ALL, is_for_video
     from b2v.training.logs import joined, own_device, place_in_team
     from b2v.training.loop import check_run, train, train_stages
 
@@ -192,15 +192,16 @@ def _train(settings: "Settings", voice: Voice, recipe: str) -> Path:
     keep_large_blocks()
     first, team, every = settings.configs[0], place_in_team(), settings.stage == ALL
     run = Path(settings.run or Path("runs", first.model))
+    video = is_for_video(first.model)
     runtime = choose(own_device(settings.device), settings.precision)
     for config in settings.configs:
         team.part(config.batch)
     bank = plan_bank(
         settings.configs,
         list(map(Path, settings.data)),
-        Path(settings.bank or BANKS[settings.video]),
+        Path(settings.bank or BANKS[video]),
         clips=settings.clips,
-        held_out=HELD_OUT_SEQUENCES if settings.video else HELD_OUT_CLIPS,
+        held_out=HELD_OUT_SEQUENCES if video else HELD_OUT_CLIPS,
         aperture=settings.aperture,
     )
     check_run(first, run, resume=settings.resume or every, compiled=settings.compile)

@@ -25,14 +25,15 @@ from b2v.data.rendering import Recipe, resize
 from b2v.data.sources import (
     MANIFEST,
     PICTURES,
+    SPLITS,
     VIDEOS,
     Halves,
     are_frames,
     find_halves,
     frame_files,
+    own_split,
     part_of,
     pictures_in,
-    split_below,
 )
 from b2v.errors import DatasetError
 from b2v.frames import FRAMES, MIDDLE
@@ -345,7 +346,9 @@ def load_sources(folders: Sequence[Path], part: Literal["train", "val"] = "train
             sources.sequences.extend(sequences.values())
             media = []
         for place in dict.fromkeys(path.parent for path in media):
-            if part_of(split_below(place, folder)) == part:
+            names = (name.lower() for name in place.relative_to(folder).parts)
+            split = own_split(folder) or next((name for name in names if name in SPLITS), None)
+            if part_of(split) == part:
                 _load_folder(sources, [path for path in media if path.parent == place])
         if part == "train" and sources.count == before:
             raise DatasetError(

@@ -130,12 +130,6 @@ def own_split(folder: Path) -> str | None:
     return name if name in SPLITS and any(other.is_dir() for other in others) else None
 
 
-def split_below(folder: Path, source: Path) -> str | None:
-    """Tell the split of a folder by the folders that lead to it from a source."""
-    parts = (part.lower() for part in folder.relative_to(source).parts)
-    return own_split(source) or next((part for part in parts if part in SPLITS), None)
-
-
 def part_of(split: str | None) -> str:
     """Name what scenes of a split are for: train, where none is named, val, test or another."""
     return "val" if split in VALIDATION else split or "train"

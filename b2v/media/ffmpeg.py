@@ -3,6 +3,7 @@
 import os
 import re
 import subprocess
+from dataclasses import replace
 from fractions import Fraction
 from functools import lru_cache
 from pathlib import Path
@@ -52,6 +53,22 @@ def run_ffmpeg(arguments: list[str], failed: str) -> None:
         raise MediaError(f"{failed} ({said})")
 
 
+def source_of(source: Path, info: VideoInfo, *, tolerant: bool) -> list[str]:
+    """Give the arguments that read a video, or the part of it that `info` is of.
+
+    It is read as what it was before, and not as a list of other files; `tolerant` leaves out
+    packets that are damaged.
+    """
+    kind = info.container.split(",")[0]
+    arguments = ["-format_whitelist", kind, "-protocol_whitelist", "file", "-f", kind]
+    arguments += ["-fflags", "+discardcorrupt"] if tolerant else []
+    if info.cut is not None:
+        first, end = info.cut
+        arguments += ["-seek_timestamp", "1", "-ss", f"{float(first):.6f}"]
+        arguments += [] if end is None else ["-t", f"{float(end - first):.6f}"]
+    return [*arguments, "-i", f"file:{source.absolute()}"]
+
+
 SUFFIX, CONTAINER = ".mka", "matroska"
 SOUND_CODECS = {".webm": "libopus"}
 """Codec of the new sound where it is not AAC, which WebM cannot hold."""
@@ -65,12 +82,8 @@ def stretch_sound(
     It keeps its pitch. `written`, with `SUFFIX`, is for a video of another `suffix`. Returns the
     streams of that, all of sound; raises MediaError where FFmpeg cannot do it.
     """
-    kind = info.container.split(",")[0]  # the one it was read as, and no list of other files
-    first, end = info.cut or (info.start, None)
-    command = ["-format_whitelist", kind, "-protocol_whitelist", "file", "-f", kind]
-    command += ["-fflags", "+discardcorrupt", "-seek_timestamp", "1", "-ss", f"{float(first):.6f}"]
-    command += [] if end is None else ["-t", f"{float(end - first):.6f}"]
-    command += ["-i", f"file:{source.absolute()}", "-map", "0:a", "-map_metadata", "-1"]
+    part = info if info.cut else replace(info, cut=(info.start, None))
+    command = [*source_of(source, part, tolerant=True), "-map", "0:a", "-map_metadata", "-1"]
     command += ["-map_chapters", "-1", "-filter:a", _slowed_by(slower)]
     command += [
         "-c:a",

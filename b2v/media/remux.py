@@ -22,7 +22,7 @@ from av.container import InputContainer
 
 from b2v.errors import MediaError
 from b2v.files import CONTAINERS, Name, check_free, check_name, one_line, replacing
-from b2v.media.ffmpeg import ffmpeg_program, run_ffmpeg
+from b2v.media.ffmpeg import ffmpeg_program, run_ffmpeg, source_of
 from b2v.media.segments import AS_STORED, SegmentWriter, movie_timescale
 from b2v.media.video_format import StreamInfo, Turn, VideoInfo, stated_end, stream_infos, turn_of
 from b2v.media.video_writer import Encoding, choose_codec
@@ -52,8 +52,6 @@ QUICKTIME = {"deu": "ger", "nld": "dut", "ell": "gre", "isl": "ice", "zho": "chi
 PLACE = ("location", "gps", "xyz")
 """Parts of the names of metadata that tell where a video was recorded."""
 LEFT_OUT = "the place of recording (GPS) was left out of the metadata"
-DAMAGED = "+discardcorrupt"
-"""Has FFmpeg leave out packets that it knows to be damaged."""
 
 
 @dataclass
@@ -267,10 +265,7 @@ def remux(
     command = ["-copyts"] if info.cut is None else []
     command += ["-fflags", AS_STORED["fflags"], "-i", _url(video)]
     if source is not None:
-        kind = info.container.split(",")[0]  # the one it was read as, and no list of other files
-        command += ["-format_whitelist", kind, "-protocol_whitelist", "file", "-f", kind]
-        command += ["-fflags", DAMAGED] if tolerant else []
-        command += [*_part(info), "-i", _url(source)]
+        command += source_of(source, info, tolerant=tolerant)
     command += ["-map", "0:v:0", "-c:v:0", "copy"]
     for cover in plan.covers:
         command += ["-attach", _url(_saved(cover, source, video.with_name(f"{cover.index}.cover")))]
@@ -288,15 +283,6 @@ def _saved(cover: StreamInfo, source: Path | None, file: Path) -> Path:
         stream = container.streams[cover.index]
         file.write_bytes(next(bytes(packet) for packet in container.demux(stream) if packet.size))
     return file
-
-
-def _part(info: VideoInfo) -> list[str]:
-    """Give the arguments that read only the part of the source that the video is of."""
-    if info.cut is None:
-        return []
-    first, end = info.cut
-    length = [] if end is None else ["-t", f"{float(end - first):.6f}"]
-    return ["-seek_timestamp", "1", "-ss", f"{float(first):.6f}", *length]
 
 
 def _url(path: Path) -> str:

@@ -197,6 +197,10 @@ def describe(
     time_base = stream.time_base or Fraction(1, av.time_base)
     entries = stream.index_entries  # an edit list may hide some
     hidden = sum(entry.is_discard for entry in entries) if len(entries) == stream.frames else 0
+    told = {key.lower(): text for key, text in stream.metadata.items()}  # by VP8 and VP9
+    veiled = told.get("alpha_mode") == "1"
+    if not veiled and any(part.is_alpha for part in first.format.components):
+        veiled = bool((first.to_ndarray(format="rgba")[..., 3] < 255).any())
     start = stream.start_time if stream.start_time is not None else first.pts or 0
     return VideoInfo(
         name=name,
@@ -219,16 +223,8 @@ def describe(
         streams=stream_infos(container),
         chapters=len(container.chapters()),
         tags={key.lower(): value for key, value in container.metadata.items()},
-        veiled=_is_veiled(stream, first),
+        veiled=veiled,
     )
-
-
-def _is_veiled(stream: av.VideoStream, first: av.VideoFrame) -> bool:
-    """Tell whether a video has transparency, by its first frame; VP8 and VP9 state theirs."""
-    told = any(key.lower() == "alpha_mode" and text == "1" for key, text in stream.metadata.items())
-    if told or not any(part.is_alpha for part in first.format.components):
-        return told
-    return bool((first.to_ndarray(format="rgba")[..., 3] < 255).any())
 
 
 def stated_end(container: InputContainer, stream: av.VideoStream) -> Fraction | None:

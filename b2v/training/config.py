@@ -271,11 +271,6 @@ class Settings:
     device: str = "auto"
     precision: str = "auto"
 
-    @property
-    def video(self) -> bool:
-        """Tell whether a network for video is trained."""
-        return is_for_video(self.configs[0].model)
-
 
 _COMMAND = {n: h for n, h in get_type_hints(Settings).items() if n != "configs"}
 _CONFIG = {n: h for n, h in get_type_hints(TrainConfig).items() if n != "stage"}

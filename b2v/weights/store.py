@@ -118,7 +118,11 @@ def find_model(model: str, *, weights: Path | None = None) -> Model:
             return _open(card)
         if where == "environment" and (bare := _bare(folder, model, f"{model}-*{SUFFIX}")):
             return bare
-    raise _unknown(model)
+    known = sorted({card.stem for _, folder in card_folders() for card in folder.glob("*.json")})
+    hint = ""
+    if model in ("jin2018", "jin2018-released"):
+        hint = "; jin2018-released is made of its authors' files by `b2v weights import`"
+    raise WeightsError(f"there is no model {model!r}; known: {', '.join(known) or 'none'}{hint}")
 
 
 def file_of(found: Model, role: str) -> Path:
@@ -253,14 +257,6 @@ def _bare(folder: Path, name: str, pattern: str) -> Model | None:
     if not networks:
         return None
     return Model(Card(name=name, license=NOT_STATED, networks=networks), folder)
-
-
-def _unknown(model: str) -> WeightsError:
-    known = sorted({card.stem for _, folder in card_folders() for card in folder.glob("*.json")})
-    hint = ""
-    if model in ("jin2018", "jin2018-released"):
-        hint = "; jin2018-released is made of its authors' files by `b2v weights import`"
-    return WeightsError(f"there is no model {model!r}; known: {', '.join(known) or 'none'}{hint}")
 
 
 @dataclass(frozen=True)
