@@ -65,7 +65,7 @@ class Scene:
         seconds: what the frames last in life, if that is known.
         fps: frames a second to play at first.
         heat: address of a map of how well they explain the photo, if there is one.
-        view: where the page opens (`start`); at all of the picture where there is none.
+        view: where the page opens (`opening`); at all of the picture where there is none.
 
     """
 
@@ -93,11 +93,6 @@ def pictures(frames: Tensor | Iterable[Tensor]) -> tuple[list[str], tuple[int, i
         size = small.shape[2], small.shape[1]
         found.append(data_uri(small))
     return found, size
-
-
-def start(blurry: Tensor, restored: Tensor) -> View:
-    """Choose where a page opens for two pictures [3, H, W] in [0, 1]: `opening`, as `pictures`."""
-    return opening(*(fit(one, LONGEST, LONGEST) for one in (blurry, restored)))
 
 
 def write_page(
@@ -233,10 +228,11 @@ STEP = 4
 
 
 def opening(blurry: Tensor, restored: Tensor) -> View:
-    """Choose where the difference of two pictures [3, H, W] in [0, 1] is plain.
+    """Choose where the difference of two pictures [3, H, W] in [0, 1], as in a page, is plain.
 
     It is the middle of the picture where nothing was gained.
     """
+    blurry, restored = (fit(picture, LONGEST, LONGEST) for picture in (blurry, restored))
     height, width = blurry.shape[1:]
     zoom = 2 if max(height, width) < SMALL else 1
     gain = _energy(restored) - _energy(blurry)  # [H, W]

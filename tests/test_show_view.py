@@ -5,7 +5,7 @@ import torch
 from conftest import make_picture
 
 from b2v.frames import smooth
-from b2v.html_page import SMALL, WINDOW, View, opening, start
+from b2v.html_page import SMALL, WINDOW, View, opening
 
 
 def texture(height, width, seed=0):
@@ -75,7 +75,7 @@ def test_what_is_wrong_at_the_border_does_not_count():
 
 
 def test_large_pictures_are_told_of_in_pixels_of_the_page():
-    view = start(*sharpened_at(200, 2000, 240, height=640, width=2560))
+    view = opening(*sharpened_at(200, 2000, 240, height=640, width=2560))
     assert covers(view, 100, 1000, 120)
 
 

@@ -312,7 +312,7 @@ def scene_of(
 ) -> "Scene":
     """Put `count` of the frames of one photo on a page, with what is known of them."""
     from b2v.frames import inner
-    from b2v.html_page import Scene, pictures, start
+    from b2v.html_page import Scene, opening, pictures
     from b2v.media.drawing import data_uri, heat_map
 
     kept = inner(frames, count)
@@ -335,7 +335,7 @@ def scene_of(
         seconds=seconds,
         fps=max(1, round(played)),
         heat=data_uri(heat_map(inner(frames), blurry)),
-        view=start(blurry, kept[len(kept) // 2]),
+        view=opening(blurry, kept[len(kept) // 2]),
     )
 
 

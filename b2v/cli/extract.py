@@ -207,6 +207,10 @@ def command(
     """
     if not handling.as_json:
         batch.refuse_missing(photos)
+    if middle is not None and batch.is_several(photos):
+        raise UsageError("--middle is the middle frame of one photo; give one photo with it")
+    from b2v.media.images import read_photo
+
     shown = replace(shown, several=batch.is_several(photos))
     one = still.is_wanted(sharp, output, kind)
     ending = "_preview_b2v" if preview is not None else "_sharp" if one else "_b2v"
@@ -219,7 +223,7 @@ def command(
         showing=shown,
         handling=handling,
         folder=folder,
-        middle=_read_middle(middle, photos),
+        middle=None if middle is None else read_photo(middle).on_white(),
         max_memory=options.parse_bytes(max_memory),
         stills="tiff" if kind == "tiff" else "png",
         still=one,
@@ -270,16 +274,6 @@ def _plan(
     if kind and output is not None and folder is None and not fits:
         raise UsageError(f"{output}: is not {kind}; leave out --format, or name a folder")
     return results, folder
-
-
-def _read_middle(middle: Path | None, photos: Sequence[str]) -> "Tensor | None":
-    from b2v.media.images import read_photo
-
-    if middle is None:
-        return None
-    if batch.is_several(photos):
-        raise UsageError("--middle is the middle frame of one photo; give one photo with it")
-    return read_photo(middle).on_white()
 
 
 def _refuse(results: Sequence[PhotoResult], job: Job, more: Sequence[Path]) -> None:

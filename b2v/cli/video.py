@@ -56,7 +56,7 @@ def write_video_extras(
 
 def video_scene(result: "VideoResult", settings: "Settings") -> "Scene":
     """Put moments of a restored video on a page, each beside the blurry one."""
-    from b2v.html_page import Scene, pictures, start
+    from b2v.html_page import Scene, opening, pictures
 
     before: list[str] = []
     after: list[str] = []
@@ -65,7 +65,7 @@ def video_scene(result: "VideoResult", settings: "Settings") -> "Scene":
         one, size = pictures([moment.blurry, moment.restored])
         before.append(one[0])
         after.append(one[1])
-        views.append(start(moment.blurry, moment.restored))
+        views.append(opening(moment.blurry, moment.restored))
         last = moment.second
     width = (result.width or 0) // (2 if settings.compare == "side" else 1)
     height = (result.height or 0) // (2 if settings.compare == "stack" else 1)

@@ -308,26 +308,18 @@ class Window:
         return self.numbers[len(self.numbers) // 2]
 
 
-def windows_of(
-    sequence: Sequence, settings: Settings, objects: list[Tensor], done: Set[int], faults: Faults
-) -> Iterator[Window]:
-    """Make the windows of a sequence in order, but those that are `done`; note its faults.
-
-    Raises B2VError where the sequence cannot be read, or is too short for a single window.
-    """
-    if sequence.kind == "photo":
-        return _of_photo(sequence, settings, objects, done)
-    return _of_sharp_video(sequence, settings, done, faults)
-
-
 def _psfs(aperture: Aperture | None) -> Psfs:
     """Give PSFs for so many steps of focus, averaged to so many instants; each number once."""
     return cache(lambda steps, n: None if aperture is None else by_frame(aperture.psfs(steps), n))
 
 
-def _of_sharp_video(
+def windows_of_video(
     sequence: Sequence, settings: Settings, done: Set[int], faults: Faults
 ) -> Iterator[Window]:
+    """Make the windows of a video in order, but those that are `done`; note its faults.
+
+    Raises B2VError where it cannot be read, or is too short for a single window.
+    """
     tau, period = settings.recipe.draw(settings.rng(sequence.name))
     index = next(number for number in range(len(done) + 1) if number not in done)
     # The end of the window before is there for sure, the beginning of this one may not be.
@@ -388,9 +380,10 @@ def _expose_between(
     return count, blurry
 
 
-def _of_photo(
+def windows_of_photo(
     sequence: Sequence, settings: Settings, objects: list[Tensor], done: Set[int]
 ) -> Iterator[Window]:
+    """Make the windows of a photograph in order, but those that are `done`."""
     photo = (read_photo(sequence.path).on_white() * 255).round().byte()
     if min(photo.shape[1:]) < MIN_SIDE:
         raise DatasetError(f"{sequence.path}: is too small to be set in motion")

@@ -46,7 +46,8 @@ from b2v.data.rendering import (
     Settings,
     Window,
     load_objects,
-    windows_of,
+    windows_of_photo,
+    windows_of_video,
     with_noise,
 )
 from b2v.data.sources import MANIFEST, Sequence, with_own_names
@@ -315,7 +316,11 @@ def synthesize(plan: Plan, jobs: int = 1) -> Iterator[Report]:
 def _do(task: Task, objects: list[torch.Tensor]) -> Iterator[Report]:
     """Write the windows of one sequence; errors of reading it end it, those of writing pass."""
     faults, written, names = Faults(), 0, set[str]()
-    windows = windows_of(task.sequence, task.settings, objects, task.done, faults)
+    what = task.sequence, task.settings
+    if task.sequence.kind == "photo":
+        windows = windows_of_photo(*what, objects, task.done)
+    else:
+        windows = windows_of_video(*what, task.done, faults)
     problem = ""
     while True:
         try:

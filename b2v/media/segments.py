@@ -18,7 +18,6 @@ from pathlib import Path
 
 import av
 import torch
-from av.container import OutputContainer
 from torch import Tensor
 
 from b2v.errors import MediaError, UsageError
@@ -262,24 +261,17 @@ def join(pieces: list[Path], joined: Path, tick: Fraction) -> None:
             for piece in pieces:
                 match = PIECE.fullmatch(piece.name)
                 assert match is not None  # the writer named it
-                late = int(match[2]) * tick
-                _append(piece, late, target, stream, template.codec_context.extradata)
-
-
-def _append(
-    piece: Path, late: Fraction, target: OutputContainer, stream: av.VideoStream, header: object
-) -> None:
-    """Copy the packets of one piece, `late` seconds later; `header` tells how they are coded."""
-    with av.open(f"file:{piece.absolute()}", "r", container_options=AS_STORED) as source:
-        copied = source.streams.video[0]
-        if copied.codec_context.extradata != header:
-            raise MediaError(f"{piece}: is coded otherwise; start without --resume")
-        for packet in source.demux(copied):
-            if packet.size and packet.pts is not None and packet.dts is not None:
-                shift = round(late / packet.time_base)
-                packet.pts, packet.dts = packet.pts + shift, packet.dts + shift
-                packet.stream = stream
-                target.mux(packet)
+                source = av.open(f"file:{piece.absolute()}", "r", container_options=AS_STORED)
+                with source:
+                    copied = source.streams.video[0]
+                    if copied.codec_context.extradata != template.codec_context.extradata:
+                        raise MediaError(f"{piece}: is coded otherwise; start without --resume")
+                    for packet in source.demux(copied):
+                        if packet.size and packet.pts is not None and packet.dts is not None:
+                            late = round(int(match[2]) * tick / packet.time_base)
+                            packet.pts, packet.dts = packet.pts + late, packet.dts + late
+                            packet.stream = stream
+                            target.mux(packet)
 
 
 def movie_timescale(*parts: int) -> int:
