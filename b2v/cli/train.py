@@ -269,7 +269,7 @@ def study(
     keep_large_blocks()
     runtime = choose(device, precision)
     rows = with_settings(studies()[name], dict(map(read_assignment, changes)))
-    if rows.trains and not (data and steps):
+    if any(row.stages for row in rows.rows) and not (data and steps):
         raise UsageError(f"{name} trains its rows; name --data and --steps")
     taus = tuple(dict.fromkeys(tau or (7, 11, 15)))
     job = Job(tuple(data), find_set(scored_on), output, steps or 0, clips, taus, workers)

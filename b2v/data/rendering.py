@@ -302,11 +302,6 @@ class Window:
     sub_frames: int
     scale: float
 
-    @property
-    def center(self) -> int:
-        """Number of the middle frame."""
-        return self.numbers[len(self.numbers) // 2]
-
 
 def _psfs(aperture: Aperture | None) -> Psfs:
     """Give PSFs for so many steps of focus, averaged to so many instants; each number once."""

@@ -66,7 +66,7 @@ class Names(NamedTuple):
 def names_of(layout: Layout, sequence: Sequence, window: Window) -> Names:
     """Name the files of a window of a sequence."""
     split, seq, middle = sequence.split, sequence.name, len(window.numbers) // 2
-    center, place = f"{window.center:06d}", f"{sequence.index:03d}/{window.index:08d}"
+    center, place = f"{window.numbers[middle]:06d}", f"{sequence.index:03d}/{window.index:08d}"
 
     def blurry(name: str) -> dict[Light, str]:
         return dict.fromkeys(window.blurry, name)

@@ -70,12 +70,6 @@ class Hourglass(nn.Module):
         nn.init.zeros_(self.head.weight)
         nn.init.zeros_(self.head.bias)  # type: ignore[arg-type]
 
-    def maps(self, pictures: Tensor) -> Tensor:
-        """Compute [B, maps, H, W]."""
-        x = self.stem(F.pixel_unshuffle(pictures, self.shuffle))  # [B, C, H/s, W/s]
-        x = self.ascend(*self.descend(x))
-        return F.pixel_shuffle(self.head(x), self.shuffle)
-
     def descend(self, x: Tensor) -> tuple[Tensor, list[Tensor]]:
         """Go from the finest scale to the coarsest; return what is there, and on the way."""
         skips = []
@@ -119,7 +113,9 @@ class UNet(Hourglass):
 
     def forward(self, *pictures: Tensor) -> Tensor | tuple[Tensor, ...]:
         """Estimate `outputs` frames, each the last picture plus a residual."""
-        residuals = self.maps(torch.cat(pictures, dim=1)).chunk(self.config.outputs, dim=1)
+        x = self.stem(F.pixel_unshuffle(torch.cat(pictures, dim=1), self.shuffle))  # [B, C, h, w]
+        maps = F.pixel_shuffle(self.head(self.ascend(*self.descend(x))), self.shuffle)
+        residuals = maps.chunk(self.config.outputs, dim=1)
         frames = tuple(pictures[-1] + residual for residual in residuals)
         return frames if len(frames) > 1 else frames[0]
 

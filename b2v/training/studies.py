@@ -105,11 +105,6 @@ class Study:
     anew: bool = False
     """Whether the seven sharp frames are blurred anew, through the aperture of the row."""
 
-    @property
-    def trains(self) -> bool:
-        """Tell whether any row is trained."""
-        return any(row.stages for row in self.rows)
-
 
 @dataclass(frozen=True)
 class Job:
