@@ -194,23 +194,30 @@ def place(
             own = [found.root.resolve().name] if found.root and len(roots) > 1 else []
             parent = folder.joinpath(*map(safe_name, (*own, *found.below.parts)))
         placed.append(replace(found, output=str(parent / namer(Path(found.path)))))
-    refuse_clashes(placed)
-    kept = _identities(placed)
-    return [_not_onto(found, kept) for found in placed]
-
-
-def refuse_clashes(inputs: Sequence[Input]) -> None:
-    """Raise UsageError where two inputs have one output."""
     taken: dict[str, Input] = {}
-    for found in inputs:
-        if found.output and found.output != PIPE:
-            key = os.path.realpath(found.output)
-            if sys.platform in ("darwin", "win32"):  # their file systems see no difference
-                key = unicodedata.normalize("NFC", key).casefold()
-            other = taken.setdefault(key, found)
-            if other is not found:
-                both = f"{other.path} and {found.path} would both be written there"
-                raise UsageError(f"{found.output}: {both}; process them separately, or rename one")
+    for found in filter(lambda found: found.output, placed):
+        key = os.path.realpath(found.output)
+        if sys.platform in ("darwin", "win32"):  # their file systems see no difference
+            key = unicodedata.normalize("NFC", key).casefold()
+        if (other := taken.setdefault(key, found)) is not found:
+            both = f"{other.path} and {found.path} would both be written there"
+            raise UsageError(f"{found.output}: {both}; process them separately, or rename one")
+    kept = set()  # files and folders that must stay: all inputs, and the folders they are in
+    for found in placed:
+        for path in (Path(found.path), Path(os.path.realpath(found.path)).parent):
+            with suppress(OSError, ValueError):
+                kept.add(_identity(path))
+    for number, found in enumerate(placed):
+        with suppress(OSError, ValueError):
+            if found.output and _identity(Path(found.output)) in kept:
+                why = UsageError(f"{found.output}: is or contains an input; choose another name")
+                placed[number] = replace(found, problem=why)
+    return placed
+
+
+def _identity(path: Path) -> tuple[int, int]:
+    stat = path.stat()
+    return stat.st_dev, stat.st_ino
 
 
 def output_folder(names: Sequence[str], output: str | None, *, inside: bool) -> Path | None:
@@ -244,27 +251,6 @@ def check_folders(folder: Path, target: Path) -> Path:
     if not os.access(there, os.W_OK | os.X_OK):
         raise MediaError(f"{target}: no permission to write into {there}; choose another folder")
     return there
-
-
-def _identities(inputs: Sequence[Input]) -> set[tuple[int, int]]:
-    """Which files and folders must stay as they are: all inputs, and the folders they are in."""
-    found = set()
-    for one in inputs:
-        for path in (Path(one.path), Path(os.path.realpath(one.path)).parent):
-            with suppress(OSError, ValueError):
-                stat = path.stat()
-                found.add((stat.st_dev, stat.st_ino))
-    return found
-
-
-def _not_onto(found: Input, kept: Collection[tuple[int, int]]) -> Input:
-    """Note a problem where the output of an input is an input itself, or holds one."""
-    with suppress(OSError, ValueError):
-        stat = Path(found.output).stat()
-        if found.output and (stat.st_dev, stat.st_ino) in kept:
-            why = UsageError(f"{found.output}: is or contains an input; choose another name")
-            return replace(found, problem=why)
-    return found
 
 
 PARTLY_FAILED = 4

@@ -171,36 +171,26 @@ def optical_psfs(
 
 def _color(optics: Optics, psi: Tensor, turn: float) -> Tensor:
     """PSFs [N, k, k] at defocus `psi` [N] of the color whose phases are `turn` times as large."""
-    rho, weight, mask = _radii(optics)
-    axis = torch.arange(optics.size, dtype=torch.float64) - optics.size // 2
-    radii = (axis[:, None] ** 2 + axis**2).sqrt().flatten()
-    cutoff = optics.cutoff * turn
-    waves = torch.special.bessel_j0(2 * math.pi * cutoff * radii[:, None] * rho)
-    phase = turn * (psi[:, None] * rho**2 + mask)
-    field = torch.polar(2 * math.pi * rho * weight, phase) @ waves.T.to(torch.complex128)
-    intensity = field.abs().square() * (cutoff**2 / math.pi)  # all pixels of the plane sum to 1
-    return intensity.view(-1, optics.size, optics.size)
-
-
-def _radii(optics: Optics) -> tuple[Tensor, Tensor, Tensor]:
-    """Radii in the pupil, their weights in an integral over it, and the mask's phase there.
-
-    Gauss-Legendre nodes between the edges of rings, where the phase is smooth.
-    """
+    # Integrals over the radius: Gauss-Legendre between the edges of rings, where phase is smooth.
     zones, edge = [], 0.0
     for inner, outer, phase in (*optics.rings, (1.0, 1.0, 0.0)):
         zones += [(edge, inner, 0.0), (inner, outer, phase)]
         edge = outer
-    nodes, weights = (
-        torch.from_numpy(a) for a in np.polynomial.legendre.leggauss(32 + optics.size)
-    )
+    nodes, weights = map(torch.from_numpy, np.polynomial.legendre.leggauss(32 + optics.size))
     parts = [
         (low + (high - low) * (nodes + 1) / 2, weights * (high - low) / 2, phase + 0 * nodes)
         for low, high, phase in zones
         if high > low
     ]
     rho, weight, mask = (torch.cat(column) for column in zip(*parts, strict=True))
-    return rho, weight, mask
+    axis = torch.arange(optics.size, dtype=torch.float64) - optics.size // 2
+    radii = (axis[:, None] ** 2 + axis**2).sqrt().flatten()
+    cutoff = optics.cutoff * turn
+    waves = torch.special.bessel_j0(2 * math.pi * cutoff * radii[:, None] * rho)
+    phases = turn * (psi[:, None] * rho**2 + mask)
+    field = torch.polar(2 * math.pi * rho * weight, phases) @ waves.T.to(torch.complex128)
+    intensity = field.abs().square() * (cutoff**2 / math.pi)  # all pixels of the plane sum to 1
+    return intensity.view(-1, optics.size, optics.size)
 
 
 def read_psfs(path: Path, *, gains: bool = False) -> Tensor:
