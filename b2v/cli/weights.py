@@ -134,6 +134,8 @@ def import_command(
     file with the weights of all its stages under their names in the authors' code.
     """
     from b2v.files import cache_dir
+    from b2v.models import missing_roles
+    from b2v.weights.checkpoints import read_card
     from b2v.weights.imports import import_maxim, import_released
     from b2v.weights.store import path_of
 
@@ -148,7 +150,11 @@ def import_command(
     for path in written:
         typer.echo(path)
     found = output is None and path_of(written[-1].stem) == folder  # and no other of this name
-    options.note(_next_step(written[-1], "" if found else f" --weights {folder}"), quiet=quiet)
+    card, where = written[-1], "" if found else f" --weights {folder}"
+    said = f"use it with: b2v extract PHOTO -m {card.stem}{where}"
+    if missing := missing_roles(read_card(card).networks):
+        said = f"{card.stem} still lacks {', '.join(missing)}: import those files as well"
+    options.note(said, quiet=quiet)
 
 
 @app.command("publish", epilog=examples("weights publish"))
@@ -181,13 +187,3 @@ def publish_command(
     stage(name, repo, output)
     for path in sorted(output.iterdir()):
         typer.echo(path)
-
-
-def _next_step(card: Path, where: str) -> str:
-    """Say what can be done with the networks of `card`."""
-    from b2v.models import missing_roles
-    from b2v.weights.checkpoints import read_card
-
-    if missing := missing_roles(read_card(card).networks):
-        return f"{card.stem} still lacks {', '.join(missing)}: import those files as well"
-    return f"use it with: b2v extract PHOTO -m {card.stem}{where}"

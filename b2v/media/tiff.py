@@ -64,8 +64,16 @@ class DeepTiff:
 
         Raises MediaError where decoders disagree, and errors of any type on damaged data.
         """
-        pixels, plain = self._in_full_depth(side), self._by_pillow()
-        if plain is not None and not agree(pixels, plain, side):
+        pixels, plain = self._in_full_depth(side), None
+        with suppress(Exception):  # Pillow reads RGB in 8 bits and gray in 16, if at all
+            self.file.seek(0)
+            image = Image.open(self.file, formats=("TIFF",))
+            if image.mode in ("RGB", "RGBA", "RGBX", "I;16", "I;16B"):
+                image.load()
+                plain = image
+        # Planes of 16 bits it reads wrongly unless they are compressed.
+        whole = self.page.planarconfig != PLANES
+        if whole and plain is not None and not agree(pixels, plain, side):
             what = "two decoders disagree about its pixels"
             raise MediaError(f"{self.path}: {what}; save it again, as PNG or TIFF")
         return pixels
@@ -133,21 +141,6 @@ class DeepTiff:
             return 1.0
         top = 2.0 ** (self.page.bitspersample - (colors[0].dtype.kind == "i")) - 1
         return 65535.0 if most <= 65535 < top else top
-
-    def _by_pillow(self) -> Image.Image | None:
-        """Have Pillow read it, turned upright, where it can: RGB in 8 bits, gray in 16.
-
-        Planes of 16 bits it reads wrongly unless they are compressed.
-        """
-        if self.page.planarconfig == PLANES:
-            return None
-        with suppress(Exception):
-            self.file.seek(0)
-            image = Image.open(self.file, formats=("TIFF",))
-            if image.mode in ("RGB", "RGBA", "RGBX", "I;16", "I;16B"):
-                image.load()
-                return image
-        return None
 
 
 def look(file: BinaryIO, path: Path) -> DeepTiff | None:

@@ -18,7 +18,6 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import av
-from av.container import OutputContainer
 from torch import Tensor
 
 from b2v.errors import MediaError, ShapeError, UsageError
@@ -143,30 +142,26 @@ class VideoWriter:
         kind = container or CODECS[self.encoding.codec].parts
         os.environ.setdefault("SVT_LOG", "1")  # else SVT-AV1 writes of itself to stderr
         target = f"file:{file.absolute()}" if isinstance(file, Path) else file
+        codec, how = CODECS[self.encoding.codec], self.encoding
+        coding = dict(codec.options) | (LIVE.get(how.codec, {}) if how.live else {})
+        if codec.crf is not None:
+            coding["crf"] = str(codec.crf if how.crf is None else how.crf)
         with self._guarded():
             self._container = av.open(target, "w", format=kind, options=options or {})
             self._container.metadata.update(metadata or {})
-            self._stream = self._add_stream(self._container)
-
-    def _add_stream(self, container: OutputContainer) -> av.VideoStream:
-        encoding, info, codec = self.encoding, self.info, CODECS[self.encoding.codec]
-        options = dict(codec.options) | (LIVE.get(encoding.codec, {}) if encoding.live else {})
-        if codec.crf is not None:
-            options["crf"] = str(codec.crf if encoding.crf is None else encoding.crf)
-        rate = info.average_rate or 25
-        stream = container.add_stream(codec.encoder, rate=rate, options=options)
-        assert isinstance(stream, av.VideoStream)  # every codec of the table is one of pictures
-        stream.width, stream.height, stream.pix_fmt = info.width, info.height, self.pix_fmt
-        context, colors = stream.codec_context, info.colors
-        context.time_base = info.time_base
-        if encoding.codec == "hevc":
-            context.codec_tag = "hvc1"  # Apple's players take no other
-        if info.pixel_aspect != 1:
-            context.sample_aspect_ratio = info.pixel_aspect
-        context.color_range, context.colorspace = TV_RANGE, BT709
-        context.color_primaries = BT709 if colors.hdr else colors.primaries
-        context.color_trc = BT709 if colors.hdr else colors.transfer
-        return stream
+            rate = info.average_rate or 25
+            stream = self._container.add_stream(codec.encoder, rate=rate, options=coding)
+            assert isinstance(stream, av.VideoStream)  # every codec of the table is of pictures
+            stream.width, stream.height, stream.pix_fmt = info.width, info.height, self.pix_fmt
+            context, colors, self._stream = stream.codec_context, info.colors, stream
+            context.time_base = info.time_base
+            if how.codec == "hevc":
+                context.codec_tag = "hvc1"  # Apple's players take no other
+            if info.pixel_aspect != 1:
+                context.sample_aspect_ratio = info.pixel_aspect
+            context.color_range, context.colorspace = TV_RANGE, BT709
+            context.color_primaries = BT709 if colors.hdr else colors.primaries
+            context.color_trc = BT709 if colors.hdr else colors.transfer
 
     def __enter__(self) -> "VideoWriter":
         return self

@@ -99,7 +99,11 @@ def load_network(path: Path) -> Network:
     except (OSError, SafetensorError) as error:
         raise unreadable(path, error) from error
     module = _empty(header.blueprint, path)
-    _check_kinds(state, module, path)
+    for key, wanted in module.state_dict().items():  # shapes are known to fit
+        found = state[key].dtype
+        if wanted.is_floating_point() != found.is_floating_point or found.is_complex:
+            kind = str(found).removeprefix("torch.")
+            raise WeightsError(f"{path}: {key!r} is of {kind}, expected floats; use another file")
     _check_finite(state, path)
     module.load_state_dict(state, strict=True, assign=True)
     module.eval().requires_grad_(False)
@@ -205,15 +209,6 @@ def _empty(blueprint: Blueprint, path: Path) -> nn.Module:
     except Exception as error:  # a config from a file may be nonsense in any way
         reason = str(error) or type(error).__name__
         raise WeightsError(f"{path}: no network can be built from its config: {reason}") from error
-
-
-def _check_kinds(state: Mapping[str, Tensor], net: nn.Module, path: Path) -> None:
-    """Check that weights are floats where the network's are, whose shapes are known to fit."""
-    for key, wanted in net.state_dict().items():
-        found = state[key].dtype
-        if wanted.is_floating_point() != found.is_floating_point or found.is_complex:
-            kind = str(found).removeprefix("torch.")
-            raise WeightsError(f"{path}: {key!r} is of {kind}, expected floats; use another file")
 
 
 def _check_shapes(found: Mapping[str, list[int]], blueprint: Blueprint, path: Path) -> None:
