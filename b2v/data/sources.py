@@ -10,7 +10,7 @@ GOPRO_Large (`<split>/<seq>/{blur,blur_gamma,sharp}`), REDS (`<split>_blur`, `<s
 import os
 import re
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal, NamedTuple, get_args
 
@@ -232,17 +232,3 @@ def frame_files(folder: Path) -> list[tuple[int, Path]]:
     if not all(matches):
         return list(enumerate(sorted(files), start=1))
     return sorted((int(m[2]), p) for m, p in zip(matches, files, strict=True) if m)
-
-
-def with_own_names(sequences: list[Sequence]) -> list[Sequence]:
-    """Tell apart names that occur more than once in a split: street, street-2 and so on."""
-    taken: set[tuple[str | None, str]] = set()
-    named = []
-    for sequence in sequences:
-        name, count = sequence.name, 1
-        while (sequence.split, name.casefold()) in taken:
-            count += 1
-            name = f"{sequence.name}-{count}"
-        taken.add((sequence.split, name.casefold()))
-        named.append(replace(sequence, name=name))
-    return named

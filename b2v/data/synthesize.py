@@ -50,7 +50,7 @@ from b2v.data.rendering import (
     windows_of_video,
     with_noise,
 )
-from b2v.data.sources import MANIFEST, Sequence, with_own_names
+from b2v.data.sources import MANIFEST, Sequence
 from b2v.errors import B2VError, DatasetError, UsageError
 from b2v.files import hidden_part, write_whole
 from b2v.media.images import write_photo
@@ -259,12 +259,15 @@ def plan(
     else:
         given = iter(_deal(free, settings.seed, splits))
         dealt = [s if s.split is not None else next(given) for s in sequences]
-    counts: dict[str | None, int] = {}
+    taken: dict[str | None, set[str]] = {}
     numbered = []
-    for sequence in with_own_names(dealt):
-        index = counts.setdefault(sequence.split, 0)
-        counts[sequence.split] = index + 1
-        numbered.append(replace(sequence, index=index))
+    for sequence in dealt:
+        names, name, count = taken.setdefault(sequence.split, set()), sequence.name, 1
+        while name.casefold() in names:  # street, street-2 and so on
+            count += 1
+            name = f"{sequence.name}-{count}"
+        numbered.append(replace(sequence, name=name, index=len(names)))
+        names.add(name.casefold())
     return Plan(folder, settings, tuple(numbered))
 
 
