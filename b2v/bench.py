@@ -75,7 +75,7 @@ class Case:
 
 @dataclass(frozen=True)
 class Machine:
-    """Where it is measured; `cores` are the processors that the process may use."""
+    """The machine of a measurement; `cores` are the processors that this process may use."""
 
     cpu: str
     cores: int
@@ -135,7 +135,7 @@ def list_cases(
 
 
 def look_at(runtime: Runtime) -> Machine:
-    """Say what the machine is, and measure its rate."""
+    """Describe this machine, and measure its rate."""
     device = runtime.device
     may_use = getattr(os, "sched_getaffinity", None)
     return Machine(

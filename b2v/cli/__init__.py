@@ -80,7 +80,7 @@ def main() -> None:
 
 
 def _open_closed_streams() -> None:
-    """Let what is said go nowhere where the caller closed a stream: services and cron do.
+    """Open /dev/null for each standard stream that the caller closed, as services and cron do.
 
     Its number is taken, too: a file that we open would get it, and what libraries say there.
     """

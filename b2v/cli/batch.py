@@ -176,7 +176,7 @@ def _in_order(path: str | PurePath) -> tuple[bytes, ...]:
 def place(
     inputs: Sequence[Input], namer: Callable[[Path], str], folder: Path | None
 ) -> list[Input]:
-    """Give every input its output: below `folder` where it lies below its root, else beside it.
+    """Name the output of every input: below `folder`, in the same subfolder, or beside the input.
 
     Of several roots each becomes a folder of its own; `namer` names the output of a file. Raises
     UsageError where two outputs would have one name, or one has none.
@@ -308,7 +308,7 @@ def refuse_missing(names: Sequence[str]) -> None:
 
 @contextmanager
 def hinting(source: str, suffixes: Collection[str], command: str) -> Iterator[None]:
-    """Name the right command where an input cannot be read that has a suffix of the other kind."""
+    """Suggest the right command for an unreadable input whose suffix is of the other kind."""
     try:
         yield
     except MediaError as error:
@@ -323,7 +323,7 @@ def carry_out(
     start_up: Callable[[], Callable[[ResultT], object]],
     show: Callable[[ResultT, BatchOptions], None],
 ) -> None:
-    """Do what is left to be done, `show` of each how it went, and sum up.
+    """Process the remaining inputs, `show` the result of each, and print a summary.
 
     `start_up` loads what does one input; it is called once, if there is any to do.
     """
@@ -358,7 +358,7 @@ def show_plan(results: Sequence[Result], *, as_json: bool) -> None:
 
 
 def finish(results: Sequence[Result], handling: BatchOptions) -> None:
-    """Sum up several inputs; raise the exit code where not all went well."""
+    """Print a summary of several inputs; exit with their code where one failed."""
     failed = [result for result in results if result.error]
     skipped = sum(result.skipped for result in results)
     done = sum(result.ok for result in results) - skipped

@@ -35,7 +35,7 @@ BESIDE = {
 
 @dataclass(frozen=True, kw_only=True)
 class Showing:
-    """What is to be written beside the results; `several` inputs have folders for that."""
+    """The extra files to write; for `several` inputs they go into folders."""
 
     compare: Annotated[
         Literal["side", "stack"] | None,
@@ -73,7 +73,7 @@ class Showing:
         return wanted / f"{Path(output).stem}{BESIDE[what][0]}"
 
     def check(self, results: Sequence["Result"], *, overwrite: bool) -> None:
-        """Find out before any work what cannot be written, and note it at its result."""
+        """Check before any work what cannot be written, and note it in its result."""
         from b2v.files import check_parent
         from b2v.media.images import check_file
 
@@ -94,7 +94,7 @@ class Showing:
                         check_file(path, suffixes, overwrite=overwrite, inputs=[result.input])
 
     def tags_for(self, source: str | None, model: "Model", *, strength: float = 1.0) -> "Tags":
-        """Say what the files of one input are to say of themselves."""
+        """Collect the metadata that the files of one input get."""
         from b2v.media.images import tags_of
         from b2v.media.metadata import Tags
 
@@ -106,7 +106,7 @@ class Showing:
 
 @dataclass(frozen=True, kw_only=True)
 class PhotoShowing(Showing):
-    """What is to be written beside clips of photos."""
+    """The extra files to write for photos."""
 
     heat: Annotated[
         Path | None,
@@ -159,7 +159,7 @@ class Play:
 
 @dataclass(frozen=True, kw_only=True)
 class Job:
-    """What is asked for, the same for every input; `folder` is to be made for the outputs.
+    """The request, the same for every input; `folder` is made for the outputs.
 
     `stills` are the pictures of a folder of frames; `still` is one picture instead of a clip.
     """
@@ -283,7 +283,7 @@ def _write_extras(
 
 
 def note_on_photo(photo: "Photo", result: PhotoResult, job: Job) -> None:
-    """Note in `result` what the photo tells before it is restored: its pages, its time."""
+    """Note in `result` how many pages the photo has, and its exposure time."""
     result.lost += [f"{result.input}: {note}" for note in photo.notes]
     if photo.pages > 1:
         result.notes.append(f"{result.input}: has {photo.pages} pictures; only the first is used")
@@ -294,13 +294,13 @@ def note_on_photo(photo: "Photo", result: PhotoResult, job: Job) -> None:
 
 
 def timing(seconds: float, played: float) -> dict[str, float]:
-    """Say to programs how fast seven frames of an exposure went by, and how they are played."""
+    """Compute the real rate of seven frames of an exposure, and how much slower they play."""
     fps = FRAMES / seconds
     return {"seconds": round(seconds, 6), "fps": round(fps, 6), "slower": round(fps / played, 6)}
 
 
 def told(exposure: dict[str, float]) -> list[str]:
-    """Say it to people; short exposures as cameras do: 1/15 s."""
+    """Describe the same for people; short exposures as cameras do: 1/15 s."""
     seconds, slower = exposure["seconds"], exposure["slower"]
     time = f"1/{max(1, round(1 / seconds))}" if seconds < WHOLE else f"{seconds:.3g}"
     pace = f"{slower:.3g}x slower" if slower >= 1 else f"{1 / slower:.3g}x faster"
@@ -310,7 +310,7 @@ def told(exposure: dict[str, float]) -> list[str]:
 def scene_of(
     frames: "Tensor", blurry: "Tensor", result: PhotoResult, *, played: float, count: int = 7
 ) -> "Scene":
-    """Put `count` of the frames of one photo on a page, with what is known of them."""
+    """Describe `count` of the frames of one photo for a page, with the facts about them."""
     from b2v.frames import inner
     from b2v.html_page import Scene, opening, pictures
     from b2v.media.drawing import data_uri, heat_map
@@ -340,7 +340,7 @@ def scene_of(
 
 
 def notes_on(tags: "Sequence[Tags]", *, photo: bool = True) -> list[str]:
-    """Say below a page what made it, and what to keep in mind."""
+    """List the notes at the end of a page: what made it, and what to keep in mind."""
     said = list(dict.fromkeys(one.sentence for one in tags if one.sentence))
     return ([GUESS] if photo else []) + said
 
@@ -374,7 +374,7 @@ Strength = Annotated[
 
 
 def is_wanted(asked: bool, output: str | None, kind: Format | None) -> bool:
-    """Tell whether one picture is meant: `asked` for, or by a kind or a name that no clip has.
+    """Tell whether one picture is wanted: `asked` for, or by a kind or name that no clip has.
 
     Raises UsageError where the name has a place for the numbers of frames.
     """

@@ -68,7 +68,7 @@ def _photo(*, overwrite: bool) -> tuple["Scene", "Tags"]:
 
 
 def _video(*, overwrite: bool) -> tuple["Scene", "Tags"]:
-    """Restore the video; likewise. Raises WeightsError where there are no weights for it."""
+    """Do the same for the video; raises WeightsError where there are no weights for it."""
     from b2v.inference.video_files import Settings
 
     model = options.ModelOptions(quality="fast").load("video")
@@ -81,7 +81,7 @@ def _video(*, overwrite: bool) -> tuple["Scene", "Tags"]:
 
 
 def _has_desktop() -> bool:
-    """Tell whether somebody sits at a terminal of a machine that can show a page."""
+    """Tell whether this is an interactive terminal on a machine that can show a page."""
     if not (sys.stdout.isatty() and sys.stderr.isatty()):
         return False
     screens = ("DISPLAY", "WAYLAND_DISPLAY")

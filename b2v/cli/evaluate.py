@@ -89,7 +89,7 @@ def _print_middles(summaries: Summaries) -> None:
 
 
 def _beside_nothing(summaries: Summaries) -> Iterator[tuple[str, dict[str, Any], dict[str, Any]]]:
-    """List rows by their names, doing nothing before those of a blur of which it scores so."""
+    """List rows by name; those of one blur follow the row of doing nothing for it."""
     last: dict[str, Any] = {}
     for row in summaries:
         if row["nothing"] != last:
@@ -171,7 +171,7 @@ Strips = Annotated[
 
 
 class Outputs(NamedTuple):
-    """Files asked for beside what is printed."""
+    """The output files of an evaluation."""
 
     csv: Path | None
     plot: Path | None

@@ -38,7 +38,7 @@ LONG = 20.0
 
 
 def extract_one(model: "Model", job: Job, result: PhotoResult) -> tuple["Tensor", "Tensor"]:
-    """Do one photo and note in `result` what came of it; return its frames, and the photo."""
+    """Process one photo and fill in its `result`; return its frames, and the photo."""
     from b2v.frames import blend, inner
     from b2v.inference.images import remarks
     from b2v.media.images import picture_size, read_photo
@@ -96,7 +96,7 @@ def _restored(
 
 
 def _middle(size: tuple[int, int], job: Job) -> "Tensor | None":
-    """Take the part that is asked for of the middle frame that comes with a photo of a size."""
+    """Cut the preview out of the middle frame that was given with a photo of this size."""
     from b2v.media.images import center
 
     middle = job.middle
@@ -106,7 +106,7 @@ def _middle(size: tuple[int, int], job: Job) -> "Tensor | None":
 
 
 def _announce(model: "Model", size: tuple[int, int], job: Job, result: PhotoResult) -> None:
-    """Refuse what cannot be written or does not fit, and say what takes more than a while.
+    """Refuse what cannot be written or does not fit, and announce what takes long.
 
     A preview tells what all of the photo would take, and is made even if that is too much.
     """

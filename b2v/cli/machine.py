@@ -40,7 +40,7 @@ LITTLE_MEMORY, LITTLE_DISK = 1.5e9, 1e9
 
 @dataclass(frozen=True)
 class Finding:
-    """One thing that was looked at: what was found, and what to do unless it is ok."""
+    """The result of one check: what was found, and what to do unless it is ok."""
 
     name: str
     state: State
@@ -167,7 +167,7 @@ def _cache() -> Iterator[Finding]:
 
 
 def _network() -> Iterator[Finding]:
-    """Tell what is set for downloads; the network itself is left alone."""
+    """List the settings for downloads; nothing is sent over the network."""
     names = ("HF_ENDPOINT", "HF_HUB_OFFLINE", "HTTPS_PROXY", "HTTP_PROXY", "NO_PROXY")
     found = [name for name in names if os.environ.get(name) or os.environ.get(name.lower())]
     said = f"set: {', '.join(found)}" if found else "nothing set; only downloads need it"

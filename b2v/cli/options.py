@@ -114,7 +114,7 @@ OwnModel = Annotated[
 
 @dataclass(frozen=True, kw_only=True)
 class ModelOptions:
-    """The model that is asked for, and what it is to run on."""
+    """The options of a model, and of the machine that it runs on."""
 
     quality: Preset = "good"
     model: OwnModel = None
@@ -123,7 +123,7 @@ class ModelOptions:
     precision: Precision = "auto"
 
     def load(self, task: Literal["photo", "video"]) -> "LoadedModel":
-        """Load it."""
+        """Load the model."""
         from b2v.inference.images import load_model
         from b2v.inference.runtime import keep_large_blocks
 
@@ -140,7 +140,7 @@ class ModelOptions:
 
 @dataclass(frozen=True, kw_only=True)
 class BatchOptions:
-    """How several inputs are gone through, and what is said meanwhile."""
+    """The options of several inputs, and of messages."""
 
     overwrite: Overwrite = False
     recursive: Annotated[bool, in_several("--recursive", "-r", help="Include subfolders.")] = False
@@ -192,7 +192,7 @@ def one_line(text: object) -> str:
 
 
 def note(text: str, *, quiet: bool = False) -> None:
-    """Say something to the person at the terminal; never on stdout."""
+    """Print a message to stderr, never to stdout."""
     if not quiet:
         sys.stderr.write(f"{text}\n")
 
@@ -241,7 +241,7 @@ def left(results: Iterable[ResultT]) -> list[ResultT]:
 
 
 def tell(result: Result, *, as_json: bool, quiet: bool) -> None:
-    """Say what there is to say about a result that is there, unless it is in its JSON."""
+    """Print the notes of a finished result, unless they are in its JSON."""
     for line in () if as_json else (*result.lost, *(() if quiet else result.notes)):
         note(one_line(line))
 
@@ -252,7 +252,7 @@ INTERRUPTED = 130
 
 @contextmanager
 def noting(result: Result) -> Iterator[None]:
-    """Note in `result` what goes wrong with its input, so that the next one has its turn."""
+    """Record an expected error in `result`, so that the next input can be processed."""
     try:
         yield
     except B2VError as error:
@@ -266,7 +266,7 @@ def noting(result: Result) -> Iterator[None]:
 
 @contextmanager
 def busy(text: str, *, quiet: bool = False) -> Iterator[None]:
-    """Show on a terminal that something goes on."""
+    """Show a spinner on a terminal."""
     console = Console(stderr=True)
     if quiet or not console.is_terminal:
         yield
@@ -276,14 +276,14 @@ def busy(text: str, *, quiet: bool = False) -> Iterator[None]:
 
 
 class Ticker:
-    """Says that time has come for another line in a log: every ten seconds at most."""
+    """Tells when a log is due another line: every ten seconds at most."""
 
     def __init__(self, seconds: float = 10.0) -> None:
         self.seconds = seconds
         self.last = -seconds
 
     def due(self) -> bool:
-        """Tell whether enough time has passed since it was last due."""
+        """Tell whether enough time has passed since the last time."""
         now = time.monotonic()
         if now - self.last < self.seconds:
             return False
@@ -419,7 +419,7 @@ class PhotoPace:
     latest: float = 0.0
 
     def take(self, pixels: int) -> None:
-        """Note that it has been run on more."""
+        """Add pixels that it has been run on."""
         self.done += pixels
         self.latest = time.monotonic()
 

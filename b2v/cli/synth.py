@@ -148,7 +148,7 @@ def command(
 def _aperture(
     hole: str, psf: Path | None, gains: bool, *, backward: bool, drawn: bool
 ) -> "Aperture | None":
-    """Settle the coded aperture; read its file once, so that a bad one is known before work."""
+    """Make the coded aperture; its file is read now, so that a bad one is refused at once."""
     from b2v.data.rendering import Aperture
 
     if hole == "open" and not drawn:
@@ -212,7 +212,7 @@ def _splits(text: str | None) -> dict[str, float] | None:
 
 
 def _run(plan: "Plan", jobs: int, *, as_json: bool, quiet: bool) -> None:
-    """Write the dataset, say how far it is, and leave with the code that fits."""
+    """Write the dataset, report progress, and exit with a code that tells how it went."""
     from b2v.data.synthesize import Finished, synthesize
 
     ticker, windows, ends = options.Ticker(), 0, list["Finished"]()

@@ -78,18 +78,18 @@ Precision = Annotated[str | None, typer.Option(help="auto, fp32, bf16 or fp16.")
 
 @dataclass(frozen=True)
 class Voice:
-    """How a run says what it does: lines for people, and JSON for programs where asked for."""
+    """Prints what a run does: lines for people and, if wanted, JSON for programs."""
 
     as_json: bool
     quiet: bool
     ticker: options.Ticker = field(default_factory=options.Ticker)
 
     def note(self, text: str) -> None:
-        """Say something to people."""
+        """Print a message to stderr."""
         options.note(text, quiet=self.quiet)
 
     def tell(self, events: "Iterable[Notice | Report]") -> None:
-        """Train, and tell how it goes; of what is drawn, not each number."""
+        """Train, and print progress; of the drawing of clips only now and then."""
         from b2v.training.caches import roughly
         from b2v.training.logs import Notice
 

@@ -55,7 +55,7 @@ def write_video_extras(
 
 
 def video_scene(result: "VideoResult", settings: "Settings") -> "Scene":
-    """Put moments of a restored video on a page, each beside the blurry one."""
+    """Describe moments of a restored video for a page, each with its blurry frame."""
     from b2v.html_page import Scene, opening, pictures
 
     before: list[str] = []
@@ -96,7 +96,7 @@ Work = Callable[["VideoResult"], None]
 
 
 class StoppedError(B2VError):
-    """Ctrl-C came, and what was restored waits to be resumed."""
+    """The run was interrupted, and can be resumed."""
 
     exit_code = options.INTERRUPTED
 
@@ -170,7 +170,7 @@ class VideoOptions:
         handling: options.BatchOptions,
         **more: Any,  # noqa: ANN401
     ) -> "Settings":
-        """Join all that is asked for of each video; `more` is for one command alone."""
+        """Make the settings of a run; `more` are those of one command alone."""
         from b2v.inference.video_files import Settings
 
         end = self.end
@@ -294,7 +294,7 @@ def restore(
     handling: options.BatchOptions,
     **slow: Any,  # noqa: ANN401 - as of `Settings`
 ) -> None:
-    """Restore videos, in slow motion where that is asked for."""
+    """Restore videos, in slow motion if that is wanted."""
     if not handling.as_json:
         batch.refuse_missing(inputs)
     shown = replace(shown, several=batch.is_several(inputs))
@@ -319,7 +319,7 @@ def deblur_one(
     handling: options.BatchOptions,
     result: VideoResult,
 ) -> None:
-    """Do one video and note in `result` what came of it."""
+    """Process one video and fill in its `result`."""
     from b2v.inference.video_files import deblur_video
     from b2v.media.segments import left_over
     from b2v.media.video_writer import PipeClosedError

@@ -154,7 +154,7 @@ SOFTNESS = (0.2, 3.0)
 
 
 def soften(pictures: Tensor, rng: Generator, curve: Curve) -> Tensor:
-    """See pictures [N, 3, H, W] through one lens, a little out of focus: a Gaussian of light."""
+    """Blur pictures [N, 3, H, W] as one lens a little out of focus does: a Gaussian of light."""
     light = smooth(to_linear(pictures, curve).flatten(0, 1), rng.uniform(*SOFTNESS))
     return to_encoded(light.view_as(pictures), curve)
 
@@ -183,7 +183,7 @@ def wear(pictures: Tensor, rng: Generator, *, noise: float, jpeg: float) -> Tens
 
 
 def end_with_parent() -> None:
-    """Have this process end when the one that started it by `multiprocessing` has ended.
+    """End this process when the one that started it by `multiprocessing` has ended.
 
     What is killed cannot stop its workers: those of a pool would wait for work for ever, and one
     that is at work would go on writing beside the run that takes over.

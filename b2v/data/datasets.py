@@ -122,7 +122,7 @@ def draw_clip(sources: Sources, config: BankConfig, index: int) -> Tensor:
 
 
 def coded(light_lin: Tensor, curve: Curve = "gamma2.2") -> Tensor:
-    """See instants [N, 3, H, W] of linear light through the coded aperture: [3, H, W], encoded.
+    """Expose instants [N, 3, H, W] of linear light through the coded aperture: [3, H, W], encoded.
 
     Seven instants are frames, which stand still while the focus moves on.
     """

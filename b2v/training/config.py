@@ -45,7 +45,7 @@ LIMITS = {
 
 @dataclass(frozen=True, kw_only=True)
 class TrainConfig:
-    """What a run does; everything but `steps` is fixed once it has begun."""
+    """The settings of one stage; all but `steps` are fixed once it has begun."""
 
     model: str = "cascade"
     stage: int = 1
@@ -250,7 +250,7 @@ STAGES = ("1", "2", "3", "4")
 
 @dataclass(frozen=True, kw_only=True)
 class Settings:
-    """What a training command is to do beside `configs`, one for each stage, in order."""
+    """The settings of a training command; `configs` has one for each stage, in order."""
 
     configs: tuple[TrainConfig, ...]
     stage: str = "1"
@@ -320,7 +320,7 @@ def read_assignment(text: str) -> tuple[str, Any]:
 
 
 def write_settings(values: Mapping[str, Any]) -> str:
-    """Write values by key as the TOML that `read_settings` reads; to go on is for a command."""
+    """Write values by key as the TOML that `read_settings` reads; `resume` is left out."""
     lines = ["# b2v train recipe.toml does this again\n"]
     for key, value in values.items():
         if key != "resume" and value is not None:
@@ -363,7 +363,7 @@ def resolve(values: Mapping[str, Any]) -> Settings:
 
 
 def without_missing(values: Mapping[str, Any]) -> tuple[dict[str, Any], str]:
-    """Leave out of a model's usual losses what would first have to be downloaded.
+    """Leave out the perceptual loss where VGG16 would have to be downloaded for it.
 
     Returns the values, and a line that says what is off, or nothing.
     """

@@ -45,7 +45,7 @@ class Report:
 
 @dataclass(frozen=True)
 class Notice:
-    """Something that whoever watches should know; `passing` if the next of its kind will do."""
+    """A message for whoever watches the run; `passing` ones may be skipped."""
 
     text: str
     passing: bool = False
@@ -145,7 +145,7 @@ ALONE = Team()
 
 
 def place_in_team() -> Team:
-    """Say which process this is, by what `torchrun` has set; without it there is one."""
+    """Tell which process this is, as `torchrun` has set it; without that there is one."""
     return Team(int(os.environ.get("RANK", "0")), int(os.environ.get("WORLD_SIZE", "1")))
 
 
@@ -158,7 +158,7 @@ def own_device(device: str) -> str:
 
 @contextmanager
 def joined(device: torch.device) -> Iterator[Team]:
-    """Meet the other processes, by gloo on a CPU and nccl on CUDA, and part at the end."""
+    """Join the group of processes, by gloo on a CPU and nccl on CUDA; leave it at the end."""
     team = place_in_team()
     if team.size == 1:
         yield team

@@ -105,7 +105,7 @@ def open_crops(config: TrainConfig, bank: Path) -> Crops | SequenceCrops:
 
 
 def check_run(config: TrainConfig, run: Path, *, resume: bool, compiled: bool) -> None:
-    """Refuse here, before anything is drawn, what a stage would be refused for when it begins.
+    """Check, before anything is drawn, all that would stop a stage when it begins.
 
     Raises UsageError where its `start` does not suit, or there is no compiler; WeightsError where
     VGG16 is wanted and cannot be had; TrainingError as `train` does.
@@ -138,7 +138,7 @@ def _networks(config: TrainConfig, run: Path) -> tuple[Nets, nn.Module, Judges]:
 def prepare(
     config: TrainConfig, run: Path, runtime: Runtime, team: Team, *, resume: bool, compiled: bool
 ) -> tuple[Work, str]:
-    """Make all that the steps of a stage run through, and say if anything is to be noticed."""
+    """Set up a stage: its networks, state and loss; return a notice about resuming, if any."""
     earlier, net, judges = _networks(config, run)
     net, critic = runtime.place(net), judges.critic
     for other in filter(None, (*earlier.values(), critic, judges.features)):
@@ -160,7 +160,7 @@ def _refuse_begun(folder: Path, *, resume: bool) -> None:
 
 
 def _begin(state: State, config: TrainConfig, folder: Path, *, resume: bool, leads: bool) -> str:
-    """Begin a run, or bring `state` to where a stopped one was; return what is to be noticed."""
+    """Begin a run, or load the state of a stopped one; return a notice about that, if any."""
     notice = ""
     if resume and not checkpoints.has_begun(folder):
         notice = f"{folder}: nothing to resume; the run begins"
@@ -183,7 +183,7 @@ def _begin(state: State, config: TrainConfig, folder: Path, *, resume: bool, lea
 
 
 def _compiled(nets: Nets) -> Nets:
-    """Have networks compiled for training; the ones given, and their names, stay as they are."""
+    """Compile copies of networks for training, which share their weights."""
     _find_compiler()
     quick = {role: copy.copy(net) for role, net in nets.items()}  # of the same weights
     for net in quick.values():
@@ -355,7 +355,7 @@ def _train_critic(work: Work, restored: Frames, sharp: Frames) -> None:
 
 
 def _stopped(work: Work, what: str, losses: Tensor) -> TrainingError:
-    """Write down the batch that cannot be learned from; make the error that says so."""
+    """Write the batch whose loss is not finite to a file; make the error that names it."""
     config, number = work.config, work.state.step + 1
     values = work.team.gather(losses.detach().float()).tolist()
     said = f"{work.folder}: {what} at step {number}"
@@ -387,7 +387,7 @@ def _milestone(work: Work, validation: Path) -> float:
 
 
 def _write_card(work: Work, gain: float) -> None:
-    """Describe the networks of a run by a card beside them, by which it can be published."""
+    """Write the card of a run beside its networks, so that they can be published."""
     config, folder = work.config, work.run / "weights"
     path = folder / f"{config.model}.json"
     card = (

@@ -154,7 +154,7 @@ def new_critic(seed: int) -> Critic:
 
 
 def deceit_loss(critic: nn.Module, restored: Frames) -> Tensor:
-    """Say how far restored frames are from passing for sharp ones: [B].
+    """Compute the loss of restored frames that the critic takes for restored: [B].
 
     The critic itself is to get no gradient of it (`requires_grad_`).
     """
@@ -163,7 +163,7 @@ def deceit_loss(critic: nn.Module, restored: Frames) -> Tensor:
 
 
 def critic_loss(critic: nn.Module, restored: Frames, sharp: Frames) -> Tensor:
-    """Say how badly a critic tells restored frames from as many sharp ones: [B]."""
+    """Compute the loss of a critic that tells restored frames from as many sharp ones: [B]."""
     marks = critic(torch.cat([*restored, *sharp])).float()
     fake, real = marks.chunk(2)
     wrong = (fake.square() + (real - 1).square()).mean((1, 2, 3)) / 2

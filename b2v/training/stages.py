@@ -56,7 +56,7 @@ Nets = dict[str, nn.Module]
 
 
 class Outcome(NamedTuple):
-    """What came of a batch: a loss a sample, [B], and the frames that were compared.
+    """The result of a batch: a loss for each sample, [B], and the frames that were compared.
 
     The latter are for terms that judge single frames; of video there are none.
     """

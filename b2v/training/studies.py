@@ -108,7 +108,7 @@ class Study:
 
 @dataclass(frozen=True)
 class Job:
-    """What a study is carried out on, and where."""
+    """The data and the folder of a study."""
 
     data: tuple[Path, ...]
     scored_on: Path

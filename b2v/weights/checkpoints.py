@@ -196,7 +196,7 @@ def _put(path: Path, data: bytes) -> None:
 
 
 def _plain(tensor: Tensor, dtype: torch.dtype) -> Tensor:
-    """Copy to the CPU, contiguous, floats as `dtype`."""
+    """Copy a tensor to the CPU, contiguous, floats as `dtype`."""
     target = dtype if tensor.is_floating_point() else tensor.dtype
     return tensor.detach().to("cpu", target, copy=True, memory_format=torch.contiguous_format)
 
@@ -257,7 +257,7 @@ class CardNetwork:
 
 @dataclass(frozen=True, kw_only=True)
 class Card:
-    """All there is to know about a model.
+    """The card of a model.
 
     `networks` are by role: `SEVEN` or `VIDEO` alone, stages of MAXIM from the first on, or those of
     a cascade, not always all four.

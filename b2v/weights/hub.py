@@ -190,7 +190,7 @@ CONVOLUTIONS = {
 
 
 def vgg16_is_here() -> bool:
-    """Tell whether the file is here already, so that nothing is downloaded for it."""
+    """Tell whether the file of VGG16 is here already."""
     return _own_vgg16() is not None or parse_address(VGG16[0]).path.is_file()
 
 
@@ -200,7 +200,7 @@ def _own_vgg16() -> Path | None:
 
 
 def find_vgg16() -> Path:
-    """Find the file, or bring it.
+    """Find the file of VGG16, or download it.
 
     Raises WeightsError where it is nowhere and cannot be downloaded.
     """

@@ -91,7 +91,7 @@ class Weight:
     axes: tuple[int, ...]
 
     def convert(self, weight: Tensor) -> Tensor:
-        """Lay a weight as torch has it: [out, in, h, w], or [out, in]."""
+        """Order the axes of a weight as torch does: [out, in, h, w], or [out, in]."""
         return weight.permute(self.axes).reshape(self.shape)
 
 

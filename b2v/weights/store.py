@@ -223,7 +223,7 @@ def _open(card: Path) -> Model:
 
 
 def _in_path(weights: Path, model: str) -> Model:
-    """Find the model in what the user named: a card, or a folder with a card or bare files."""
+    """Find the model in a path: a card, or a folder with a card or bare files."""
     if weights.suffix == ".json":
         return _open(weights)
     if not weights.is_dir():
