@@ -288,7 +288,7 @@ def summarize(scores: list[Score], name: str, model: str) -> dict[str, Any]:
 
 
 def records(scores: list[Score], name: str, model: str) -> list[dict[str, Any]]:
-    """Put the scores of each sample into a line of a table, all frames beside each other."""
+    """Make a line of a table of the scores of each sample, with all its frames."""
     alike = [f.name for f in fields(Score)[4:]]
     return [
         {
@@ -443,7 +443,7 @@ def _compare(frame: Tensor, sharp: Tensor) -> tuple[float, float]:
 def summarize_videos(
     scores: list[ClipScore], name: str, model: str, shutter: Shutter
 ) -> dict[str, Any]:
-    """Put the scores of a set into plain values that JSON can hold; means are over clips."""
+    """Average the scores of a set over its clips into plain values that JSON can hold."""
 
     def mean(key: str) -> float | None:
         values = [v for v in (getattr(s, key) for s in scores) if v is not None]
@@ -470,7 +470,7 @@ def _beside_nothing(value: Callable[[str], float | None]) -> dict[str, Any]:
 def records_of_videos(
     scores: list[ClipScore], name: str, model: str, shutter: Shutter
 ) -> list[dict[str, Any]]:
-    """Put the scores of each clip into a line of a table."""
+    """Make a line of a table of the scores of each clip."""
     about = {"set": name, "model": model, **asdict(shutter)}
     return [
         {**about, "clip": s.name, **{k: v for k, v in vars(s).items() if k != "name"}}

@@ -58,7 +58,7 @@ def gone(part: Path) -> Iterator[None]:
 
 
 def may_never_end(path: Path) -> bool:
-    """Tell whether a name is of a pipe, a socket or a device: to open or read it may hang."""
+    """Tell whether a path is a pipe, a socket or a device, on which reading may hang."""
     try:
         mode = path.stat().st_mode
     except (OSError, ValueError):
@@ -100,7 +100,7 @@ else:
 
 
 def one_line(error: BaseException) -> str:
-    """Put what an error says into one line without its path."""
+    """Return the message of an error in one line, without its path."""
     said = getattr(error, "strerror", None) or str(error) or type(error).__name__
     return " ".join(str(said).split())
 
@@ -147,7 +147,7 @@ def write_whole(path: Path, text: str) -> None:
 
 
 def _replaced(path: Path, old: Path) -> Iterator[Path]:
-    """Do what `replacing` does, where nobody else does the same; a folder is `old` for a moment."""
+    """Write beside `path` and rename, with the lock held; a folder is `old` for a moment."""
     part = hidden_part(path)
     try:
         _remove(part)
@@ -192,7 +192,7 @@ def safe_name(name: str) -> str:
 
 
 def is_dir(name: str) -> bool:
-    """Tell whether `name` is a folder; one that no file system takes is none."""
+    """Tell whether `name` is a folder; a name that no file system takes is not."""
     with suppress(OSError):  # a name may be too long
         return name != "" and Path(name).is_dir()
     return False
@@ -306,7 +306,7 @@ def cache_dir() -> Path:
 
 
 def _expanded(name: str) -> Path:
-    """Put the user's home in place of `~`; where there is none, as in containers, nothing is."""
+    """Expand `~` to the user's home, or to / where there is none, as in containers."""
     try:
         return Path(name).expanduser()
     except RuntimeError:

@@ -86,7 +86,7 @@ class Scene:
 
 
 def pictures(frames: Tensor | Iterable[Tensor]) -> tuple[list[str], tuple[int, int]]:
-    """Put frames [T, 3, H, W] in [0, 1] into addresses for a page; also their width and height."""
+    """Encode frames [T, 3, H, W] in [0, 1] as addresses for a page; return their size as well."""
     found, size = [], (0, 0)
     for frame in frames:
         small = fit(frame, LONGEST, LONGEST)
@@ -104,7 +104,7 @@ def write_page(
 
 
 def render(title: str, scenes: Sequence[Scene], notes: Sequence[str] = ()) -> str:
-    """Put a page together."""
+    """Write the HTML of a page."""
     sizes = "".join(
         f"#scene{number}{{--wide:{scene.size[0]};--high:{scene.size[1]}}}\n"
         for number, scene in enumerate(scenes, 1)

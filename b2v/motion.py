@@ -42,7 +42,7 @@ SMALLEST = 32
 
 
 def in_one_direction(frames: Tensor, *, in_place: bool = False) -> Tensor:
-    """Have all parts of a picture run in one direction of time.
+    """Make all parts of a picture run in one direction of time.
 
     Args:
         frames: [T, 3, H, W] in [0, 1], T odd and usually seven; fp32 or fp16.

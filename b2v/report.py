@@ -235,7 +235,7 @@ class Extremes:
     """Keeps the pictures of the best and the worst of many samples, and no others."""
 
     def __init__(self, count: int = 3) -> None:
-        """Keep so many of the best, and as many of the worst."""
+        """Keep `count` of the best, and as many of the worst."""
         self.count = count
         self._kept: list[tuple[float, str, Tensor]] = []  # best first
 

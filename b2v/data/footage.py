@@ -277,7 +277,7 @@ class Sources:
 
     @property
     def taken(self) -> list[Video | list[Window]]:
-        """Whatever was taken by a moving camera: videos, and sequences of sets."""
+        """All that a camera took: videos, and sequences of sets."""
         return [*self.videos, *self.sequences]
 
     @property

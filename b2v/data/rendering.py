@@ -190,7 +190,7 @@ class Frame:
 
 @dataclass
 class Faults:
-    """What was found wrong with a sequence."""
+    """The faults that were found in a sequence."""
 
     kinds: Counter[str] = field(default_factory=Counter)
     windows: int = 0
@@ -304,7 +304,7 @@ class Window:
 
 
 def _psfs(aperture: Aperture | None) -> Psfs:
-    """Give PSFs for so many steps of focus, averaged to so many instants; each number once."""
+    """Make what computes PSFs of steps of focus, averaged to instants, once for each number."""
     return cache(lambda steps, n: None if aperture is None else by_frame(aperture.psfs(steps), n))
 
 

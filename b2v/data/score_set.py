@@ -53,7 +53,7 @@ parallax of windows they have."""
 
 
 def find_set(path: Path) -> Path:
-    """Give the place of a set, which is made in the user's cache once if it is a bundled one.
+    """Return the folder of a set; a bundled one is made in the user's cache first.
 
     Raises DatasetError where there is neither, MediaError where it cannot be made.
     """

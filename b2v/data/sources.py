@@ -123,7 +123,7 @@ def visible(folder: Path) -> list[Path]:
 
 
 def own_split(folder: Path) -> str | None:
-    """Tell the split that a folder is by its name; another one is beside it."""
+    """Return the split that a folder is named after, if another split is beside it."""
     place = folder.resolve()
     name = place.name.lower()
     others = (place.parent / other for other in SPLITS if other != name)
@@ -131,7 +131,7 @@ def own_split(folder: Path) -> str | None:
 
 
 def part_of(split: str | None) -> str:
-    """Name what scenes of a split are for: train, where none is named, val, test or another."""
+    """Return what a split is for: train (also where it is None), val, test or another."""
     return "val" if split in VALIDATION else split or "train"
 
 
@@ -215,7 +215,7 @@ def _of_files(
 
 
 def are_frames(pictures: list[Path]) -> bool:
-    """Tell frames of a video from photographs by their names: one beginning, dense numbers."""
+    """Tell whether pictures are frames of a video by their names: one beginning, dense numbers."""
     matches = [NUMBERED.fullmatch(path.stem) for path in pictures]
     found = [match.groups() for match in matches if match]
     if len(pictures) < 2 or len(found) < len(pictures) or len({prefix for prefix, _ in found}) > 1:

@@ -101,7 +101,7 @@ Done = dict[tuple[str, str], set[int]]
 
 @dataclass(frozen=True)
 class Plan:
-    """What is to be written where; every sequence has its split, name and index."""
+    """A dataset to write; every sequence has its split, name and index."""
 
     folder: Path
     settings: Settings

@@ -71,7 +71,7 @@ UNEXPLAINED = "the frames do not reproduce parts of the photo; --reblur map.png 
 
 @dataclass(frozen=True)
 class Restored:
-    """What came of a photo.
+    """A restored photo.
 
     Attributes:
         frames: [T, 3, H, W] in [0, 1], on the CPU.
@@ -131,7 +131,7 @@ def is_too_long(motion: Motion, level: int) -> bool:
 
 
 def is_unexplained(again: Tensor, photo: Tensor) -> bool:
-    """Tell whether frames that come to a photo `again`, [3, H, W], leave much of it unexplained."""
+    """Tell whether the re-blurred frames, `again` [3, H, W], differ from much of the photo."""
     return _share(_of_parts((again - photo).square().mean(0)) > APART) > PARTS
 
 
@@ -231,7 +231,7 @@ def plan_for(
 
 
 def settle(runtime: Runtime, loaded: LoadedModel) -> Runtime:
-    """Find out, once a machine, whether half precision that nobody asked for will do."""
+    """Test, once per machine, whether the half precision chosen by default is good enough."""
     record = cache_dir() / "records" / "precision.json"
     return tried(runtime, partial(trial, loaded), loaded.sha256, record)
 
@@ -363,7 +363,7 @@ class Model:
 
     @property
     def size_multiple(self) -> int:
-        """What networks need sides to be multiples of; pictures are padded to that and cropped."""
+        """Sides are padded to a multiple of this, and cropped back."""
         net = self.net if self.net is not None else self.video_net
         return int(cast("Extractor | VideoNet", net).multiple)
 
@@ -383,7 +383,7 @@ class Model:
 
     @property
     def provenance(self) -> Provenance:
-        """What files that it made say of it."""
+        """The metadata of files that it made."""
         return Provenance(model=self.name, sha256=self.sha256, license=self.license)
 
     def extract(

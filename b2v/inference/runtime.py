@@ -85,7 +85,7 @@ def choose(device: str = "auto", precision: str = "auto") -> Runtime:
 
 
 def tried(runtime: Runtime, run: Callable[[Runtime], Tensor], name: str, record: Path) -> Runtime:
-    """Keep half precision that nobody asked for only if it does what fp32 does; else take fp32.
+    """Test half precision that was chosen by default, and take fp32 where it differs too much.
 
     It is tried once for each machine, release of torch and `name`; later starts read the `record`.
 
@@ -115,7 +115,7 @@ def tried(runtime: Runtime, run: Callable[[Runtime], Tensor], name: str, record:
 
 
 def agreement(run: Callable[[Runtime], Tensor], one: Runtime, other: Runtime) -> float:
-    """Say how near `run` comes by two ways: PSNR in dB of its worst frame, 100 at most."""
+    """Compare two ways to `run`: PSNR in dB of the worst frame, 100 at most."""
     meant = run(one)
     return round(float(psnr(run(other), meant, max_db=MAX_DB).min()), 2)
 
@@ -133,7 +133,7 @@ def keep_large_blocks() -> None:
 
 @contextlib.contextmanager
 def memory_for(height: int, width: int, what: str) -> Iterator[None]:
-    """Tell in words that the memory was too small for a picture, which torch does in its own way.
+    """Turn torch's ways to say that memory is too small for a picture into one error.
 
     `what` is what the user could scale down. Raises B2VError instead of torch's RuntimeError.
     """
@@ -147,7 +147,7 @@ def memory_for(height: int, width: int, what: str) -> Iterator[None]:
 
 
 def is_out_of_memory(error: RuntimeError) -> bool:
-    """Tell whether torch says, in one of its ways, that there was not enough memory."""
+    """Tell whether an error of torch means that there was not enough memory."""
     return "out of memory" in str(error) or "allocate memory" in str(error)
 
 
@@ -293,7 +293,7 @@ def free_bytes(proc: Path = Path("/proc"), groups: Path = Path("/sys/fs/cgroup")
 
 
 def _rooms(root: Path, name: str, limit: str, usage: str) -> list[float | None]:
-    """Tell what is left in a control group and in each that it is part of."""
+    """List what is left in a control group and in each that it is part of."""
     below = Path(name.lstrip("/"))
     return [_room(root / part, limit, usage) for part in (below, *below.parents)]
 

@@ -66,7 +66,7 @@ class Worker:
         self._thread.start()
 
     def submit(self, do: Callable[[], T]) -> "Future[T]":
-        """Have something done after all before it; it fails as they do."""
+        """Queue a task; it fails where one before it failed."""
         future: Future[T] = Future()
         self._tasks.put((future, do))
         return future
@@ -197,7 +197,7 @@ LIKE_MP4 = (".m4v", ".3gp", ".3g2", ".qt", ".f4v", ".gif", ".apng", ".y4m", ".h2
 
 @dataclass(frozen=True, kw_only=True)
 class Settings:
-    """What is asked for: the part of the video in seconds, how to encode it, what to keep.
+    """The request: the part of the video in seconds, how to encode it, what to keep.
 
     None is the usual value. `compare` puts the blurry frame beside or above the restored one;
     `shutter` is the exposure time in seconds; with
@@ -242,7 +242,7 @@ def check(
     inputs: Sequence[str] = (),
     new_folder: bool = False,
 ) -> None:
-    """Find out before any work whether `target` can be written; `inputs` are all that is read.
+    """Check before any work whether `target` can be written; `inputs` are all that is read.
 
     With `new_folder`, the folder of `target` is to be made. Raises UsageError and MediaError as
     `check_video_target` does, and UsageError where options contradict each other, or a run
@@ -376,7 +376,7 @@ class _Run:
             yield
 
     def _hand_on(self, pixels: Tensor, state: dict[str, Tensor] | None = None) -> None:
-        """Have a frame written, in slow motion after those between it and the one before."""
+        """Queue a frame to be written; in slow motion, those before it first."""
         blurry = self.waiting.popleft()
         self.restored += 1
         alone = iter((Shown(pixels, blurry.pixels),))
@@ -387,7 +387,7 @@ class _Run:
                 self._write(frame, blurry, state)
 
     def _write(self, frame: Shown, source: TimedFrame, state: dict[str, Tensor] | None) -> None:
-        """Have a frame written, with what is needed to go on from there where a piece may end."""
+        """Queue a frame, with the state to resume from where a piece may end."""
         if self.slow is None:
             pts, duration, ends = source.pts, source.duration, self.given % (self.each or 1) == 0
         else:
@@ -403,7 +403,7 @@ class _Run:
 
 
 def _go_on(deblurrer: Deblurrer, writer: object, slow: SlowMotion | None) -> tuple[int, int]:
-    """Bring both to where the run before had come; return how many frames it took and restored."""
+    """Load the state of the run before; return how many frames it took and restored."""
     deblurrer.reset()
     if not isinstance(writer, SegmentWriter) or not writer.done_frames:
         return 0, 0
@@ -441,7 +441,7 @@ def _writer(
 
 
 def _refused(error: TruncatedVideoError, writer: object) -> TruncatedVideoError:
-    """Say how to have the part of a video that could be read; what is restored stays for that."""
+    """Add to the error how to keep the part that could be read; what is restored stays."""
     hint = "; --keep-partial takes these"
     if isinstance(writer, SegmentWriter) and writer.keep:
         writer.close()
@@ -512,7 +512,7 @@ def _written(info: VideoInfo, settings: Settings, tempo: Tempo | None) -> VideoI
 
 
 def _left_out(info: VideoInfo, settings: Settings) -> list[str]:
-    """Say what of the source slow motion does not have."""
+    """List what slow motion does not keep of the source."""
     kinds = {stream.kind for stream in info.streams if stream.index != info.index}
     lost = ["subtitles"] if "subtitle" in kinds else []
     lost += ["chapters"] if info.chapters else []

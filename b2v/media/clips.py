@@ -72,7 +72,7 @@ EXACT = Flag.BICUBIC | Flag.ACCURATE_RND | Flag.FULL_CHR_H_INT
 
 
 def encoding_for(target: Path, kind: str, codec: str | None) -> Encoding:
-    """Say how a file of `kind` is coded; raises UsageError where it cannot hold `codec`."""
+    """Choose how a file of `kind` is coded; raises UsageError where it cannot hold `codec`."""
     if kind in CONTAINERS:
         return Encoding(choose_codec(target, codec))
     if codec is not None:
@@ -292,7 +292,7 @@ def check_target(
 
 
 def check_coding(path: Name, height: int, width: int, codec: str | None = None) -> Encoding:
-    """Say how a clip of a size is coded at `path`; raises UsageError where it cannot be."""
+    """Choose how a clip of a size is coded at `path`; raises UsageError where it cannot be."""
     check_size(path, height, width)
     encoding = encoding_for(Path(path), _kind(path), codec)
     if _kind(path) in CONTAINERS:

@@ -29,7 +29,7 @@ from b2v.media.video_format import BT709, Colors, ToneMap
 
 
 def unveiled(pixels: Tensor, alpha: Tensor | None) -> Tensor:
-    """Take pixels [3, H, W] off the white that they lie on, by `alpha` [1, H, W]: [4, H, W].
+    """Undo laying pixels [3, H, W] on white, by their `alpha` [1, H, W]: [4, H, W].
 
     Laid on white again, they are as they were. The same tensor where there is no alpha.
     """
@@ -159,7 +159,7 @@ def picture_size(path: Name) -> tuple[int, int]:
 
 @contextmanager
 def hushed() -> Iterator[None]:
-    """Keep what C libraries write to stderr from the user; what is wrong is told in one line."""
+    """Silence what C libraries write to stderr."""
     kept = os.dup(2)
     try:
         with open(os.devnull, "wb") as nowhere:  # noqa: PTH123 - no file of the user's
@@ -333,7 +333,7 @@ def _deep_png(image: Image.Image, file: BinaryIO, side: int | None) -> Tensor | 
 
 
 def _as_png_says(pixels: Tensor, image: Image.Image, file: BinaryIO, notes: list[str]) -> Tensor:
-    """Bring a PNG to sRGB that says by cICP or gAMA how its values are meant; note what is lost.
+    """Convert a PNG with cICP or gAMA to sRGB; note what is lost.
 
     cICP comes before a profile, and that before gAMA.
     """
@@ -459,7 +459,7 @@ def check_file(
 
 
 def lost_in(path: Name, alpha: Tensor | None, bits: int) -> Iterator[str]:
-    """Say what a picture with `alpha` and `bits` a color loses in the kind of file of `path`.
+    """List what a picture with `alpha` and `bits` a color loses in the kind of file of `path`.
 
     A folder of PNG or TIFF has all of it, clips of other kinds have neither.
     """

@@ -31,7 +31,7 @@ CAVEAT = "estimated, not evidence"
 
 @dataclass(frozen=True, kw_only=True)
 class Provenance:
-    """What made a picture or a video; every file that b2v restores says so.
+    """The model that made a picture or a video; every restored file names it.
 
     `sha256` is that over the files of the networks, as `b2v weights verify` checks them. With a
     `strength` below 1 the rest is the blurry picture; only then is it told.
@@ -44,13 +44,13 @@ class Provenance:
     strength: float = 1.0
 
     def __str__(self) -> str:
-        """Say it in one line."""
+        """Describe it in one line."""
         mixed = "" if self.strength == 1 else f", at strength {self.strength:g} over the photo"
         made = f"made by b2v {self.version} with {self.model} (sha256 {self.sha256})"
         return f"{CAVEAT}: {made}{mixed}"
 
     def as_dict(self) -> dict[str, Any]:
-        """Say it to programs."""
+        """Describe it for programs."""
         mixed = {} if self.strength == 1 else {"strength": self.strength}
         return {
             "software": f"b2v {self.version}",
@@ -76,7 +76,7 @@ DETAILS = (
 
 @dataclass(frozen=True)
 class Tags:
-    """What a file is to say of itself; `plain`, `details` and `gps` are parts of EXIF."""
+    """Metadata of a file; `plain`, `details` and `gps` are parts of EXIF."""
 
     provenance: Provenance | None = None
     plain: tuple[tuple[int, Any], ...] = ()
@@ -85,7 +85,7 @@ class Tags:
 
     @property
     def sentence(self) -> str:
-        """What made the file, in one line; empty where it is not to say."""
+        """The provenance in one line, or nothing."""
         return str(self.provenance or "")
 
     @property
@@ -118,7 +118,7 @@ class Tags:
         return tags.tobytes()
 
     def video(self) -> dict[str, str]:
-        """Put it into the words of metadata of a video."""
+        """Return the metadata of a video."""
         said = {"comment": self.sentence, "description": self.description}
         dates = dict(self.details) | dict(self.plain)
         for tag, key in ((Base.Make, "make"), (Base.Model, "model"), (Base.Copyright, "copyright")):
@@ -131,7 +131,7 @@ class Tags:
         return {key: text for key, text in said.items() if text}
 
     def _place(self) -> str | None:
-        """Say the place as ISO 6709 does, if it is known."""
+        """Format the place as ISO 6709 does, if it is known."""
         known, said = dict(self.gps), ""
         for name, minus, digits in (("Latitude", "S", 2), ("Longitude", "W", 3)):
             try:
@@ -143,7 +143,7 @@ class Tags:
         return f"{said}/"
 
     def made_by(self, provenance: Provenance | None) -> "Tags":
-        """Say that another network made it, or none."""
+        """Replace the provenance."""
         return replace(self, provenance=provenance)
 
 
@@ -233,7 +233,7 @@ def encode(
 
 
 def _png_text(tags: Tags) -> PngInfo:
-    """Say in international text what made a PNG."""
+    """Make the international text chunks of a PNG."""
     info = PngInfo()
     if tags.provenance:
         info.add_itxt("Description", tags.sentence)

@@ -56,7 +56,7 @@ LEFT_OUT = "the place of recording (GPS) was left out of the metadata"
 
 @dataclass
 class Plan:
-    """What goes into the new file: FFmpeg's arguments for it, and lines on what does not.
+    """Streams and arguments of FFmpeg for the new file, and notes on what is lost.
 
     `places` are FFmpeg's names of the streams that are `kept`, such as `a:0`; `covers` are
     those of them that are to be attached.
@@ -120,7 +120,7 @@ def plan_remux(
 
 
 def _keep(plan: Plan, stream: StreamInfo, how: str, suffix: str) -> None:
-    """Have a stream copied or converted, with its flags: FFmpeg would choose a default one."""
+    """Copy or convert a stream, with its flags: FFmpeg would choose a default one."""
     place = plan.add(stream)
     plan.arguments += ["-map", f"1:{stream.index}", f"-c:{place}", how]
     if how != "copy":
@@ -134,7 +134,7 @@ def _keep(plan: Plan, stream: StreamInfo, how: str, suffix: str) -> None:
 
 
 def _attach(plan: Plan, stream: StreamInfo) -> None:
-    """Say what the picture of a cover is called, which `remux` attaches."""
+    """Name the picture of a cover, which `remux` attaches."""
     place, kind = plan.add(replace(stream, kind="attachment")), COVERS[stream.codec]
     plan.kept[-1] = stream
     name = stream.tags.get("filename", f"cover.{kind[6:].replace('jpeg', 'jpg')}")
@@ -168,7 +168,7 @@ def _named(stream: StreamInfo) -> str:
 
 
 def _loss(stream: StreamInfo, suffix: str | None) -> str:
-    """Say that a stream cannot be kept in a kind of file, or from a pipe for None."""
+    """Describe that a stream cannot be kept in a kind of file, or from a pipe (None)."""
     said = f"{_named(stream)} cannot be kept"
     if suffix is None:
         return f"{said} from a pipe"
@@ -362,7 +362,7 @@ def finish(
 
 
 def lost_in_coding(info: VideoInfo, encoding: Encoding) -> list[str]:
-    """Say what the pixels of a video lose: bits of each color, and colors of each pixel."""
+    """List what the pixels of a video lose: bits of each color, and colors of each pixel."""
     pix_fmt = encoding.for_size(info.width, info.height)
     kept, lost = av.VideoFormat(pix_fmt), []
     if info.bits > (bits := kept.components[0].bits) and not info.colors.hdr:
@@ -391,7 +391,7 @@ def _attempts(info: VideoInfo | None) -> Iterator[tuple[Collection[int], bool]]:
 
 
 def changed_flags(written: Path, plan: Plan) -> list[str]:
-    """Say of which streams the new file does not have the flags; MP4 has a default of each kind."""
+    """List the streams whose flags differ in the new file; MP4 has a default of each kind."""
     with av.open(f"file:{written.absolute()}", "r") as file:
         found = [set(stream.flags) for stream in stream_infos(file) if stream.kind != "data"][1:]
     at_will = {"default"} if plan.container in ("mp4", "mov") else set()
@@ -460,7 +460,7 @@ def _differences(
 
 
 def compare_audio(written: Path, source: Path, info: VideoInfo) -> list[str]:
-    """Say where the packets of sound of a whole video differ from those of its source.
+    """List where the packets of sound of a whole video differ from those of its source.
 
     Only their number and times are compared, to one tick of the coarser clock; other kinds of
     files divide uncompressed sound in other packets.

@@ -205,7 +205,7 @@ class SegmentWriter:
 
 
 def identity_of(source: Path) -> str:
-    """Say by what a run knows its source again: name, size, time of change, and what is in it."""
+    """Identify a source for a later run: by name, size, time of change and parts of it."""
     stat, digest = source.stat(), hashlib.sha256()
     with source.open("rb") as file:
         for look in range(LOOKS):

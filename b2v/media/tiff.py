@@ -128,7 +128,7 @@ class DeepTiff:
         return from_numpy(pixels)
 
     def _white(self, colors: list[np.ndarray]) -> float:
-        """Say which value is white: the largest of up to 16 bits, else the least usual that fits.
+        """Return the value of white: the largest of up to 16 bits, else the least usual that fits.
 
         Float pictures may well have lights beyond 1; those in codes have them in the middle too.
         """

@@ -154,7 +154,7 @@ def turn_of(frame: av.VideoFrame) -> Turn:
 
 
 def colors_of(frame: av.VideoFrame) -> Colors:
-    """Settle how the code values of `frame` are meant, untagged ones as players do."""
+    """Read how the code values of `frame` are meant; untagged ones as players do."""
     stored = frame.format
     matrix = frame.colorspace
     if matrix not in MATRICES:
@@ -302,7 +302,7 @@ def _boxes(file: BinaryIO) -> Iterator[int]:
 
 
 def _segment(head: bytes) -> int:
-    """Say where a Matroska should end; 0 where it does not tell."""
+    """Return where a Matroska should end; 0 where it does not tell."""
     length, place = _vint(head, 4)
     place += length
     if head[place : place + 4] != SEGMENT:
@@ -470,7 +470,7 @@ class FromPixels:
 
 
 def _color_places(side: str, pix_fmt: str, *, centered: bool = False) -> str:
-    """Say where color values lie, in 1/256 of a pixel, on the axes where there are fewer.
+    """Give FFmpeg the places of color values, in 1/256 of a pixel, on axes where there are fewer.
 
     Said for an axis where each pixel has its own, it would shift them.
     """

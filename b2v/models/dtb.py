@@ -36,7 +36,7 @@ INPUTS = (3, 5, 7)
 
 
 class VideoState(NamedTuple):
-    """What a step hands on to the next; a network leaves None what it does not use.
+    """The state from one step to the next; a network leaves None what it does not use.
 
     `blended` is h~(n), `features` is F(n), `exposure` what is known of the shutter;
     `VideoNet.state_shapes` has their shapes.
