@@ -14,6 +14,7 @@ import argparse
 import math
 import time
 from collections.abc import Iterator
+from functools import partial
 from itertools import islice
 from pathlib import Path
 
@@ -23,7 +24,9 @@ from safetensors.torch import load_file
 from torch import Tensor
 from torch.nn import functional as F
 
+from b2v.color import to_encoded, to_linear
 from b2v.data.datasets import speed_of
+from b2v.data.scenes import warp
 from b2v.media.images import read_photo
 from b2v.media.video_reader import open_video
 from b2v.models import MAXIM_STAGES, MODELS, Maxim
@@ -46,14 +49,7 @@ LUMINANCE = (
 """Table K.1 of the JPEG standard; colors are divided by it, too."""
 
 
-def light_of(codes: Tensor) -> Tensor:
-    """Linearize code values in [0, 1]."""
-    return codes.clamp(min=0).pow(2.2)
-
-
-def codes_of(light: Tensor) -> Tensor:
-    """Encode light, clipped at white."""
-    return light.clamp(1e-8, 1).pow(1 / 2.2)
+light_of, codes_of = (partial(f, curve="gamma2.2") for f in (to_linear, to_encoded))
 
 
 class Scenes:
@@ -206,13 +202,9 @@ class Scenes:
         return torch.cat([texture, mask], 1)
 
     def _seen(self, path: Tensor, near: Tensor, time_: float) -> Tensor:
-        """Where pixels look at a time, [B, S, S, 2], in pixels from the centre."""
+        """Where pixels look at a time, [B, S, S, 2], in pixels from the center."""
         pose = time_ * path[:, 0] + time_**2 * path[:, 1]
-        tx, ty, roll, zoom, px, py = (p.view(-1, 1, 1) for p in pose.unbind(1))
-        scale = zoom.exp() * (1 + (px * self.x + py * self.y) * (2 / self.size))
-        cos, sin = roll.cos() * scale, roll.sin() * scale
-        x, y = cos * self.x - sin * self.y, sin * self.x + cos * self.y
-        return torch.stack([x + tx * near, y + ty * near], -1)
+        return warp(pose, self.x, self.y, near, self.size)
 
     def _worn(self, blurry: Tensor) -> Tensor:
         """Add noise to some pictures, and compress some."""

@@ -114,7 +114,7 @@ def warp(poses: Tensor, x: Tensor, y: Tensor, near: Tensor, size: int) -> Tensor
     """Where some pixels of a picture of `size` pixels a side look, in pixels from the center.
 
     Of poses [N, 6], columns x and rows y of the pixels, from the center, and a factor of the
-    translation, `near`, [h, w] each, come [N, h, w, 2] x and y.
+    translation, `near`, [h, w] each (or one `near` for each pose), come [N, h, w, 2] x and y.
     """
     tx, ty, roll, zoom, px, py = (p[:, None, None] for p in poses.unbind(1))
     scale = torch.exp(zoom) * (1 + (px * x + py * y) * (2 / size))
