@@ -54,7 +54,7 @@ frames of 18 videos, most of them 0.2 s apart, the most is 0.99, and 0.7 without
 pairs across cuts begin at 0.6, but few of their pixels come back."""
 BENT = 8.0
 """Pixels that motion before and after a frame may differ by, beside its length, and be trusted."""
-ALONE = 0.85
+ALONE = 0.7
 """How far the motion is trusted that one neighbor alone tells: things may begin to move, or end."""
 REPEATED = 0.1
 """Difference to a neighbor, over that to the other one, up to which it is the same picture."""
