@@ -51,7 +51,7 @@ BOLDER = 1.6
 does less than it should at half of it: twelve clips gain 0.40 instead of 0.37 dB after all."""
 SURE = 2
 """Power of the trust in motion with which light is taken back: what is half sure does harm."""
-LONG, SOFT = (0.0, 16.0, 32.0, 64.0), 5.0
+LONG, SOFT = (0.0, 20.0, 40.0, 80.0), 5.0
 """Pixels of motion from which a level is taken rather than the next finer one, and how firmly."""
 WORTH, FEW = 0.3, 0.05
 """Share in which a level is taken from which it is worth it, and share of such pixels of a tile."""
