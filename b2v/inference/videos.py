@@ -39,13 +39,8 @@ from b2v.models.neighbors import LAGS, Exposure, Passing, learned, passing, unkn
 from b2v.weights.checkpoints import inspect
 from b2v.weights.store import LoadedVideoModel, find_model, load_model, load_video_model
 
-RELAXED = 1.2
-"""By how much a correction is exaggerated."""
-RELAXED_GRAY = 2.0
-"""As much, of those that are the same for all colors."""
-LITTLE = 0.6
-"""As much, of the frame of a network that knows what is sharp: eight held-out clips gain 1.28 dB
-with it, 1.25 with 1.2."""
+RELAXED, RELAXED_GRAY = 1.2, 2.0
+"""By how much a correction is exaggerated, and one that is the same for all colors."""
 BOLDER = 1.6
 """By how much the change of a network for video is exaggerated, which was trained at full size and
 does less than it should at half of it: twelve clips gain 0.40 instead of 0.37 dB after all."""
@@ -148,13 +143,12 @@ class Line(VideoNet):
 
     def _taken_back(self, blurry: Tensor, sharp: Tensor, moving: Passing) -> Tensor:
         """Take light back from a frame [3, H, W] along its motion."""
-        knows = isinstance(self.net, Prior) and self.net.knows_sharp
         return deconvolve(
             blurry[None],
             sharp.clamp(0, 1)[None],
             _spread(moving.path, blurry)[None],
             _spread(moving.trust.pow(SURE), blurry)[None],
-            relaxed=RELAXED_GRAY if self.gray else LITTLE if knows else RELAXED,
+            relaxed=RELAXED_GRAY if self.gray else RELAXED,
             bends=_spread(moving.bend, blurry)[None],
             gray=self.gray,
         )[0]
