@@ -41,6 +41,7 @@ class Answer:
     """Stands for a cascade that knows the seven frames."""
 
     multiple, tiling = 4, None
+    order_known = False
 
     def __init__(self, frames):
         self.frames = frames

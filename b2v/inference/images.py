@@ -172,7 +172,8 @@ def restore(
         blurry: [3, H, W] in [0, 1], at least 16 x 16 pixels.
         runtime: device and precision; an overflow in half precision is run again in fp32.
         middle: sharp middle frame of the same shape, used instead of the net's own.
-        align: have all of the picture run in one direction of time (`b2v.motion`).
+        align: have all of the picture run in one direction of time (`b2v.motion`), unless the net
+            knows the order.
         frames: one of `COUNTS`; five are the inner ones of seven, more go on at both ends, into
             the time before and after the exposure.
         max_memory: bytes that the process may hold; 60 % of what is free without.
@@ -204,7 +205,8 @@ def restore(
             restored = store.copy_(blurry) if out_of_focus else moved(sharp, motion, store, unsure)
             return Restored(inner(restored, frames), motion, out_of_focus)
         restored = run_frames(net, pictures, runtime, store, done=done).clamp_(0, 1)
-        aligned = in_one_direction(restored, in_place=True) if align else restored
+        turned = align and not net.order_known
+        aligned = in_one_direction(restored, in_place=True) if turned else restored
         return Restored(inner(aligned, frames))
 
 

@@ -223,6 +223,9 @@ tiles of 512 that overlap by 128 a photo of 1280 x 720 is 86 dB from what it is 
 class Cascade(nn.Module):
     """Four networks that turn one blurry picture into seven frames (paper, Fig. 3)."""
 
+    order_known = False
+    """Whether the true order of time was learned, which a coded aperture tells."""
+
     def __init__(
         self, *, middle: nn.Module, pair35: nn.Module, pair26: nn.Module, pair17: nn.Module
     ) -> None:
@@ -301,6 +304,9 @@ class Pairs(Cascade):
 
 class Apart(nn.Module):
     """Seven frames [B, 7, 3, H, W], each by a U-Net of its own from the blurry picture."""
+
+    order_known = False
+    """As of `Cascade`."""
 
     def __init__(self, config: UNetConfig) -> None:
         super().__init__()

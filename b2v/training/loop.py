@@ -38,6 +38,7 @@ from b2v.training.losses import Frames, critic_loss, load_features, new_critic
 from b2v.training.stages import FRAMES_OF, Judges, Nets, Objective, new_network, validate
 from b2v.weights.checkpoints import (
     NOT_STATED,
+    ORDER_KNOWN,
     Card,
     card_entry,
     load_network,
@@ -60,6 +61,8 @@ class Work:
     objective: nn.Module
     rival: nn.Module | None
     """The critic as all processes train it."""
+    coded: bool = False
+    """Whether it learns from coded blur."""
 
     @property
     def folder(self) -> Path:
@@ -260,6 +263,7 @@ def train(
     part = team.part(config.batch)
     crops = open_crops(config, bank)
     work, notice = prepare(config, run, runtime, team, resume=resume, compiled=compiled)
+    work = replace(work, coded=isinstance(crops, Crops) and crops.coded)
     if notice:
         yield Notice(notice)
     state, losses, waited, started = work.state, [], 0.0, time.monotonic()
@@ -378,8 +382,9 @@ def _milestone(work: Work, validation: Path) -> float:
     if gain >= state.best:
         state.best = gain
         places.append(exported_to(config, work.run, role))
+    note = {ORDER_KNOWN: work.coded and config.pair == "independent"}
     for path in places:
-        save_network(state.ema.state_dict(), config.blueprint, role, path)
+        save_network(state.ema.state_dict(), config.blueprint, role, path, note=note)
     if len(places) > 1:
         _write_card(work, gain)
     write_photo(strip, work.folder / "strip.png", overwrite=True)
@@ -397,6 +402,7 @@ def _write_card(work: Work, gain: float) -> None:
     )
     files = (exported_to(config, work.run, role) for role in MODELS[config.model])
     about = f"{config.role}: step {work.state.step} of {config.steps}, batch {config.batch}"
+    about += ", coded blur" if work.coded else ""
     others = [line for line in card.recipe.splitlines() if not line.startswith(f"{config.role}: ")]
     scores = {f"{config.role}, validation gain in dB": round(gain, 3)}
     write_card(

@@ -30,6 +30,8 @@ from b2v.models import ALL_ROLES, Blueprint
 SUFFIX = ".safetensors"
 FORMAT = 1
 """Version of the metadata; a reader refuses files of a later one."""
+ORDER_KNOWN = "order_known"
+"""Key of a note that says whether a network has learned the true order of time, from coded blur."""
 
 
 @dataclass(frozen=True)

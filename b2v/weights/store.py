@@ -23,9 +23,19 @@ from typing import cast
 from b2v.defaults import PHOTO_MODEL, VIDEO_MODEL
 from b2v.errors import UsageError, WeightsError
 from b2v.files import card_folders, hub_dir, shipped_dir
-from b2v.models import VIDEO, Extractor, VideoNet, assemble, missing_roles, needed_roles
+from b2v.models import (
+    ROLES,
+    VIDEO,
+    Extractor,
+    Prior,
+    VideoNet,
+    assemble,
+    missing_roles,
+    needed_roles,
+)
 from b2v.weights.checkpoints import (
     NOT_STATED,
+    ORDER_KNOWN,
     SUFFIX,
     Card,
     CardNetwork,
@@ -88,6 +98,9 @@ def load_model(model: str = PHOTO_MODEL, *, weights: Path | None = None) -> Load
     """
     loaded = _gather(model, weights, video=False)
     net = assemble({role: network.module for role, network in loaded.networks.items()})
+    if not isinstance(net, Prior):
+        others = [n.note for role, n in loaded.networks.items() if role != ROLES[0]]
+        net.order_known = all(note.get(ORDER_KNOWN) is True for note in others)
     return LoadedModel(**vars(loaded), net=net.eval())
 
 

@@ -34,6 +34,7 @@ class Stub:
     """Stands for a cascade: seven times what `act` makes of the blurry picture."""
 
     multiple, tiling = 20, None
+    order_known = False
 
     def __init__(self, act=lambda blurry: blurry):
         self.act = act
@@ -70,12 +71,23 @@ def test_frames_are_fp32_on_the_cpu_without_gradients(picture):
     assert not frames.requires_grad
 
 
-def test_all_of_a_picture_runs_in_one_direction_unless_asked_otherwise():
-    class Torn(Stub):
-        def __call__(self, blurry, middle=None, frames=7):
-            assert blurry.shape[-2:] == (100, 140)
-            return F.pad(torn(filmed(right=1.5), LEFT), (0, 12, 0, 4))[None]
+class Torn(Stub):
+    """A cascade whose left half runs against its right one."""
 
+    def __call__(self, blurry, middle=None, frames=7):
+        assert blurry.shape[-2:] == (100, 140)
+        return F.pad(torn(filmed(right=1.5), LEFT), (0, 12, 0, 4))[None]
+
+
+def test_an_order_of_time_that_is_known_is_left_as_it_is():
+    net = Torn()
+    net.order_known = True
+    assert torch.equal(
+        restore(net, torch.rand(3, 96, 128), FP32).frames, torn(filmed(right=1.5), LEFT)
+    )
+
+
+def test_all_of_a_picture_runs_in_one_direction_unless_asked_otherwise():
     truth, blurry = filmed(right=1.5), torch.rand(3, 96, 128)
     aligned, raw = (restore(Torn(), blurry, FP32, align=align).frames for align in (True, False))
     assert torch.equal(raw, torn(truth, LEFT))

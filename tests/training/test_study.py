@@ -35,6 +35,8 @@ from b2v.models.unet import UNetConfig
 from b2v.training.config import check
 from b2v.training.logs import Report
 from b2v.training.studies import Job, blurred_anew, run_study, studies, with_settings
+from b2v.weights.checkpoints import read_card
+from b2v.weights.store import load_model
 
 CPU = Runtime(torch.device("cpu"), "fp32")
 FAST = {"crop": 16, "batch": 2, "warmup": 1, "validate_every": 1, "lr": 2e-3, "ema": 0.5}
@@ -241,6 +243,14 @@ def test_the_order_of_coded_frames_is_learned_as_it_is(places, capsys):
     said = capsys.readouterr().out
     assert said.count("nothing") == 2
     assert said.count("% in the better order") == 2
+
+
+def test_a_cascade_that_learned_the_order_of_coded_blur_says_so(places):
+    list(run_study(small("coded-video"), job_of(places), CPU))
+    for name, known in (("standard-blur", False), ("coded-blur", True)):
+        weights = places / "out" / "runs" / name / "weights"
+        assert load_model("cascade", weights=weights).net.order_known == known
+        assert ("coded blur" in read_card(weights / "cascade.json").recipe) == known
 
 
 def steps_of(stage):
