@@ -187,6 +187,10 @@ ABLATION: dict[str, dict[str, Any]] = {
 }
 """What the schemes that Jin et al. compare (Sec. 7, Fig. 4) change in a recipe."""
 
+SEEN_AS_IT_WAS: dict[str, Any] = {"recolour": False, "discrete": 0.0, "pair": "independent"}
+"""What a coded aperture changes in a recipe: it tells colors apart, makes its own blur, and says
+which way time ran."""
+
 FOR_PHOTOS = (
     *("perceptual", "pair", "adversarial", "canonical", "forcing", "teacher"),
     *("see_middle", "init", "discrete", "rest", "soft", "recolour"),
@@ -338,6 +342,7 @@ def resolve(values: Mapping[str, Any]) -> Settings:
     values = {key: _fit(key, value, "settings") for key, value in values.items()}
     common = {key: value for key, value in values.items() if key in _CONFIG}
     model, stage = common.get("model", TrainConfig().model), values.get("stage", "1")
+    coded = values.get("aperture") == "coded"
     _refuse_others(model, values)
     count = len(MODELS.get(model, STAGES))
     wanted = range(1, count + 1) if stage == ALL else [int(stage)]
@@ -347,14 +352,14 @@ def resolve(values: Mapping[str, Any]) -> Settings:
         own = {k.removeprefix(prefix): v for k, v in values.items() if k.startswith(prefix)}
         if number > wanted[0]:  # later stages start at the network of the one before
             own = {"start": "", **own}
-        base = recipe(model, number)
+        base = replace(recipe(model, number), **(SEEN_AS_IT_WAS if coded else {}))
         configs.append(replace(base, **{**common, **own, "stage": number}))
     rest = {key: value for key, value in values.items() if key in _COMMAND}
     for name, least in _LEAST.items():
         if (value := rest.get(name)) is not None and not value >= least:
             raise UsageError(f"{name} {value} does not suit; take {least} or more")
     changed = any(c.discrete or c.rest or c.soft or c.recolour for c in configs)
-    if rest.get("aperture") == "coded" and changed:
+    if coded and changed:
         raise UsageError(
             "a coded aperture tells colours apart and makes its own blur; set discrete=0,"
             " rest=0, soft=0 and recolour=false with aperture=coded"
@@ -379,6 +384,8 @@ def _refuse_others(model: str, values: Mapping[str, Any]) -> None:
     """Refuse settings that are for another kind of model."""
     others, use = (FOR_PHOTOS, "photos") if is_for_video(model) else (FOR_VIDEO, "video")
     usual = recipe(model)
+    if values.get("aperture", "standard") != "standard" and is_for_video(model):
+        raise UsageError(f"aperture is for training on photos, and {model} is not for photos")
     for key, value in values.items():
         name = key.rpartition(".")[2]
         if name in others and value != getattr(usual, name):

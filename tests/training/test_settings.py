@@ -178,13 +178,21 @@ def test_a_model_of_one_network_has_one_stage_of_all():
 
 
 @pytest.mark.parametrize(
-    "others", [{}, {"discrete": 0.0}, {"recolour": False}, {"rest": 0.1}, {"soft": 0.1}]
+    "others", [{"discrete": 0.1}, {"recolour": True}, {"rest": 0.1}, {"stage2.soft": 0.1}]
 )
 def test_crops_of_a_coded_aperture_keep_their_colors_and_their_blur(others):
     with pytest.raises(UsageError, match="set discrete=0, rest=0, soft=0 and recolour=false"):
-        resolve({"aperture": "coded", **others})
-    settings = resolve({"aperture": "coded", "discrete": 0.0, "recolour": False})
+        resolve({"aperture": "coded", "stage": "all", **others})
+
+
+def test_a_coded_aperture_teaches_the_order_of_time():
+    settings = resolve({"aperture": "coded", "stage": "all"})
     assert settings.aperture == "coded"
+    for config in settings.configs:
+        assert (config.pair, config.recolour, config.discrete) == ("independent", False, 0)
+    assert resolve({"aperture": "coded", "pair": "pair"}).configs[0].pair == "pair"
+    with pytest.raises(UsageError, match="aperture is for training on photos"):
+        resolve({"aperture": "coded", "model": "dtb"})
 
 
 def test_what_is_written_is_read_again(write):
