@@ -67,6 +67,8 @@ VIDEO: dict[str, Any] = {
     **{"crop": 64, "batch": 6, "frames": 4, "pixel": "log-mse", "warmup": 30, "ema": 0.99},
     **{"betas": (0.9, 0.99), "validate_every": 300},
 }
+WINDOWS: dict[str, Any] = {**VIDEO, "batch": 3, "frames": 9}
+"""A window of seven frames has its like in a sequence of nine, not in one of four."""
 CODED: dict[str, Any] = {**PHOTO, "recolour": False, "discrete": 0.0, "jpeg": 0.0}
 """A coded aperture wants colours in order, and blur as it was seen."""
 VARIANTS = {"CNN": "dtb-cnn", "STRCNN": "dtb-strcnn", "STRCNN + DTB": "dtb"}
@@ -163,7 +165,7 @@ def studies() -> dict[str, Study]:
             "video", tuple(_trained(name, model, **VIDEO) for name, model in VARIANTS.items())
         ),
         "dtb-inputs": Study(
-            "video", tuple(_trained(f"{v}, {n}", m, inputs=n, **VIDEO) for v, m, n in inputs)
+            "video", tuple(_trained(f"{v}, {n}", m, inputs=n, **WINDOWS) for v, m, n in inputs)
         ),
         "dtb-models": Study("video", _as_they_come(*VIDEO_MODELS.values(), "dtb")),
         "coded": Study("middle", _coded_rows(), anew=True),

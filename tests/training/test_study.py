@@ -115,6 +115,12 @@ def test_every_study_has_rows_of_its_own_names_and_is_offered():
         assert len({*names}) == len(names) > 1
 
 
+def test_sequences_are_longer_than_the_windows_that_are_compared_on_them():
+    for row in studies()["dtb-inputs"].rows:
+        (config,) = row.stages
+        assert config.frames > config.inputs
+
+
 def test_each_network_of_the_ablation_is_trained_in_all_its_stages():
     rows = {row.name: len(row.stages) for row in studies()["jin-ablation"].rows}
     assert rows == {
