@@ -23,14 +23,10 @@ SCALE = 4
 """Motion is measured on frames of so many times fewer pixels a side."""
 WINDOW = 2.0
 """Standard deviation, in those pixels, of the window in which motion is taken to be one."""
-GRID = 160
-"""Places a side, at most, to which the camera motion is fitted."""
-ROUNDS = 12
-"""Alternations from each start, at most; signs settle sooner as a rule."""
-WORTH = 0.96
-"""Signs are changed where the best camera motion without a change explains at most this part
-of what it explains with changes. Of held-out scenes with known motion, this kept those that
-move by parts, and those that were right."""
+RIDGE = 1e-4
+"""Added to the determinant of evidence, whose contrast is one at most."""
+WORTH = 0.02
+"""Signs are changed where at least this part of the evidence runs against the camera's motion."""
 STILL = 0.02
 """Mean speed in pixels of a quarter size a frame below which there is nothing to turn round."""
 SEAM = 3.0
@@ -61,7 +57,7 @@ def in_one_direction(frames: Tensor, *, in_place: bool = False) -> Tensor:
     camera = camera_from(evidence)
     if camera is None:
         return frames
-    agreement = _along(evidence, camera)
+    agreement = (camera * evidence[3:]).sum(0)
     signs = window(agreement[None]) / (window(agreement.abs()[None]) + 1e-12)  # [1, h, w]
     signs = signs if agreement.sum() >= 0 else -signs
     return turned(frames, signs, in_place=in_place)
@@ -108,72 +104,22 @@ def measure(frames: Tensor) -> Tensor:
     return terms / (contrast + contrast.mean() + 1e-12)
 
 
-def _along(evidence: Tensor, motion: Tensor) -> Tensor:
-    """Agreement with a motion [2, h, w]: positive where the frames go its way."""
-    return (motion * evidence[3:]).sum(0)
-
-
 def camera_from(evidence: Tensor) -> Tensor | None:
-    """Find the affine motion [2, h, w] that explains the evidence best up to its sign.
+    """Find the motion [2, h, w] of a camera that explains the evidence best up to its sign.
 
-    None where one without any change of signs explains nearly as much (`WORTH`).
+    None where nothing moves, or next to nothing runs against it (`WORTH`).
     """
-    height, width = evidence.shape[1:]
-    grid = min(height, GRID), min(width, GRID)
-    coarse = F.adaptive_avg_pool2d(evidence, grid)
-    basis = _basis(grid, evidence.device)
-    plain, most = _explained(coarse, basis, torch.ones_like(coarse[0]))[1], -math.inf
-    best = torch.zeros(2, 3, device=basis.device)
-    for start in _starts(basis):
-        signs = _along(coarse, start).sign()
-        for _ in range(ROUNDS):
-            motion, explained = _explained(coarse, basis, signs)
-            turned = _along(coarse, _field(motion, basis)).sign()
-            if torch.equal(turned, signs):
-                break
-            signs = turned
-        if explained > most:
-            best, most = motion, explained
-    # Evidence is scaled to a contrast of one, so that what is explained is squared speed.
-    if most < STILL**2 * coarse[0].numel() or plain / most > WORTH:
-        return None
-    return _field(best, _basis((height, width), evidence.device))
-
-
-def _explained(evidence: Tensor, basis: Tensor, signs: Tensor) -> tuple[Tensor, float]:
-    """Fit an affine motion [2, 3] to evidence of given signs; and how much that explains."""
-    xx, xy, yy = (torch.einsum("ihw,jhw,hw->ij", basis, basis, part) for part in evidence[:3])
-    matrix = torch.cat([torch.cat([xx, xy], 1), torch.cat([xy, yy], 1)])  # [6, 6]
-    sides = [torch.einsum("ihw,hw->i", basis, part * signs) for part in evidence[3:]]
-    vector = torch.cat(sides)
-    ridge = 1e-3 * matrix.diagonal().mean() + 1e-12
-    motion = torch.linalg.solve(matrix + ridge * torch.eye(6, device=matrix.device), vector)
-    return motion.view(2, 3), float(motion @ vector)
-
-
-def _basis(size: tuple[int, int], device: torch.device) -> Tensor:
-    """One, x and y at each place, [3, h, w]; x from -1 to 1, y in proportion."""
-    height, width = size
-    y, x = torch.meshgrid(
-        torch.linspace(-1, 1, height, device=device) * height / width,
-        torch.linspace(-1, 1, width, device=device),
-        indexing="ij",
-    )
-    return torch.stack([torch.ones_like(x), x, y])
-
-
-def _field(motion: Tensor, basis: Tensor) -> Tensor:
-    return torch.einsum("ci,ihw->chw", motion, basis)
-
-
-def _starts(basis: Tensor) -> list[Tensor]:
-    """Motions [2, h, w] to start from: six directions, zoom and roll about three centers."""
-    one, x, y = basis
-    angles = [math.pi * k / 6 for k in range(6)]
-    moves = [torch.stack([math.cos(a) * one, math.sin(a) * one]) for a in angles]
-    for center in (0.0, -0.5, 0.5):
-        moves += [torch.stack([x - center, y]), torch.stack([-y, x - center])]
-    return moves
+    xx, xy, yy, x, y = evidence
+    determinant = xx * yy - xy.square() + RIDGE
+    paths = torch.stack([yy * x - xy * y, xx * y - xy * x]) / determinant  # [2, h, w]
+    # Where all edges are alike, motion along them is unknown.
+    trust = determinant.sqrt()
+    height, width = trust.shape
+    motion = motion_at(camera_motion(paths, trust), height, width, 0, height)
+    agreement = (motion * evidence[3:]).sum(0)
+    against = agreement.clamp(max=0).sum().abs(), agreement.clamp(min=0).sum()
+    still = (motion.square().sum(0) * trust).sum() < STILL**2 * trust.sum()
+    return None if still or min(against) < WORTH * sum(against) else motion
 
 
 def window(maps: Tensor) -> Tensor:

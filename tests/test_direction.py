@@ -119,10 +119,3 @@ def test_the_measured_motion_is_the_true_one():
     inner = motion[:, 6:-6, 6:-6].mean((1, 2)) * 4  # from a quarter of the size
     inner = inner * inner[0].sign()
     assert inner.tolist() == pytest.approx([1.2, -0.8], abs=0.25)
-
-
-def test_large_pictures_are_fitted_on_a_coarser_grid_with_the_same_end(monkeypatch):
-    broken = torn(filmed(right=1.5), LEFT)
-    monkeypatch.setattr("b2v.motion.GRID", 12)
-    truth = filmed(right=1.5)
-    assert same_but_for_seams(in_one_direction(broken), truth) > 0.8
