@@ -25,9 +25,9 @@ items: two tensors [N, 3, S, S], blurry and sharp, by index.
 
 from collections.abc import Iterator
 from dataclasses import KW_ONLY, dataclass, field, replace
-from functools import lru_cache, partial
+from functools import partial
 from pathlib import Path
-from typing import ClassVar, Literal
+from typing import ClassVar
 
 import numpy as np
 import torch
@@ -49,6 +49,7 @@ from b2v.data.exposure import (
     optical_psfs,
     through_psfs,
 )
+from b2v.data.exposure import Aperture as Aperture
 from b2v.data.footage import (
     Sources,
     at_size,
@@ -62,9 +63,6 @@ from b2v.data.scenes import FootageConfig, MotionConfig, film, render
 from b2v.errors import DatasetError, UsageError
 from b2v.frames import FRAMES, MIDDLE
 from b2v.metrics import psnr
-
-Aperture = Literal["standard", "coded"]
-"""Whether the lens is open as usual, or has the phase mask and focus sweep of `Optics`."""
 
 TRIES = 6
 """Draws of a clip before one outside `BankConfig.blur_psnr` is taken all the same."""
@@ -126,14 +124,11 @@ def coded(light_lin: Tensor, curve: Curve = "gamma2.2") -> Tensor:
 
     Seven instants are frames, which stand still while the focus moves on.
     """
-    light = through_psfs(light_lin, _psfs(len(light_lin)))
-    return to_encoded(light.clamp(0, 1), curve)
-
-
-@lru_cache(maxsize=16)
-def _psfs(count: int) -> Tensor:
+    count = len(light_lin)
     steps = FRAME_STEPS if count == FRAMES else 1
-    return by_frame(optical_psfs(Optics(), count * steps), count)
+    psfs = by_frame(optical_psfs(Optics(), count * steps), count)
+    light = through_psfs(light_lin, psfs)
+    return to_encoded(light.clamp(0, 1), curve)
 
 
 def real_window(sources: Sources, rng: Generator, config: BankConfig) -> tuple[Tensor, Tensor]:

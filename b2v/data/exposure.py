@@ -9,15 +9,15 @@ every instant, so the blur tells which way things went (Elmalem, Giryes, Marom, 
 default `Optics` are those of a study that joins the method with the cascade (Berman 2021), whose
 seven PSFs they give to 0.01 % of their energy.
 
-A set of PSFs is [N, 3, k, k], one for each instant and color, k odd, each color of the sum 1
-unless its gain is kept. Light is spread where it is light: call this on linear light.
+A set of PSFs is [N, 3, k, k], one for each instant and color, k odd, each color of the sum 1. Light
+is spread where it is light: call this on linear light.
 """
 
 import math
-import zipfile
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
-from pathlib import Path
+from functools import lru_cache
+from typing import Literal
 
 import numpy as np
 import torch
@@ -25,7 +25,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from b2v.color import Curve, to_encoded, to_linear
-from b2v.errors import DatasetError, UsageError
+from b2v.errors import UsageError
 
 
 @dataclass(frozen=True)
@@ -108,6 +108,8 @@ def expose_video(
             yield to_encoded(light_lin / shutter.tau, curve), sharp
 
 
+Aperture = Literal["standard", "coded"]
+"""Whether the lens is open as usual, or has the phase mask and focus sweep of `Optics`."""
 FRAME_STEPS = 9
 """Steps of the focus in the time of one frame where nothing else is asked for."""
 
@@ -141,9 +143,8 @@ class Optics:
             )
 
 
-def optical_psfs(
-    optics: Optics, count: int, *, backward: bool = False, gains: bool = False
-) -> Tensor:
+@lru_cache(maxsize=16)
+def optical_psfs(optics: Optics, count: int) -> Tensor:
     """Work out the PSFs of `count` instants, evenly spaced from one end of the sweep to the other.
 
     PSF = |FT{circ(ρ) exp j (λ_B / λ)(ψ ρ² + φ(ρ))}|²; the pupil is round, so its Fourier
@@ -152,21 +153,17 @@ def optical_psfs(
     Args:
         optics: the lens.
         count: instants; a single one has the defocus at the middle of the sweep.
-        backward: sweep from the last defocus to the first.
-        gains: keep the part of the light that reaches the k x k pixels as the sum of a PSF.
 
     Returns:
         [count, 3, k, k] float32.
 
     """
-    first, last = reversed(optics.sweep) if backward else optics.sweep
-    middle = (first + last) / 2
-    ends = (first, last) if count > 1 else (middle, middle)
+    ends = optics.sweep if count > 1 else 2 * (sum(optics.sweep) / 2,)
     psi = torch.linspace(*ends, count, dtype=torch.float64)
     shortest = min(optics.wavelengths)
     colors = [_color(optics, psi, shortest / wavelength) for wavelength in optics.wavelengths]
     psfs = torch.stack(colors, 1)
-    return (psfs if gains else normalized(psfs)).float()
+    return (psfs / psfs.sum((-2, -1), keepdim=True)).float()
 
 
 def _color(optics: Optics, psi: Tensor, turn: float) -> Tensor:
@@ -191,50 +188,6 @@ def _color(optics: Optics, psi: Tensor, turn: float) -> Tensor:
     field = torch.polar(2 * math.pi * rho * weight, phases) @ waves.T.to(torch.complex128)
     intensity = field.abs().square() * (cutoff**2 / math.pi)  # all pixels of the plane sum to 1
     return intensity.view(-1, optics.size, optics.size)
-
-
-def read_psfs(path: Path, *, gains: bool = False) -> Tensor:
-    """Read PSFs from an .npz with `psfs` [T, k, k, 3], in order of time.
-
-    Returns [T, 3, k, k] float32; each color sums to 1 unless `gains` keeps its own sum. Raises
-    DatasetError where the file holds no such array, or values that no PSF has.
-    """
-    try:
-        with np.load(path) as file:
-            stored = file["psfs"]
-    except FileNotFoundError:
-        raise DatasetError(f"{path}: no such file; --psf takes an .npz with `psfs`") from None
-    except (OSError, ValueError, KeyError, EOFError, TypeError, zipfile.BadZipFile) as error:
-        raise DatasetError(f"{path}: not an .npz that holds an array `psfs`") from error
-    if stored.ndim != 4 or stored.shape[3] != 3 or stored.shape[1] != stored.shape[2]:
-        raise DatasetError(f"{path}: psfs are {list(stored.shape)}; expected [T, k, k, 3]")
-    if not stored.shape[0] or stored.shape[1] % 2 == 0 or stored.dtype.kind != "f":
-        raise DatasetError(f"{path}: psfs must be floats of odd size k, for one instant at least")
-    psfs = torch.from_numpy(stored.astype(np.float64)).permute(0, 3, 1, 2)
-    sums = psfs.sum((2, 3))
-    if not psfs.isfinite().all() or psfs.min() < 0 or sums.min() <= 0:
-        raise DatasetError(f"{path}: psfs hold negative or infinite values, or nothing")
-    if gains and sums.max() > 1.001:
-        raise DatasetError(f"{path}: a PSF sums to {sums.max():.3f}; more than 1 is not possible")
-    return (psfs if gains else normalized(psfs)).float().contiguous()
-
-
-def normalized(psfs: Tensor) -> Tensor:
-    """Scale PSFs [..., k, k] so that each sums to 1."""
-    return psfs / psfs.sum((-2, -1), keepdim=True)
-
-
-def at_instants(psfs: Tensor, count: int) -> Tensor:
-    """Spread PSFs [T, 3, k, k] that stand for equal parts of an exposure over `count` instants.
-
-    Between the middles of two parts both are mixed linearly; as many instants as parts get them
-    unchanged. Returns [count, 3, k, k].
-    """
-    parts = len(psfs)
-    places = ((torch.arange(count) + 0.5) * parts / count - 0.5).clamp(0, parts - 1)
-    low = places.floor().long()
-    share = (places - low).view(-1, 1, 1, 1)
-    return psfs[low] * (1 - share) + psfs[(low + 1).clamp(max=parts - 1)] * share
 
 
 def by_frame(psfs: Tensor, frames: int) -> Tensor:
@@ -264,23 +217,3 @@ def through_psfs(light: Tensor, psfs: Tensor) -> Tensor:
         total += torch.fft.rfft2(wide) * torch.fft.rfft2(psf, sides)
     spread = torch.fft.irfft2(total / len(light), sides)
     return spread[:, size - 1 :, size - 1 :]  # the rest went round the edge
-
-
-def show_psf(psfs: Tensor, *, columns: int = 7, zoom: int = 5) -> Tensor:
-    """Draw PSFs [N, 3, k, k] over the exposure.
-
-    From left to right go `columns` instants at most, evenly chosen; from top to bottom red,
-    green and blue, each in its color, and all three together. White is the brightest pixel of
-    each picture; light is encoded as sRGB.
-
-    Returns [3, H, W] in [0, 1], a PSF pixel `zoom` pixels wide.
-    """
-    chosen = torch.linspace(0, len(psfs) - 1, min(columns, len(psfs))).round().long()
-    shown = psfs[chosen]
-    # [rows, 3, 3]: which colors each row of the picture lets through
-    rows = torch.cat([torch.diag_embed(torch.eye(3)), torch.eye(3)[None]])
-    cells = torch.einsum("rdc,nchw->rndhw", rows, shown)
-    cells = to_encoded(cells / cells.amax((2, 3, 4), keepdim=True))
-    cells = cells.repeat_interleave(zoom, -1).repeat_interleave(zoom, -2)
-    cells = F.pad(cells, (zoom,) * 4, value=0.25)
-    return torch.cat([torch.cat(list(row), -1) for row in cells], -2)

@@ -4,26 +4,18 @@ Recipes of the papers, and all else that can be set, say how they are made.
 
 Averaging frames is an exposure only where they follow each other evenly in time: steps that do
 not are marked, and no window goes across them.
-
-Where blur is to be a streak rather than copies side by side, what lies between two frames is made
-of both along the flow between them (`b2v.models.neighbors`); across a cut they are mixed where they
-lie, so that without any flow the mean of all instants is the mean of the frames. Frame k stands for
-the time from k - 1/2 to k + 1/2, as in `b2v.data.exposure.instants`; before the first frame and
-after the last, motion goes on as it was.
 """
 
 import zlib
 from collections import Counter
-from collections.abc import Callable, Iterator, Set
+from collections.abc import Iterator, Set
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
-from functools import cache
 from itertools import islice, pairwise
 from pathlib import Path
 from statistics import median
 from typing import Literal
 
-import numpy as np
 import torch
 from numpy.random import Generator, default_rng
 from torch import Tensor
@@ -32,13 +24,11 @@ from torch.nn import functional as F
 from b2v.color import Curve, to_encoded, to_linear
 from b2v.data.exposure import (
     FRAME_STEPS,
+    Aperture,
     Optics,
-    at_instants,
     by_frame,
     expose,
-    odd,
     optical_psfs,
-    read_psfs,
     through_psfs,
 )
 from b2v.data.scenes import MotionConfig, render
@@ -48,7 +38,6 @@ from b2v.frames import FRAMES, MIDDLE, MIN_SIDE
 from b2v.media.images import read_photo
 from b2v.media.video_reader import TruncatedVideoError, open_video
 from b2v.metrics import psnr
-from b2v.models.neighbors import Flow, Gap, fetched, gap
 
 Light = Literal["linear", "code"]
 Layout = Literal["gopro7", "gopro", "reds", "bsd", "pairs"]
@@ -103,25 +92,6 @@ RECIPES: dict[str, Recipe] = {
 
 
 @dataclass(frozen=True, kw_only=True)
-class Aperture:
-    """A phase-coded aperture, from `Optics` or from a file of PSFs."""
-
-    psf: str | None = None
-    """An .npz that `read_psfs` takes; None is the lens of `Optics`."""
-    gains: bool = False
-    """Keep the part of the light that falls on the PSF's pixels."""
-    backward: bool = False
-    """Sweep the focus the other way."""
-
-    def psfs(self, count: int) -> Tensor:
-        """PSFs of `count` instants, [count, 3, k, k]."""
-        if self.psf is None:
-            return optical_psfs(Optics(), count, backward=self.backward, gains=self.gains)
-        psfs = read_psfs(Path(self.psf), gains=self.gains)
-        return at_instants(psfs.flip(0) if self.backward else psfs, count)
-
-
-@dataclass(frozen=True, kw_only=True)
 class Settings:
     """All that decides what is written, beside the sources."""
 
@@ -132,32 +102,20 @@ class Settings:
     curve: Curve = "gamma2.2"
     noise: float = 0.0
     """Standard deviation of the noise on blurry pictures, white the unit."""
-    sub_frames: int | Literal["auto"] | None = None
-    """Instants a frame: of photographs rendered, of videos moved between the frames.
-
-    Odd; "auto" takes as many as the motion of each window needs, None those of the frames alone.
-    """
     per_photo: int = 4
     """Windows made of each photograph."""
     photo_size: int = 256
     """Side of a window made of a photograph, in pixels."""
     objects: str | None = None
     """Folder of pictures with alpha that fly through photographs."""
-    aperture: Aperture | None = None
+    aperture: Aperture = "standard"
     seed: int = 0
 
     def __post_init__(self) -> None:
-        count = self.sub_frames
-        if isinstance(count, int) and (count < 1 or count % 2 == 0):
-            raise UsageError(f"{self.sub_frames} sub-frames have no middle one; take an odd number")
         if not 0 <= self.noise < 1:
             raise UsageError(f"noise is {self.noise}; 0.01 is one percent of white")
         if self.photo_size < MIN_SIDE or self.per_photo < 1:
             raise UsageError(f"photographs need a size of {MIN_SIDE} and one window at least")
-
-    def focus_steps(self) -> int:
-        """Count the steps of a coded aperture's focus in the time of a frame that stands still."""
-        return 1 if self.sub_frames == 1 else FRAME_STEPS
 
     def rng(self, sequence: str, *place: int) -> Generator:
         """Random numbers of a sequence, or of one place in it, whatever else is made."""
@@ -286,8 +244,6 @@ BLUR_PSNR = (17.0, 36.0)
 TRIES = 6
 """Draws of a photograph's motion before one outside `BLUR_PSNR` is taken all the same."""
 
-Psfs = Callable[[int, int], Tensor | None]
-
 
 @dataclass(frozen=True, eq=False)
 class Window:
@@ -303,9 +259,11 @@ class Window:
     scale: float
 
 
-def _psfs(aperture: Aperture | None) -> Psfs:
-    """Make what computes PSFs of steps of focus, averaged to instants, once for each number."""
-    return cache(lambda steps, n: None if aperture is None else by_frame(aperture.psfs(steps), n))
+def _psfs(settings: Settings, steps: int, count: int) -> Tensor | None:
+    """PSFs of steps of the focus, averaged to so many instants; None where there is no mask."""
+    if settings.aperture == "standard":
+        return None
+    return by_frame(optical_psfs(Optics(), steps), count)
 
 
 def windows_of_video(
@@ -319,8 +277,7 @@ def windows_of_video(
     index = next(number for number in range(len(done) + 1) if number not in done)
     # The end of the window before is there for sure, the beginning of this one may not be.
     skip = min(index * period, (index - 1) * period + tau) if index else 0
-    psfs, count = _psfs(settings.aperture), skip
-    held: list[Frame] = []
+    held, count = list[Frame](), skip
     for frame in read_frames(sequence, faults, skip):
         count = frame.position + 1
         if frame.position < index * period:
@@ -332,12 +289,9 @@ def windows_of_video(
             faults.windows += index not in done
         elif index not in done:
             sharp = torch.stack([f.pixels for f in held])
-            if settings.sub_frames in (None, 1) or len(sharp) == 1:
-                instants = 1 if settings.aperture is None else settings.focus_steps()
-                each = psfs(len(sharp) * instants, len(sharp))
-                blurry = _expose(to_linear(sharp, settings.curve), settings, each)
-            else:
-                instants, blurry = _expose_between(sharp, settings, psfs)
+            instants = 1 if settings.aperture == "standard" else FRAME_STEPS
+            psfs = _psfs(settings, len(sharp) * instants, len(sharp))
+            blurry = _expose(to_linear(sharp, settings.curve), settings, psfs)
             places = tuple(f.position for f in held), tuple(f.number for f in held)
             scale = sharp.shape[3] / frame.pixels.shape[2]
             yield Window(index, *places, sharp, blurry, period, instants, scale)
@@ -354,25 +308,6 @@ def _resized(frame: Frame, settings: Settings) -> Frame:
         size = f"{pixels.shape[2]}x{pixels.shape[1]}"
         raise DatasetError(f"frames become {size} pixels; {MIN_SIDE} a side are needed at least")
     return replace(frame, pixels=pixels)
-
-
-def _expose_between(
-    sharp: Tensor, settings: Settings, psfs: Psfs
-) -> tuple[int, dict[Light, Tensor]]:
-    """Average instants between the frames too; return how many a frame there were."""
-    gaps = find_gaps(sharp)
-    count = settings.sub_frames if isinstance(settings.sub_frames, int) else sub_frames_for(gaps)
-    instants = len(sharp) * count
-    focus = -(-settings.focus_steps() // count) if settings.sub_frames == "auto" else 1
-    each = psfs(instants * focus, instants)
-    blurry: dict[Light, Tensor] = {}
-    for kind in _kinds(settings):
-        values = to_linear(sharp, settings.curve) if kind == "linear" else sharp
-        total = torch.zeros_like(sharp[0])
-        for number, seen in enumerate(instants_between(values, gaps, count)):
-            total += seen if each is None else through_psfs(seen[None], each[number : number + 1])
-        blurry[kind] = _developed(total / instants, kind, settings)
-    return count, blurry
 
 
 def windows_of_photo(
@@ -392,14 +327,12 @@ def windows_of_photo(
                 size=settings.photo_size,
                 config=MotionConfig(),
                 curve=settings.curve,
-                sub_frames=None if settings.sub_frames == "auto" else settings.sub_frames,
             )
             plain = expose(scene.light_lin, settings.curve)
             if BLUR_PSNR[0] <= psnr(plain, scene.sharp(settings.curve)[MIDDLE]) <= BLUR_PSNR[1]:
                 break
-        aperture = settings.aperture
-        psfs = None if aperture is None else aperture.psfs(len(scene.light_lin))
-        blurry = _expose(scene.light_lin, settings, psfs)
+        count = len(scene.light_lin)
+        blurry = _expose(scene.light_lin, settings, _psfs(settings, count, count))
         first, sharp = index * FRAMES, scene.sharp(settings.curve)
         positions = tuple(range(first, first + FRAMES))
         numbers = tuple(number + 1 for number in positions)
@@ -412,18 +345,13 @@ def _expose(light_lin: Tensor, settings: Settings, psfs: Tensor | None) -> dict[
     for kind in _kinds(settings):
         values = light_lin if kind == "linear" else to_encoded(light_lin, settings.curve)
         mean = values.mean(0) if psfs is None else through_psfs(values, psfs)
-        blurry[kind] = _developed(mean, kind, settings)
+        mean = mean.clamp(0, 1)
+        blurry[kind] = to_encoded(mean, settings.curve) if kind == "linear" else mean
     return blurry
 
 
 def _kinds(settings: Settings) -> tuple[Light, ...]:
     return ("linear", "code") if settings.layout == "gopro" else (settings.light,)
-
-
-def _developed(mean: Tensor, kind: Light, settings: Settings) -> Tensor:
-    """Make a picture in [0, 1] of what was averaged."""
-    mean = mean.clamp(0, 1)
-    return to_encoded(mean, settings.curve) if kind == "linear" else mean
 
 
 def with_noise(window: Window, sequence: Sequence, settings: Settings) -> Window:
@@ -435,75 +363,3 @@ def with_noise(window: Window, sequence: Sequence, settings: Settings) -> Window
     grain = settings.noise * torch.from_numpy(noise)
     noisy = {kind: (pixels + grain).clamp(0, 1) for kind, pixels in window.blurry.items()}
     return replace(window, blurry=noisy)
-
-
-STEP = 1.0
-"""Largest step in pixels between two instants, where their number can be chosen."""
-LARGEST = 0.999
-"""Share of pixels whose motion is not beyond what counts as the largest."""
-MOST = 31
-"""Most instants a frame that are chosen."""
-
-
-def find_gaps(frames: Tensor) -> list[Gap | None]:
-    """Find what lies between neighbors of the frames [T, 3, H, W], encoded in [0, 1]."""
-    return [gap(one, other) for one, other in pairwise(frames)]
-
-
-def sub_frames_for(gaps: list[Gap | None]) -> int:
-    """Choose the odd number of instants a frame for steps of about a pixel, up to `MOST`."""
-    longest = 0.0
-    for found in filter(None, gaps):
-        scale = found.one.shape[-1] / found.there.shape[1]
-        lengths = np.linalg.norm(found.there, axis=-1) * (found.trust[0] > 0.5)
-        longest = max(longest, scale * float(np.quantile(lengths, LARGEST)))
-    return odd(max(1.0, longest / STEP - 0.25), MOST)  # a still scene is not quite still
-
-
-def instants_between(pictures: Tensor, gaps: list[Gap | None], sub_frames: int) -> Iterator[Tensor]:
-    """Show what is seen at evenly spaced instants of an exposure, one at a time.
-
-    Args:
-        pictures: [T, 3, H, W] in [0, 1], two at least: the frames, as light or as what is to be
-            averaged.
-        gaps: what lies between them, T - 1.
-        sub_frames: instants in the time of each frame; odd, for the frame itself to be one.
-
-    Yields:
-        T * sub_frames pictures [3, H, W], in order.
-
-    """
-    if sub_frames % 2 == 0:
-        raise ValueError(f"sub_frames must be odd for a frame to have a center, got {sub_frames}")
-    last = len(pictures) - 1
-    for number in range(len(pictures) * sub_frames):
-        frame, part = divmod(number, sub_frames)
-        if part == sub_frames // 2:
-            yield pictures[frame]
-            continue
-        time = frame + (part - sub_frames // 2) / sub_frames
-        first = min(max(int(time), 0), last - 1)
-        yield _seen(pictures[first], pictures[first + 1], gaps[first], time - first)
-
-
-def _seen(one: Tensor, other: Tensor, found: Gap | None, time: float) -> Tensor:
-    """Show a time that is 0 at the first of two pictures and 1 at the other."""
-    within = min(max(time, 0.0), 1.0)
-    if found is None:
-        return torch.lerp(one, other, within)
-    if time < 0:
-        return _moved(one, found.there, found.trust[0], -time)
-    if time > 1:
-        return _moved(other, found.back, found.trust[1], time - 1)
-    return found._replace(one=one, other=other).at(time)
-
-
-def _moved(picture: Tensor, flow: Flow, trust: Flow, time: float) -> Tensor:
-    """Move a picture against its flow to the next one, where that is trusted, for some time."""
-    height, width = picture.shape[1:]
-    scale = torch.tensor([width / flow.shape[1], height / flow.shape[0], 1]).view(3, 1, 1)
-    known = torch.from_numpy(np.concatenate([flow * time, trust[..., None]], -1))
-    wide = scale * F.interpolate(known.permute(2, 0, 1)[None], (height, width), mode="bilinear")[0]
-    step = wide[:2].permute(1, 2, 0).numpy()
-    moved = torch.from_numpy(fetched(picture.permute(1, 2, 0).numpy(), step))
-    return torch.lerp(picture, moved.permute(2, 0, 1), wide[2])

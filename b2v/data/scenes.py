@@ -155,7 +155,6 @@ def render(
     size: int,
     config: MotionConfig,
     curve: Curve = "gamma2.2",
-    sub_frames: int | None = None,
 ) -> Scene:
     """Set one photograph and some cut-outs in motion, on random near-straight paths.
 
@@ -166,7 +165,6 @@ def render(
         size: side of the rendered square in pixels.
         config: how things move.
         curve: of the code values.
-        sub_frames: odd number of instants a frame; None takes as many as the speed needs.
 
     """
     path = random_path(rng, config, size)
@@ -178,12 +176,11 @@ def render(
         way = random_path(rng, config, size)
         # Poses are those of an eye that moves; the object moves itself, so time runs backwards.
         movers.append(Mover(cutout_lin, place, Path(-way.velocity, way.bend)))
-    if sub_frames is None:
-        frame_times = instants(FRAMES, 1)[:, 0]
-        sub_frames = max(
-            sub_frames_for(warp_points(p.poses(frame_times), depth), config)
-            for p in [path, *(m.way for m in movers)]
-        )
+    frame_times = instants(FRAMES, 1)[:, 0]
+    sub_frames = max(
+        sub_frames_for(warp_points(p.poses(frame_times), depth), config)
+        for p in [path, *(m.way for m in movers)]
+    )
     times = instants(FRAMES, sub_frames).flatten()
     points = warp_points(path.poses(times), depth)
     low, high = points.amin((0, 1, 2)), points.amax((0, 1, 2))

@@ -34,7 +34,6 @@ from queue import Empty
 from typing import Any, NamedTuple
 
 import torch
-from numpy.random import default_rng
 from torch import Tensor
 
 from b2v import __version__
@@ -173,7 +172,7 @@ def write_window(
         "scale": round(window.scale, 6),
         "noise": settings.noise,
         "seed": settings.seed,
-        "aperture": None if settings.aperture is None else asdict(settings.aperture),
+        "aperture": settings.aperture,
         "blurry": blurry,
         "sharp": next(f"{name}.{suffix}" for frame, name in names.sharp if frame == middle),
         "sha256": hashlib.sha256((folder / blurry).read_bytes()).hexdigest(),
@@ -236,57 +235,22 @@ class Task(NamedTuple):
     done: frozenset[int]
 
 
-def plan(
-    sequences: list[Sequence],
-    settings: Settings,
-    folder: Path,
-    splits: dict[str, float] | None = None,
-) -> Plan:
+def plan(sequences: list[Sequence], settings: Settings, folder: Path) -> Plan:
     """Settle the split, the name and the index of every sequence.
 
-    Sequences stay in the splits of their sources. The others are dealt out whole by the shares in
-    `splits`, at random by the seed, and each split gets one at least where there are enough; None
-    puts them into `DEFAULT_SPLIT`.
-
-    Raises UsageError where shares do not add up to 1, or there is nothing to deal out.
+    Sequences stay in the splits of their sources; others are put into `DEFAULT_SPLIT`.
     """
-    free = [s for s in sequences if s.split is None]
-    if splits is None:
-        dealt = [replace(s, split=s.split or DEFAULT_SPLIT) for s in sequences]
-    elif sequences and not free:
-        kept = ", ".join(sorted({str(s.split) for s in sequences}))
-        raise UsageError(f"all sources are in splits already ({kept}), which are kept; no --split")
-    else:
-        given = iter(_deal(free, settings.seed, splits))
-        dealt = [s if s.split is not None else next(given) for s in sequences]
     taken: dict[str | None, set[str]] = {}
     numbered = []
-    for sequence in dealt:
-        names, name, count = taken.setdefault(sequence.split, set()), sequence.name, 1
+    for sequence in sequences:
+        split, name, count = sequence.split or DEFAULT_SPLIT, sequence.name, 1
+        names = taken.setdefault(split, set())
         while name.casefold() in names:  # street, street-2 and so on
             count += 1
             name = f"{sequence.name}-{count}"
-        numbered.append(replace(sequence, name=name, index=len(names)))
+        numbered.append(replace(sequence, split=split, name=name, index=len(names)))
         names.add(name.casefold())
     return Plan(folder, settings, tuple(numbered))
-
-
-def _deal(sequences: list[Sequence], seed: int, splits: dict[str, float]) -> list[Sequence]:
-    if not splits or min(splits.values()) <= 0 or abs(sum(splits.values()) - 1) > 1e-3:
-        raise UsageError("shares of splits must be above 0 and add up to 1: train:0.8,test:0.2")
-    count, names = len(sequences), list(splits)
-    if count < len(names):
-        raise UsageError(f"{count} sequences cannot be dealt out to {', '.join(names)}")
-    ends: list[int] = []
-    total = 0.0
-    for place, name in enumerate(names, start=1):
-        total += splits[name]
-        least = ends[-1] + 1 if ends else 1
-        ends.append(min(max(round(total * count), least), count - (len(names) - place)))
-    ends[-1] = count
-    order = default_rng(seed).permutation(count)
-    which = {int(i): sum(rank >= end for end in ends) for rank, i in enumerate(order)}
-    return [replace(s, split=names[which[i]]) for i, s in enumerate(sequences)]
 
 
 def synthesize(plan: Plan, jobs: int = 1) -> Iterator[Report]:

@@ -10,13 +10,12 @@ import numpy as np
 import pytest
 import torch
 from conftest import make_picture, move
-from test_between import PARTS, pan
 from video_samples import EVEN, UNEVEN, make_video
 
 from b2v.color import to_encoded, to_linear
-from b2v.data.exposure import FRAME_STEPS, by_frame, expose, optical_psfs, through_psfs
+from b2v.data.exposure import FRAME_STEPS, Optics, by_frame, expose, optical_psfs, through_psfs
 from b2v.data.footage import find_windows
-from b2v.data.rendering import RECIPES, Aperture, Recipe, Settings
+from b2v.data.rendering import RECIPES, Recipe, Settings
 from b2v.data.scenes import MotionConfig, render
 from b2v.data.sources import are_frames, find_sequences, frame_files
 from b2v.data.synthesize import Finished, Written, plan, synthesize
@@ -45,12 +44,12 @@ def write_flat(folder, values):
     return folder
 
 
-def make(sources, out, *, settings=None, layout="auto", splits=None, jobs=1):
+def make(sources, out, *, settings=None, layout="auto", jobs=1):
     """Write a dataset; return what was reported."""
     settings = settings or Settings(recipe=WHOLE)
     sources = [sources] if isinstance(sources, Path) else sources
     found = find_sequences(sources, layout, leave_out=out)
-    return list(synthesize(plan(found, settings, out, splits), jobs))
+    return list(synthesize(plan(found, settings, out), jobs))
 
 
 def files_in(folder):
@@ -209,42 +208,6 @@ def test_equal_names_are_told_apart_within_a_split(tmp_path):
         "walk-2",
         "Walk-3",
     ]
-
-
-def test_sequences_are_dealt_out_whole_and_the_same_by_seed(tmp_path):
-    for i in range(10):
-        write_frames(tmp_path / "in" / f"s{i}", 2)
-    found = find_sequences([tmp_path / "in"])
-    shares = {"train": 0.7, "val": 0.1, "test": 0.2}
-
-    def deal(seed):
-        dealt = plan(found, Settings(seed=seed), tmp_path / "o", shares)
-        return {s.name: s.split for s in dealt.sequences}
-
-    splits = list(deal(0).values())
-    assert [splits.count(name) for name in shares] == [7, 1, 2]
-    assert deal(0) == deal(0)
-    assert deal(0) != deal(1)
-
-
-@pytest.mark.parametrize("count", [2, 3])
-def test_every_split_gets_a_sequence_where_there_are_enough(tmp_path, count):
-    for i in range(count):
-        write_frames(tmp_path / "in" / f"s{i}", 2)
-    found = find_sequences([tmp_path / "in"])
-    for first in (0.05, 0.8, 0.95):
-        shares = {"train": first, "test": 1 - first}
-        made = plan(found, Settings(), tmp_path / "o", shares)
-        assert {s.split for s in made.sequences} == {"train", "test"}
-
-
-def test_shares_that_do_not_add_up_or_cannot_be_dealt_are_refused(tmp_path):
-    found = find_sequences([write_frames(tmp_path / "a", 2)])
-    for shares in ({"train": 0.8}, {"train": 1.2, "test": -0.2}, {}):
-        with pytest.raises(UsageError, match="add up to 1"):
-            plan(found, Settings(), tmp_path / "o", shares)
-    with pytest.raises(UsageError, match="1 sequences cannot be dealt out to train, test"):
-        plan(found, Settings(), tmp_path / "o", {"train": 0.5, "test": 0.5})
 
 
 # Layouts written
@@ -463,7 +426,7 @@ def test_impossible_recipes_are_refused(change, said):
 
 @pytest.mark.parametrize(
     ("change", "said"),
-    [({"sub_frames": 4}, "no middle"), ({"noise": 5.0}, "percent"), ({"photo_size": 8}, "size")],
+    [({"noise": 5.0}, "percent"), ({"photo_size": 8}, "size")],
 )
 def test_impossible_settings_are_refused(change, said):
     with pytest.raises(UsageError, match=said):
@@ -560,84 +523,6 @@ def test_pictures_that_become_too_small_are_reported(tmp_path):
     assert "frames become 7x6 pixels" in problem
 
 
-# Instants between the frames of videos
-
-
-def write_pan(folder, count=7):
-    """Write frames of a scene that moves by five pixels a frame; return the exact blur of all."""
-    instants = pan(count, 1, 0)
-    folder.mkdir()
-    for number, frame in enumerate(instants[PARTS // 2 :: PARTS], start=1):
-        write_photo(frame, folder / f"{number:06d}.png")
-    return {
-        "linear": to_encoded(to_linear(instants, "gamma2.2").mean(0), "gamma2.2"),
-        "code": instants.mean(0),
-    }
-
-
-def test_sub_frames_make_the_blur_that_a_faster_camera_would_have_seen(tmp_path):
-    """In both blurs of GOPRO_Large, of light and of code values, by 8 dB at least."""
-    exact = write_pan(tmp_path / "walk")
-    scores = {}
-    for count in (None, PARTS):
-        settings = Settings(recipe=WHOLE, layout="gopro", sub_frames=count)
-        assert problems(make(tmp_path / "walk", tmp_path / str(count), settings=settings)) == []
-        for kind, name in (("linear", "blur_gamma"), ("code", "blur")):
-            blurry = tmp_path / str(count) / "train" / "walk" / name / "000004.png"
-            scores[kind, count] = psnr(read_photo(blurry).pixels, exact[kind])
-        (line,) = manifest(tmp_path / str(count))
-        assert line["sub_frames"] == (count or 1)
-    for kind in ("linear", "code"):
-        assert scores[kind, PARTS] > scores[kind, None] + 8
-
-
-def test_as_many_sub_frames_are_taken_as_each_window_needs(tmp_path):
-    write_pan(tmp_path / "fast")
-    write_frames(tmp_path / "slow", size=(40, 40))
-    for name, counts in (("fast", {5, 7}), ("slow", {1, 3})):
-        settings = Settings(recipe=WHOLE, sub_frames="auto")
-        make(tmp_path / name, tmp_path / f"{name}-out", settings=settings)
-        (line,) = manifest(tmp_path / f"{name}-out")
-        assert line["sub_frames"] in counts
-
-
-def test_sharp_frames_are_the_same_with_sub_frames(tmp_path):
-    write_pan(tmp_path / "walk", 3)
-    recipe = replace(WHOLE, frames=(3,))
-    for count in (1, 3):
-        settings = Settings(recipe=recipe, sub_frames=count)
-        make(tmp_path / "walk", tmp_path / str(count), settings=settings)
-    for one, other in zip(*(find_windows(tmp_path / n) for n in "13"), strict=True):
-        assert [p.read_bytes() for p in one.sharp] == [p.read_bytes() for p in other.sharp]
-        assert one.blurry.read_bytes() != other.blurry.read_bytes()
-
-
-def test_a_stopped_run_with_sub_frames_goes_on_to_the_same_bytes(tmp_path):
-    write_pan(tmp_path / "walk", 6)
-    settings = Settings(recipe=replace(WHOLE, frames=(3,)), sub_frames="auto")
-    make(tmp_path / "walk", tmp_path / "whole", settings=settings)
-    stopped_after([tmp_path / "walk"], tmp_path / "stopped", 1, settings)
-    make(tmp_path / "walk", tmp_path / "stopped", settings=settings)
-    assert bytes_in(tmp_path / "stopped") == bytes_in(tmp_path / "whole")
-
-
-@pytest.mark.parametrize("count", [3, "auto"])
-def test_sub_frames_pass_a_coded_aperture_each_at_its_focus(tmp_path, count):
-    """A scene that all but stands still gives what frames that stand still give."""
-    source = tmp_path / "walk"
-    source.mkdir()
-    scene = make_picture(40, 48)
-    for number in range(1, 8):
-        write_photo((scene + 0.001 * number).clamp(0, 1), source / f"{number:06d}.png")
-    pictures = []
-    for sub_frames in (None, count):
-        settings = Settings(recipe=WHOLE, aperture=Aperture(), sub_frames=sub_frames)
-        make(source, tmp_path / str(sub_frames), settings=settings)
-        pictures.append(read_photo(find_windows(tmp_path / str(sub_frames))[0].blurry).pixels)
-    assert (pictures[0] - pictures[1]).abs().max() < 3 / 255
-    assert psnr(pictures[0], scene) < psnr(pictures[0], pictures[1]) - 20
-
-
 # Photographs
 
 
@@ -681,12 +566,13 @@ def test_photographs_move_the_same_by_seed_whatever_else_is_made(tmp_path):
 
 
 def test_the_blur_of_a_photograph_is_the_light_of_its_instants(tmp_path):
-    settings = replace(SMALL, sub_frames=1, per_photo=1)
+    settings = replace(SMALL, per_photo=1)
     make(photos_in(tmp_path / "in", 1), tmp_path / "out", settings=settings)
     (window,) = find_windows(tmp_path / "out")
     sharp = torch.stack([read_photo(path).pixels for path in window.sharp])
     blurry = read_photo(window.blurry).pixels
-    assert (expose(to_linear(sharp, "gamma2.2")) - blurry).abs().max() < 2.5 / 255  # rounding
+    frames = expose(to_linear(sharp, "gamma2.2"))  # the middle ones of many more instants
+    assert psnr(frames, blurry) > psnr(sharp[3], blurry) + 6
 
 
 def test_objects_fly_through_photographs(tmp_path):
@@ -733,55 +619,25 @@ def test_a_scene_is_what_move_makes_of_the_same_numbers(seed):
 
 def test_a_coded_window_is_its_frames_through_the_psfs(tmp_path):
     source = write_frames(tmp_path / "walk", 7, size=(40, 48))
-    settings = Settings(recipe=WHOLE, aperture=Aperture())
+    settings = Settings(recipe=WHOLE, aperture="coded")
     make(source, tmp_path / "out", settings=settings)
     (line,) = manifest(tmp_path / "out")
     frames = torch.stack([read_photo(source / f"{n:06d}.png").pixels for n in range(1, 8)])
-    psfs = by_frame(settings.aperture.psfs(7 * FRAME_STEPS), 7)
+    psfs = by_frame(optical_psfs(Optics(), 7 * FRAME_STEPS), 7)
     light_lin = through_psfs(to_linear(frames, "gamma2.2"), psfs)
     blurry = read_photo(tmp_path / "out" / line["blurry"]).pixels
     assert (to_encoded(light_lin, "gamma2.2") - blurry).abs().max() < 0.51 / 255
-    assert line["aperture"] == {"psf": None, "gains": False, "backward": False}
+    assert line["aperture"] == "coded"
     assert line["sub_frames"] == FRAME_STEPS
-
-
-def test_a_backward_sweep_of_a_film_played_backwards_is_the_same_blur(tmp_path):
-    forward = write_frames(tmp_path / "f" / "walk", 7, size=(40, 48))
-    backward = tmp_path / "b" / "walk"
-    backward.mkdir(parents=True)
-    for n in range(1, 8):
-        (backward / f"{8 - n:06d}.png").write_bytes((forward / f"{n:06d}.png").read_bytes())
-    pictures = []
-    for source, turned in ((forward, False), (backward, True), (backward, False)):
-        out = tmp_path / f"out{len(pictures)}"
-        make(source, out, settings=Settings(recipe=WHOLE, aperture=Aperture(backward=turned)))
-        pictures.append(read_photo(find_windows(out)[0].blurry).pixels)
-    assert (pictures[0] - pictures[1]).abs().max() < 1.01 / 255
-    assert (pictures[0] - pictures[2]).abs().max() > 5 / 255
 
 
 def test_photographs_have_the_same_frames_through_either_aperture(tmp_path):
     photos = photos_in(tmp_path / "in", 1)
     make(photos, tmp_path / "open", settings=SMALL)
-    make(photos, tmp_path / "coded", settings=replace(SMALL, aperture=Aperture()))
+    make(photos, tmp_path / "coded", settings=replace(SMALL, aperture="coded"))
     for a, b in zip(*(find_windows(tmp_path / n) for n in ("open", "coded")), strict=True):
         assert [p.read_bytes() for p in a.sharp] == [p.read_bytes() for p in b.sharp]
         assert a.blurry.read_bytes() != b.blurry.read_bytes()
-
-
-def test_psfs_of_a_file_are_swept_either_way(tmp_path):
-    stored = optical_psfs(replace_optics(), 3).permute(0, 2, 3, 1).numpy()
-    np.savez(tmp_path / "psf.npz", psfs=stored)
-    forward = Aperture(psf=str(tmp_path / "psf.npz"))
-    assert (forward.psfs(3) - torch.from_numpy(stored).permute(0, 3, 1, 2)).abs().max() < 1e-6
-    backward = replace(forward, backward=True)
-    assert (backward.psfs(9) - forward.psfs(9).flip(0)).abs().max() < 1e-6
-
-
-def replace_optics():
-    from b2v.data.exposure import Optics
-
-    return Optics(size=9)
 
 
 # Manifest and going on
@@ -807,7 +663,7 @@ def test_the_manifest_says_how_each_window_was_made(tmp_path):
         "scale": 0.5,
         "noise": 0.01,
         "seed": 5,
-        "aperture": None,
+        "aperture": "standard",
         "blurry": "train/blur/walk/000050.png",
         "sharp": "train/sharp/walk/000050.png",
         "sha256": hashlib.sha256(blurry.read_bytes()).hexdigest(),
