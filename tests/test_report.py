@@ -1,7 +1,6 @@
 """Tables, charts and strips: what is in the files, and which pictures are kept."""
 
 import csv
-from dataclasses import replace
 
 import pytest
 import torch
@@ -11,7 +10,6 @@ from b2v.media.images import read_photo
 from b2v.report import (
     Chart,
     Extremes,
-    Line,
     chart_of,
     check_chart,
     draw_chart,
@@ -98,46 +96,37 @@ def video(model, tau, psnr):
 def test_frames_are_charted_as_gains_in_the_better_order():
     chart = chart_of([row("one", 0.5), row("two", 1.0)])
     assert chart.places == tuple("1234567")
-    assert [line.label for line in chart.lines] == [
-        *("one", "one, order as given", "two", "two, order as given", "nothing"),
-    ]
-    assert chart.lines[0].values == (1.5,) * 7
-    assert chart.lines[1].values == (0.5,) * 7
-    assert chart.lines[2].color == chart.lines[3].color != chart.lines[0].color
-    assert chart.lines[-1].values == (0.0,) * 7
+    assert chart.lines == {"one": (1.5,) * 7, "two": (2.0,) * 7, "nothing": (0.0,) * 7}
 
 
-def test_the_middle_frame_alone_is_charted_by_model():
+def test_the_middle_frame_alone_is_charted_as_one_place():
     middle = {"set": "A", "samples": 2, "model": "m", "middle": 21.0, "nothing": {"middle": 20.0}}
     chart = chart_of([middle])
-    assert chart.apart
-    assert chart.places == ("m",)
-    assert [line.values for line in chart.lines] == [(20.0,), (21.0,)]
+    assert chart.places == ("4",)
+    assert chart.lines == {"m": (1.0,), "nothing": (0.0,)}
 
 
 def test_video_is_charted_over_tau_or_over_clips():
     rows = [video(m, tau, 26.0 + tau / 10) for m in ("cnn", "dtb") for tau in (15, 7)]
     chart = chart_of(rows)
     assert chart.places == ("7", "15")
-    assert [line.label for line in chart.lines] == ["cnn", "dtb", "blurry"]
-    assert chart.lines[0].values == pytest.approx((26.7, 27.5))
-    assert chart.lines[2].values == (25.0, 25.0)
+    assert list(chart.lines) == ["cnn", "dtb", "nothing"]
+    assert chart.lines["cnn"] == pytest.approx((26.7, 27.5))
+    assert chart.lines["nothing"] == (25.0, 25.0)
     clips = chart_of([rows[0]])
     assert clips.places == ("a.mp4", "b.mp4")
-    assert clips.lines[0].values == pytest.approx((2.5, 2.5))
+    assert clips.lines["cnn"] == pytest.approx((2.5, 2.5))
 
 
-@pytest.mark.parametrize(
-    ("suffix", "apart"), [("png", False), ("png", True), ("svg", False), ("pdf", True)]
-)
-def test_a_chart_is_drawn_whole_or_not_at_all(tmp_path, suffix, apart):
+@pytest.mark.parametrize("suffix", ["png", "svg", "pdf"])
+def test_a_chart_is_drawn_whole_or_not_at_all(tmp_path, suffix):
     pytest.importorskip("matplotlib")
-    lines = (Line("a $weird_ name", (1.0, 2.0)), Line("nothing", (0.0, 0.0), None))
+    lines = {"a $weird_ name": (1.0, 2.0), "nothing": (0.0, 0.0)}
     chart = Chart(
         "a $title", "frame", "dB", ("1", "a very long name of a place that is cut"), lines
     )
     path = tmp_path / f"x.{suffix}"
-    draw_chart(replace(chart, apart=apart), path)
+    draw_chart(chart, path)
     assert path.stat().st_size > 4000
     assert [p.name for p in tmp_path.iterdir()] == [path.name]
     with pytest.raises(UsageError, match="exists already"):

@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal, NamedTuple, cast
 
@@ -29,12 +30,10 @@ Summaries = Sequence[dict[str, Any]]
 def print_scores(summaries: Summaries) -> None:
     """Print the scores of one set, in the table that suits them."""
     first = summaries[0]
-    if "tau" not in first:
-        (_print_frames if "psnr" in first else _print_middles)(summaries)
-    elif len(summaries) == 1:
-        _print_clips(first)
-    else:
+    if "tau" in first:
         _print_videos(summaries)
+    else:
+        (_print_frames if "psnr" in first else _print_middles)(summaries)
 
 
 def _print_table(title: str, names: Sequence[str], rows: Iterable[Sequence[str]]) -> None:
@@ -48,30 +47,25 @@ def _print_table(title: str, names: Sequence[str], rows: Iterable[Sequence[str]]
     Console().print(table)
 
 
-def _print_clips(summary: dict[str, Any]) -> None:
-    """Print the scores of videos, a row each and their mean."""
-    title = f"{summary['set']}: tau {summary['tau']}, period {summary['period']}, PSNR in dB"
-    names = ("frames", "blurry", "PSNR", "gain", "blurry", "SSIM", "steady")
-    rows = []
-    for row in (*summary["clips"], {**summary, "name": "mean"}):
-        psnr, ssim = ([row["nothing"][key], row[key]] for key in ("psnr", "ssim"))
-        figures = [*(f"{x:.2f}" for x in psnr), f"{psnr[1] - psnr[0]:+.2f}"]
-        figures += [*(f"{x:.4f}" for x in ssim), _ratio(row["steadiness"])]
-        rows.append([row["name"], str(row["frames"]), *figures])
-    _print_table(f"{title}, {summary['model']} beside doing nothing", names, rows)
-
-
 def _print_videos(summaries: Summaries) -> None:
-    """Print the means of several models or exposures, doing nothing first in each of the latter."""
-    first, rows = summaries[0], []
+    """Print means of videos, doing nothing first for each exposure; of one model, all videos."""
+    first, rows = summaries[0], list[list[str]]()
     names = ("tau", "period", "frames", "PSNR", "gain", "SSIM", "steady")
+
+    def add(name: str, row: dict[str, Any], about: dict[str, Any]) -> None:
+        nothing = about["nothing"]
+        gain = "" if row is nothing else f"{row['psnr'] - nothing['psnr']:+.2f}"
+        steady = "" if row["steadiness"] is None else f"{row['steadiness']:.2f}"
+        shutter = (str(about.get(key, "")) for key in names[:3])
+        rows.append([name, *shutter, f"{row['psnr']:.2f}", gain, f"{row['ssim']:.4f}", steady])
+
     for tau in sorted({summary["tau"] for summary in summaries}):
         models = [summary for summary in summaries if summary["tau"] == tau]
-        shutter, nothing = [str(models[0][key]) for key in names[:3]], models[0]["nothing"]
-        for name, row in (("nothing", nothing), *((row["model"], row) for row in models)):
-            gain = "" if row is nothing else f"{row['psnr'] - nothing['psnr']:+.2f}"
-            figures = f"{row['psnr']:.2f}", gain, f"{row['ssim']:.4f}", _ratio(row["steadiness"])
-            rows.append([name, *shutter, *figures])
+        add("nothing", models[0]["nothing"], models[0])
+        for summary in models:
+            add(summary["model"], summary, summary)
+    for clip in first["clips"] if len(summaries) == 1 else ():
+        add(clip["name"], clip, clip)
     _print_table(f"{first['set']}: {len(first['clips'])} videos, PSNR in dB", names, rows)
 
 
@@ -123,10 +117,6 @@ def _print_frames(summaries: Summaries) -> None:
         )
 
 
-def _ratio(value: float | None) -> str:
-    return "" if value is None else f"{value:.2f}"
-
-
 TAU = 11
 """Frames averaged to one, unless another number is asked for."""
 
@@ -140,43 +130,66 @@ Source = Annotated[
 ]
 WeightsOf = Annotated[
     list[Path],
-    typer.Option(
+    options.in_model(
         "--weights",
         help="Folder of weights, or a .safetensors file for one network; repeatable, to compare"
         " them.",
     ),
 ]
-Frames = Annotated[
-    Literal["seven", "middle"] | None,
-    typer.Option(help="Photos: score all seven frames, or the middle one alone."),
-]
-Scale = Annotated[float, typer.Option(help="Photos: resize by this factor; Jin et al. use 0.45.")]
-Split = Annotated[
-    Literal["train", "val", "test", "all"] | None,
-    typer.Option(help="Photos: scenes to score  [default: test, if there is one]"),
-]
-Taus = Annotated[
-    list[int],
-    typer.Option(help=f"Video: sharp frames per blurry one, odd; repeatable  [default: {TAU}]"),
-]
-Period = Annotated[int | None, typer.Option(help="Video: frames between exposures  [default: tau]")]
-Align = Annotated[bool, typer.Option(help="Photos: make all of a picture run in one direction.")]
-CsvFile = Annotated[Path | None, typer.Option("--csv", help="Write scores of each sample here.")]
-Plot = Annotated[
-    Path | None, typer.Option(help="Chart of gains by frame, or of PSNR over tau: .png .svg .pdf")
-]
-Strips = Annotated[
-    Path | None, typer.Option(help="Folder for pictures of the best and the worst samples.")
-]
 
 
-class Outputs(NamedTuple):
+@dataclass(frozen=True, kw_only=True)
+class Scored:
+    """What is scored of a dataset, and how."""
+
+    protocol: Annotated[
+        Literal["seven", "middle"] | None,
+        typer.Option(help="Photos: score all seven frames, or the middle one alone."),
+    ] = None
+    split: Annotated[
+        Literal["train", "val", "test", "all"] | None,
+        typer.Option(help="Photos: scenes to score  [default: test, if there is one]"),
+    ] = None
+    scale: Annotated[
+        float, typer.Option(help="Photos: resize by this factor; Jin et al. use 0.45.")
+    ] = 1.0
+    tau: Annotated[
+        list[int] | None,
+        typer.Option(help=f"Video: sharp frames per blurry one, odd; repeatable  [default: {TAU}]"),
+    ] = None
+    period: Annotated[
+        int | None, typer.Option(help="Video: frames between exposures  [default: tau]")
+    ] = None
+    align: Annotated[
+        bool, typer.Option(help="Photos: make all of a picture run in one direction.")
+    ] = True
+
+
+@dataclass(frozen=True, kw_only=True)
+class Outputs:
     """The output files of an evaluation."""
 
-    csv: Path | None
-    plot: Path | None
-    strips: Path | None
-    overwrite: bool
+    csv: Annotated[Path | None, options.in_output(help="Write scores of each sample here.")] = None
+    plot: Annotated[
+        Path | None,
+        options.in_output(help="Chart of gains by frame, or of PSNR over tau: .png .svg .pdf"),
+    ] = None
+    strips: Annotated[
+        Path | None,
+        options.in_output(help="Folder for the best and the worst samples."),
+    ] = None
+    overwrite: options.Overwrite = False
+
+    def check(self) -> None:
+        """Check what can be checked before the work begins."""
+        from b2v.report import check_chart
+
+        if self.csv is not None:
+            check_free(self.csv, (), overwrite=self.overwrite)
+        if self.plot is not None:
+            check_chart(self.plot, overwrite=self.overwrite)
+        if self.strips is not None and self.strips.exists() and not self.overwrite:
+            raise UsageError(f"{self.strips}: exists already; give another name or --overwrite")
 
 
 class Result(NamedTuple):
@@ -186,21 +199,15 @@ class Result(NamedTuple):
     lines: list[dict[str, Any]]
 
 
+@options.grouped
 def command(
     path: Source,
+    *,
     quality: options.Preset = "good",
     model: options.OwnModel = None,
     weights: WeightsOf = [],  # noqa: B006 - typer reads it and leaves it alone
-    protocol: Frames = None,
-    split: Split = None,
-    scale: Scale = 1.0,
-    tau: Taus = [],  # noqa: B006
-    period: Period = None,
-    align: Align = True,
-    csv: CsvFile = None,
-    plot: Plot = None,
-    strips: Strips = None,
-    overwrite: options.Overwrite = False,
+    how: Scored,
+    outputs: Outputs,
     device: options.Device = "auto",
     precision: options.Precision = "auto",
     as_json: options.Json = False,
@@ -223,24 +230,22 @@ def command(
 
     keep_large_blocks()
     path = find_set(path)
-    outputs = Outputs(csv, plot, strips, overwrite)
-    _check(outputs)
+    outputs.check()
     videos = has_videos(path)
     name = model or (VIDEO_MODELS if videos else PHOTO_MODELS)[quality]
-    entries = open_entries(name, weights, protocol, videos=videos)
-    kept = [Extremes() if strips else None for _ in entries]
+    entries = open_entries(name, weights, how.protocol, videos=videos)
+    kept = [Extremes() if outputs.strips else None for _ in entries]
     runtime = choose(device, precision)
     if entries[0].protocol == "video":
-        if scale != 1 or split is not None:
-            option = "--split" if scale == 1 else "--scale"
+        if how.scale != 1 or how.split is not None:
+            option = "--split" if how.scale == 1 else "--scale"
             raise UsageError(f"{option} is for photos, and {entries[0].name} is for video")
-        results = _score_videos(path, entries, (tau, period), runtime, kept, quiet)
+        results = _score_videos(path, entries, how, runtime, kept, quiet)
     else:
-        if tau or period is not None:
+        if how.tau or how.period is not None:
             raise UsageError(
                 f"--tau and --period are for video, and {entries[0].name} is for photos"
             )
-        how = align, scale, protocol == "seven", split
         results = _score_photos(path, entries, how, runtime, kept, quiet)
     _write(results, outputs, entries, kept, quiet)
     summaries = [result.summary for result in results]
@@ -249,19 +254,6 @@ def command(
         typer.echo(json.dumps(several if len(summaries) > 1 else summaries[0]))
     else:
         print_scores(summaries)
-
-
-def _check(outputs: Outputs) -> None:
-    """Check what can be checked of the outputs before the work begins."""
-    from b2v.report import check_chart
-
-    if outputs.csv is not None:
-        check_free(outputs.csv, (), overwrite=outputs.overwrite)
-    if outputs.plot is not None:
-        check_chart(outputs.plot, overwrite=outputs.overwrite)
-    folder = outputs.strips
-    if folder is not None and folder.exists() and not outputs.overwrite:
-        raise UsageError(f"{folder}: exists already; give another name or --overwrite")
 
 
 def _perceptual(quiet: bool) -> "Perceptual | None":
@@ -278,7 +270,7 @@ def _perceptual(quiet: bool) -> "Perceptual | None":
 def _score_photos(
     path: Path,
     entries: "list[Entry]",
-    how: tuple[bool, float, bool, str | None],
+    how: Scored,
     runtime: "Runtime",
     kept: "list[Extremes | None]",
     quiet: bool,
@@ -291,12 +283,12 @@ def _score_photos(
         raise UsageError(
             f"{path}: video, and {entries[0].name} is for photos; take -m {VIDEO_MODEL}"
         )
-    (align, scale, whole, split), found = how, find_windows(path)
-    windows = of_split(found, split)
+    found = find_windows(path)
+    windows = of_split(found, how.split)
     if len(windows) < len(found):
         scored = f"the {len(windows)} windows of its {windows[0].split} split"
         options.note(f"{path}: {scored} are scored; others by --split", quiet=quiet)
-    if whole and len(windows[0].sharp) == 1:
+    if how.protocol == "seven" and len(windows[0].sharp) == 1:
         raise UsageError(f"{path}: has the middle frames alone; take --protocol middle")
     lpips = _perceptual(quiet)
     results, ticker = [], options.Ticker()
@@ -304,9 +296,9 @@ def _score_photos(
         scores = []
         for score in evaluate(
             runtime.place(entry.net),
-            read_samples(windows, scale=scale),
+            read_samples(windows, scale=how.scale),
             runtime,
-            align=align,
+            align=how.align,
             middle_net=entry.protocol == "middle",
             lpips=lpips,
             strips=strips,
@@ -316,7 +308,7 @@ def _score_photos(
                 options.note(f"{len(scores)} of {len(windows)}: {score.name}", quiet=quiet)
         about = set_name(path), entry.name
         summary = summarize(scores, *about)
-        summary |= {} if scale == 1 else {"scale": scale}
+        summary |= {} if how.scale == 1 else {"scale": how.scale}
         results.append(Result(summary, records(scores, *about)))
     return results
 
@@ -324,7 +316,7 @@ def _score_photos(
 def _score_videos(
     path: Path,
     entries: "list[Entry]",
-    times: tuple[list[int], int | None],
+    how: Scored,
     runtime: "Runtime",
     kept: "list[Extremes | None]",
     quiet: bool,
@@ -334,10 +326,8 @@ def _score_videos(
     from b2v.evaluate import find_videos, records_of_videos, score_video, summarize_videos
     from b2v.inference.videos import Deblurrer
 
-    taus, period = times
-    shutters = [
-        Shutter(tau, tau if period is None else period) for tau in dict.fromkeys(taus or [TAU])
-    ]
+    taus = dict.fromkeys(how.tau or [TAU])
+    shutters = [Shutter(tau, tau if how.period is None else how.period) for tau in taus]
     videos = find_videos(path)
     results, ticker = [], options.Ticker()
     for entry, strips in zip(entries, kept, strict=True):
