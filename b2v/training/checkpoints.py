@@ -1,7 +1,7 @@
-"""Checkpoints of a run: all that training changes, the last two kept, written whole or not at all.
+"""The checkpoint of a stage: all that training changes, written whole or not at all.
 
-`last.pt` is written beside its place, secured on the disk and renamed; the one before it becomes
-`previous.pt`. A checkpoint is a zip archive, whose checksums tell whether it is whole.
+`last.pt` is written beside its place, secured on the disk and renamed. It is a zip archive, whose
+checksums tell whether it is whole.
 """
 
 import copy
@@ -21,7 +21,7 @@ from b2v.files import may_never_end
 from b2v.training.config import TrainConfig
 from b2v.training.losses import BETAS, Critic
 
-LAST, PREVIOUS = "last.pt", "previous.pt"
+LAST = "last.pt"
 
 
 @dataclass
@@ -73,36 +73,27 @@ def new_optimizer(config: TrainConfig, net: nn.Module) -> torch.optim.Optimizer:
 
 def has_begun(folder: Path) -> bool:
     """Tell whether a stage's folder holds a checkpoint."""
-    return (folder / LAST).exists() or (folder / PREVIOUS).exists()
+    return (folder / LAST).exists()
 
 
 def save(folder: Path, state: State, config: TrainConfig) -> None:
-    """Write the checkpoint of a stage; the last one becomes the one before."""
-    last, part = folder / LAST, folder / f"{LAST}.part"
+    """Write the checkpoint of a stage in place of the one before."""
+    part = folder / f"{LAST}.part"
     with part.open("wb") as file:
         torch.save({**state.state_dict(), "config": plain(config)}, file)
         file.flush()
         os.fsync(file.fileno())
-    if last.exists():
-        last.replace(folder / PREVIOUS)
-    part.replace(last)
+    part.replace(folder / LAST)
 
 
-def load(folder: Path, config: TrainConfig) -> tuple[dict[str, Any], str]:
-    """Read the newest whole checkpoint of a stage.
+def load(folder: Path, config: TrainConfig) -> dict[str, Any]:
+    """Read what `save` wrote of a stage that has begun.
 
-    Returns what `save` wrote, and a line to be said when it is not the last one, else nothing.
-    Raises TrainingError where there is none, none is whole, or it was begun with other settings.
+    Raises TrainingError where it is not whole, or was begun with other settings.
     """
-    if not has_begun(folder):
-        raise TrainingError(f"{folder}: nothing to resume; start without --resume")
-    saved, notice = _read(folder / LAST), ""
+    saved = _read(folder / LAST)
     if saved is None:
-        saved = _read(folder / PREVIOUS)
-        if saved is None:
-            raise TrainingError(f"{folder}: no checkpoint is whole; move the folder away")
-        notice = f"{folder / LAST} is damaged or missing; going on from {PREVIOUS}"
-        notice += f", step {saved['step']}"
+        raise TrainingError(f"{folder / LAST}: is damaged; move the folder away")
     begun, wanted = saved["config"], plain(config)
     changed = [n for n in wanted if n != "steps" and begun.get(n) != wanted[n]]
     if changed:
@@ -111,7 +102,7 @@ def load(folder: Path, config: TrainConfig) -> tuple[dict[str, Any], str]:
             f"{folder}: was begun with other settings than these: {name} was {begun.get(name)!r},"
             f" not {wanted[name]!r}"
         )
-    return saved, notice
+    return saved
 
 
 def plain(config: TrainConfig) -> dict[str, Any]:
@@ -120,7 +111,7 @@ def plain(config: TrainConfig) -> dict[str, Any]:
 
 
 def _read(path: Path) -> dict[str, Any] | None:
-    """Read a checkpoint, or nothing when it is missing or not whole, or is something else."""
+    """Read a checkpoint, or nothing when it is not whole, or is something else."""
     try:
         if may_never_end(path):
             return None

@@ -127,14 +127,6 @@ class Team:
         distributed.all_reduce(values)
         return values / self.size
 
-    def gather(self, values: Tensor) -> Tensor:
-        """Join the values [b] of all processes to those of the whole batch [B]."""
-        if self.size == 1:
-            return values
-        parts = [torch.empty_like(values) for _ in range(self.size)]
-        distributed.all_gather(parts, values.contiguous())
-        return torch.cat(parts)
-
     def wait(self) -> None:
         """Wait until all processes are here."""
         if self.size > 1:

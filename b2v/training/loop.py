@@ -1,7 +1,7 @@
 """The training loop: one for all stages of a model, and what a stage runs on.
 
 `train` is a generator of `Report`s; whoever runs it prints. A run folder holds, for each stage,
-`config.json`, `metrics.csv`, `strip.png` and the last two checkpoints; in `weights/` lie the
+`config.json`, `metrics.csv`, `strip.png` and the last checkpoint; in `weights/` lie the
 exported networks.
 
 Everything random is a pure function of the seed and the step, so a run that was stopped goes on
@@ -168,9 +168,10 @@ def _begin(state: State, config: TrainConfig, folder: Path, *, resume: bool, lea
     if resume and not checkpoints.has_begun(folder):
         notice = f"{folder}: nothing to resume; the run begins"
     elif resume:
-        saved, notice = checkpoints.load(folder, config)
         try:
-            state.load_state_dict(saved)
+            state.load_state_dict(checkpoints.load(folder, config))
+        except TrainingError:
+            raise
         except Exception as error:  # a checkpoint is a file that may hold anything
             why = " ".join(str(error).split())[:200]
             what = f"its checkpoint is not of such a run ({type(error).__name__}: {why})"
@@ -180,8 +181,6 @@ def _begin(state: State, config: TrainConfig, folder: Path, *, resume: bool, lea
     if leads:
         folder.mkdir(parents=True, exist_ok=True)
         (folder / "config.json").write_text(json.dumps(checkpoints.plain(config), indent=1))
-        if notice:  # it must not take the place of the one that is whole
-            (folder / checkpoints.LAST).unlink(missing_ok=True)
     return notice
 
 
@@ -257,7 +256,7 @@ def train(
         DatasetError: a bank is missing.
         WeightsError: VGG16 is wanted and cannot be had.
         TrainingError: nothing to resume, already begun, other settings, networks of earlier
-            stages missing, or the loss is no longer finite: `stopped.json` has its batch.
+            stages missing, or the loss is no longer finite.
 
     """
     part = team.part(config.batch)
@@ -331,7 +330,8 @@ def _step(work: Work, batch: list[Tensor], late: bool) -> tuple[float, bool]:
     ).tolist()
     for what, value in (("loss", loss), ("gradient", norms)):
         if not math.isfinite(value):
-            raise _stopped(work, f"the {what} is {value}", losses)
+            where = f"{work.folder}: the {what} is {value} at step {state.step + 1}"
+            raise TrainingError(f"{where}; lower lr, or look at the data")
     state.optimizer.step()
     if work.rival is not None:
         _train_critic(work, restored, sharp)
@@ -356,22 +356,6 @@ def _train_critic(work: Work, restored: Frames, sharp: Frames) -> None:
     state.critic_optimizer.zero_grad(set_to_none=True)
     torch.autograd.backward(losses.mean())
     state.critic_optimizer.step()
-
-
-def _stopped(work: Work, what: str, losses: Tensor) -> TrainingError:
-    """Write the batch whose loss is not finite to a file; make the error that names it."""
-    config, number = work.config, work.state.step + 1
-    values = work.team.gather(losses.detach().float()).tolist()
-    said = f"{work.folder}: {what} at step {number}"
-    if not work.team.leads:
-        return TrainingError(said)
-    first, path = work.state.step * config.batch, work.folder / "stopped.json"
-    # JSON has no number that is not finite.
-    plain = [x if math.isfinite(x) else str(x) for x in values]
-    items = [{"item": n, "loss": x} for n, x in enumerate(plain, first)]
-    known = {"step": number, "why": what, "seed": config.seed, "items": items}
-    path.write_text(json.dumps(known, indent=1))
-    return TrainingError(f"{said}; its batch is in {path}; lower lr")
 
 
 def _milestone(work: Work, validation: Path) -> float:
@@ -438,7 +422,7 @@ def train_stages(
 
     def is_done(config: TrainConfig) -> bool:
         folder = stage_folder(run, config)
-        return has_begun(folder) and checkpoints.load(folder, config)[0]["step"] >= config.steps
+        return has_begun(folder) and checkpoints.load(folder, config)["step"] >= config.steps
 
     todo = [config for config in configs if not is_done(config)]
     team.wait()  # before anyone writes
