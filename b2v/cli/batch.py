@@ -3,11 +3,10 @@
 In a folder, what has one of the wanted suffixes is taken, in the order of its name. Passed over
 are hidden files and folders, what b2v made itself (`*_b2v.*`, `*_deblurred.*`), whatever is no
 regular file, and folders behind symbolic links, which can lead in circles. A file that is given
-by its name, or matched by a pattern as a shell would match it, is taken whatever it is called,
-unless b2v made it of another input: the same command can be given again.
+by its name is taken whatever it is called, unless b2v made it of another input: the same command,
+with a pattern that the shell matches, can be given again.
 """
 
-import glob
 import json
 import os
 import re
@@ -51,23 +50,19 @@ def expand(names: Sequence[str], suffixes: Collection[str], *, recursive: bool) 
     """Find the inputs that `names` stand for, each once, in the order of `names`.
 
     Args:
-        names: files, folders, patterns with *, ?, [ ] or **, and `-` for standard input.
+        names: files, folders, and `-` for standard input.
         suffixes: lower-case suffixes of the files that are taken from folders.
         recursive: look into the folders in a folder, too.
 
     Returns:
         What was found; a name that leads to nothing is there with its problem.
 
-    Raises:
-        UsageError: a pattern cannot be understood.
-
     """
     kept: list[Input] = []
     by_name: dict[Path, bool] = {}
     for name in names:
-        literal = not is_pattern(name)
-        for found in (_named if literal else _matched)(name, suffixes, recursive):
-            named = literal and found.root is None
+        for found in _named(name, suffixes, recursive):
+            named = found.root is None
             place = Path(found.path).parent.resolve() / Path(found.path).name
             if place not in by_name or (named and by_name[place]):
                 kept.append(found)
@@ -76,14 +71,9 @@ def expand(names: Sequence[str], suffixes: Collection[str], *, recursive: bool) 
     return [found for found in kept if not _is_made_of(Path(found.path), places)]
 
 
-def is_pattern(name: str) -> bool:
-    """Tell whether `name` is to be matched with files; an existing file is not."""
-    return name != PIPE and glob.has_magic(name) and not os.path.lexists(name)
-
-
 def is_several(names: Sequence[str]) -> bool:
     """Tell whether `names` can stand for more than one input, however many they are today."""
-    return len(names) != 1 or is_pattern(names[0]) or (names[0] != PIPE and is_dir(names[0]))
+    return len(names) != 1 or (names[0] != PIPE and is_dir(names[0]))
 
 
 def parse_shard(text: str) -> tuple[int, int]:
@@ -113,28 +103,6 @@ def _named(name: str, suffixes: Collection[str], recursive: bool) -> Iterator[In
     else:
         problem = MediaError(f"{name or repr(name)}: no such file; check the name")
         yield Input(name, problem=problem)
-
-
-def _matched(pattern: str, suffixes: Collection[str], recursive: bool) -> Iterator[Input]:
-    """Match a pattern as a shell does: nothing hidden; folders stand for what is in them."""
-    parts = Path(pattern).parts
-    first = next(number for number, part in enumerate(parts) if glob.has_magic(part))
-    root = Path(*parts[:first])
-    try:
-        matches = [path.relative_to(root) for path in root.glob(str(Path(*parts[first:])))]
-    except (ValueError, NotImplementedError, OSError) as error:
-        raise UsageError(f"{pattern}: cannot be matched ({error}); name the files") from error
-    shown = [path for path in matches if not any(part.startswith(".") for part in path.parts)]
-    anchor = root if first < len(parts) - 1 else None
-    for path in sorted(shown, key=_in_order):
-        if not (root / path).is_dir():
-            below = path.parent if anchor else PurePath()
-            yield Input(str(root / path), anchor, below)
-            continue
-        for found in _in_folder(str(root / path), suffixes, recursive):
-            yield found if anchor is None else replace(found, root=root, below=path / found.below)
-    if not shown:
-        yield Input(pattern, problem=MediaError(f"{pattern}: matches no file; check the pattern"))
 
 
 def _in_folder(name: str, suffixes: Collection[str], recursive: bool) -> Iterator[Input]:
@@ -300,7 +268,7 @@ def plan(
 
 def refuse_missing(names: Sequence[str]) -> None:
     """Raise MediaError at once where one input is named and is not there."""
-    if len(names) == 1 and not is_pattern(names[0]) and names[0] != PIPE:
+    if len(names) == 1 and names[0] != PIPE:
         with suppress(OSError, ValueError):  # of names that no file can have
             if not Path(names[0]).exists():
                 raise MediaError(f"{names[0]}: no such file; check the name")
