@@ -309,8 +309,8 @@ def _to_srgb(profile: bytes | None, mode: str) -> ImageCms.ImageCmsTransform | N
 def _deep_png(image: Image.Image, file: BinaryIO, side: int | None) -> Tensor | None:
     """Pixels [4, H, W] in [0, 1] of PNG with 16 bits in each of several channels, or one alpha.
 
-    Pillow has cut them to 8 bits. None for every other picture, for one whose color profile has
-    to be applied, and where FFmpeg does not see the picture that Pillow sees.
+    Pillow has cut them to 8 bits. None for every other picture, and for one whose color profile has
+    to be applied.
     """
     file.seek(0)
     head = file.read(26)  # depth in byte 24, kind in byte 25 (2, 4, 6: many channels)
@@ -328,8 +328,7 @@ def _deep_png(image: Image.Image, file: BinaryIO, side: int | None) -> Tensor | 
     if side is not None:
         left, top, right, bottom = tiff.around_middle(image.size, side)
         codes = codes[top:bottom, left:right]
-    pixels = to_pixels(codes)
-    return pixels if tiff.agree(pixels, image, side) else None
+    return to_pixels(codes)
 
 
 def _as_png_says(pixels: Tensor, image: Image.Image, file: BinaryIO, notes: list[str]) -> Tensor:

@@ -1,8 +1,7 @@
 """TIFF with more than 8 bits a value, which Pillow cuts, wraps or does not read at all.
 
 tifffile reads gray and RGB of whole and float numbers, with or without alpha, in strips, tiles or
-planes; what it cannot unpack (LZW) OpenCV does. No decoder is taken at its word: where Pillow reads
-the picture in 8 bits, the two have to agree.
+planes; what it cannot unpack (LZW) OpenCV does.
 """
 
 import logging
@@ -13,7 +12,7 @@ from typing import BinaryIO
 import cv2
 import numpy as np
 import tifffile
-from PIL import Image, ImageStat
+from PIL import Image
 from torch import Tensor, from_numpy
 
 from b2v.errors import MediaError
@@ -25,8 +24,6 @@ PLANES, PREMULTIPLIED, STRAIGHT = 2, 1, 2
 """Colors apart from each other, and kinds of alpha; other additional values are none."""
 RAW = "is a camera RAW file; develop it first, to TIFF or JPEG"
 logging.getLogger("tifffile").addHandler(logging.NullHandler())  # else it would write to stderr
-APART = 3 / 255
-"""Most by which mean and deviation of two decoders' pictures may differ."""
 
 
 class DeepTiff:
@@ -62,21 +59,30 @@ class DeepTiff:
     def pixels(self, side: int | None = None) -> Tensor:
         """Decode it to [3, H, W] in [0, 1], or [4, H, W] with alpha; of `side`, only the middle.
 
-        Raises MediaError where decoders disagree, and errors of any type on damaged data.
+        Raises errors of any type on damaged data.
         """
-        pixels, plain = self._in_full_depth(side), None
-        with suppress(Exception):  # Pillow reads RGB in 8 bits and gray in 16, if at all
-            self.file.seek(0)
-            image = Image.open(self.file, formats=("TIFF",))
-            if image.mode in ("RGB", "RGBA", "RGBX", "I;16", "I;16B"):
-                image.load()
-                plain = image
-        # Planes of 16 bits it reads wrongly unless they are compressed.
-        whole = self.page.planarconfig != PLANES
-        if whole and plain is not None and not agree(pixels, plain, side):
-            what = "two decoders disagree about its pixels"
-            raise MediaError(f"{self.path}: {what}; save it again, as PNG or TIFF")
-        return pixels
+        page, channels = self.page, self._channels()
+        if side is not None:
+            left, top, right, bottom = around_middle(self.size, side)
+            channels = [codes[top:bottom, left:right] for codes in channels]
+        colors = 3 if self.alpha is None else 4
+        pixels = np.empty((colors, *channels[0].shape), np.float32)
+        white = self._white(channels[: self.colors])
+        with np.errstate(over="ignore", invalid="ignore"):
+            for place, codes in enumerate(channels[: self.colors]):
+                np.divide(codes, white, out=pixels[place], casting="same_kind", dtype=np.float32)
+            if self.alpha is not None:
+                veil = channels[self.alpha]
+                whole = 1 if veil.dtype.kind == "f" else white
+                np.divide(veil, whole, out=pixels[3], casting="same_kind", dtype=np.float32)
+        np.nan_to_num(pixels, copy=False, nan=0, posinf=1, neginf=0).clip(0, 1, out=pixels)
+        if page.photometric == WHITE_IS_ZERO:
+            np.subtract(1, pixels[0], out=pixels[0])
+        if self.premultiplied:
+            np.divide(pixels[: self.colors], pixels[3].clip(1 / 65535), out=pixels[: self.colors])
+            pixels.clip(0, 1, out=pixels)
+        pixels[self.colors : 3] = pixels[0]
+        return from_numpy(pixels)
 
     def _channels(self) -> list[np.ndarray]:
         """Decode the values of each channel, [H, W]; OpenCV does what tifffile cannot."""
@@ -102,30 +108,6 @@ class DeepTiff:
         if found.ndim == 2:
             return [found]
         return [found[..., k] for k in (2, 1, 0, 3)[: found.shape[2]]]
-
-    def _in_full_depth(self, side: int | None) -> Tensor:
-        page, channels = self.page, self._channels()
-        if side is not None:
-            left, top, right, bottom = around_middle(self.size, side)
-            channels = [codes[top:bottom, left:right] for codes in channels]
-        colors = 3 if self.alpha is None else 4
-        pixels = np.empty((colors, *channels[0].shape), np.float32)
-        white = self._white(channels[: self.colors])
-        with np.errstate(over="ignore", invalid="ignore"):
-            for place, codes in enumerate(channels[: self.colors]):
-                np.divide(codes, white, out=pixels[place], casting="same_kind", dtype=np.float32)
-            if self.alpha is not None:
-                veil = channels[self.alpha]
-                whole = 1 if veil.dtype.kind == "f" else white
-                np.divide(veil, whole, out=pixels[3], casting="same_kind", dtype=np.float32)
-        np.nan_to_num(pixels, copy=False, nan=0, posinf=1, neginf=0).clip(0, 1, out=pixels)
-        if page.photometric == WHITE_IS_ZERO:
-            np.subtract(1, pixels[0], out=pixels[0])
-        if self.premultiplied:
-            np.divide(pixels[: self.colors], pixels[3].clip(1 / 65535), out=pixels[: self.colors])
-            pixels.clip(0, 1, out=pixels)
-        pixels[self.colors : 3] = pixels[0]
-        return from_numpy(pixels)
 
     def _white(self, colors: list[np.ndarray]) -> float:
         """Return the value of white: the largest of up to 16 bits, else the least usual that fits.
@@ -170,30 +152,3 @@ def around_middle(size: tuple[int, int], side: int) -> tuple[int, int, int, int]
     """
     margins = [max(0, (length - side) // 2 - 1) for length in size]
     return margins[0], margins[1], size[0] - margins[0], size[1] - margins[1]
-
-
-def agree(pixels: Tensor, plain: Image.Image, side: int | None) -> bool:
-    """Tell whether two decoders see one picture: mean and deviation of each color.
-
-    They are compared on white, where Pillow sees transparency.
-
-    With a `side`, `pixels` are only what is `around_middle` of the whole that `plain` is.
-    """
-    if not plain.mode.startswith("RGB"):
-        return True
-    if side is not None:
-        plain = plain.crop(around_middle(plain.size, side))
-    if plain.mode == "RGBA":
-        white = Image.new("RGBA", plain.size, "white")
-        white.alpha_composite(plain)
-        plain = white
-    stat = ImageStat.Stat(plain)
-    for color, mean, spread in zip(pixels[:3], stat.mean, stat.stddev, strict=False):
-        shown = 1 - (1 - color) * pixels[3] if plain.mode == "RGBA" else color
-        apart = (
-            abs(float(shown.mean()) - mean / 255),
-            abs(float(shown.std(correction=0)) - spread / 255),
-        )
-        if not max(apart) <= APART:  # not a number is no agreement either
-            return False
-    return True
