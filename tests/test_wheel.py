@@ -25,8 +25,8 @@ def refuse(*_):
 
 socket.socket.connect = socket.getaddrinfo = refuse
 import b2v
-from b2v.weights.store import path_of
-print(b2v.__file__, path_of("maxim-1"), file=sys.stderr)
+from b2v.weights.store import find_model
+print(b2v.__file__, find_model("maxim-1").folder, file=sys.stderr)
 from b2v.cli import main
 sys.argv = ["b2v", "extract", "small.png", "--quality", "fast", "-o", "clip.gif", "--json"]
 main()

@@ -1,6 +1,5 @@
 """What is written of a photo's seven frames: a clip or one picture, comparison, filmstrip, page."""
 
-import re
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -349,8 +348,6 @@ SUFFIXES = tuple(suffix for suffix in STILLS if suffix != ".bmp")
 """What one picture is written as; as good as can be it is never a BMP."""
 ALONE = ("jpg", "avif")
 """Kinds that no clip has; PNG and TIFF are also folders of frames, WebP can be played."""
-MANY = re.compile(r"%\d*d(?![A-Za-z])")
-"""The number of a frame, as FFmpeg writes it into names."""
 
 
 def _share(strength: float) -> float:
@@ -374,38 +371,10 @@ Strength = Annotated[
 
 
 def is_wanted(asked: bool, output: str | None, kind: Format | None) -> bool:
-    """Tell whether one picture is wanted: `asked` for, or by a kind or name that no clip has.
-
-    Raises UsageError where the name has a place for the numbers of frames.
-    """
+    """Tell whether one picture is wanted: `asked` for, or by a kind or name that no clip has."""
     if asked or kind in ALONE:
         return True
     if output is None or names_folder(output):
         return False
     suffix = Path(output).suffix.lower()
-    if suffix not in SUFFIXES or suffix == ".webp":
-        return False
-    if MANY.search(Path(output).name):
-        many = "one picture has no number; for all frames name a folder (--format tiff for TIFF)"
-        raise UsageError(f"{output}: {many}")
-    return True
-
-
-def refuse_idle(job: Job) -> None:
-    """Raise UsageError where an option would change nothing, as one picture is all that it is for.
-
-    The filmstrip and the page show all frames, in their order; the page plays them.
-    """
-    page = job.showing.html is not None
-    rows = page or job.showing.filmstrip is not None
-    idle = {
-        "--compare": job.showing.compare is not None,
-        "--codec": job.play.codec is not None,
-        "--loop": job.play.loop != 0,
-        "--order": job.play.order != "forward" and not rows,
-        "--frames": job.play.frames != FRAMES and not rows,
-        "--fps": job.play.fps != FPS and not page,
-    }
-    given = [option for option, is_given in idle.items() if is_given]
-    if given:
-        raise UsageError(f"{given[0]} is for clips, not for one picture; leave it out")
+    return suffix in SUFFIXES and suffix != ".webp"

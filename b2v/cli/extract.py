@@ -85,11 +85,11 @@ def _restored(
     if not total:
         with options.busy(f"{named} ...", quiet=job.handling.quiet):
             return run()
-    pace = options.PhotoPace(total)
+    pace = options.Pace(total, percent=True, first=0)
     with options.progress(named, pace, quiet=job.handling.quiet) as show:
 
         def done(pixels: int) -> None:
-            pace.take(pixels)
+            pace.take(pace.done + pixels)
             show()
 
         return run(done=done)
@@ -138,9 +138,7 @@ def _announce(model: "Model", size: tuple[int, int], job: Job, result: PhotoResu
         )
 
 
-Photos = Annotated[
-    list[str], typer.Argument(help="Blurry photos, folders or patterns.", metavar="PHOTO")
-]
+Photos = Annotated[list[str], typer.Argument(help="Blurry photos, or folders.", metavar="PHOTO")]
 Output = Annotated[
     str | None,
     options.in_output(
@@ -285,9 +283,9 @@ def _refuse(results: Sequence[PhotoResult], job: Job, more: Sequence[Path]) -> N
     from b2v.media.images import check_still
 
     check_output: Callable[..., object] = check_still
-    if job.still:
-        still.refuse_idle(job)
-    else:
+    if job.still and (job.showing.compare or job.play.codec):
+        raise UsageError("--compare and --codec are for clips, not for one picture; leave them out")
+    if not job.still:
         check_output = partial(check_target, fps=job.play.fps, codec=job.play.codec)
     for result in options.left(results):
         with options.noting(result):

@@ -23,7 +23,6 @@ from b2v.errors import B2VError, UsageError
 
 if TYPE_CHECKING:
     from b2v.inference.images import Model as LoadedModel
-    from b2v.inference.video_files import Progress as Report
 
 
 def _in(group: str) -> Callable[..., Any]:
@@ -34,8 +33,8 @@ in_output, in_extras, in_model = map(_in, ("Output", "Also write", "Model and ma
 in_video, in_several, in_messages = map(_in, ("Video", "Several inputs", "Messages"))
 """`typer.Option` in the groups that help shows."""
 
-LISTS = re.compile(r" <list\[.*?\]>")
-"""Types of arguments, which say nothing to people."""
+LISTS = re.compile(r"<list\[(.*?)\]>")
+"""Types of what can be given several times; they are shown as those of one."""
 
 
 class Command(TyperCommand):
@@ -49,7 +48,9 @@ class Command(TyperCommand):
             usual = "Arguments" if param.param_type_name == "argument" else "Options"
             if record is not None:
                 group = getattr(param, "rich_help_panel", None) or usual
-                groups.setdefault(group, []).append((LISTS.sub("", record[0]), record[1]))
+                shown = LISTS.sub(lambda found: f"<{found[1].lower()}>", record[0])
+                shown = shown.partition(" <")[0] if usual == "Arguments" else shown
+                groups.setdefault(group, []).append((shown, record[1]))
         for name, records in groups.items():
             with formatter.section(name):
                 formatter.write_dl(records)
@@ -303,7 +304,7 @@ EXAMPLES: dict[str, tuple[tuple[str, str], ...]] = {
         ("b2v extract photo.jpg --quality best", "all stages of MAXIM; takes longer"),
         ("b2v extract holiday -r -o clips --skip-existing", "a tree of photos; can be repeated"),
         ("b2v extract holiday -r -o sharp --still", "a tree of sharp pictures"),
-        ("b2v extract '*.jpg' -f webp --dry-run", "what would be written where"),
+        ("b2v extract *.jpg -f webp --dry-run", "what would be written where"),
         ("b2v extract holiday -r -o clips --shard 2/8", "the second of eight jobs"),
         ("b2v extract photo.jpg --preview 512", "the center, and time for the whole"),
         ("b2v extract photo.jpg --middle sharp.png", "another deblurrer's middle frame"),
@@ -351,7 +352,6 @@ EXAMPLES: dict[str, tuple[tuple[str, str], ...]] = {
         ("b2v doctor --json", "for a program; exit code 1 if something fails"),
     ),
     "weights list": (("b2v weights list --json", "for a program"),),
-    "weights path": (("b2v weights path unet prior", "the file of one network"),),
     "weights verify": (
         ("b2v weights verify", "all that is here"),
         ("b2v weights verify maxim-3", "one model"),
@@ -379,71 +379,50 @@ def examples(command: str) -> str:
 
 @dataclass
 class Pace:
-    """How fast a video is restored, from its latest report."""
+    """How far something is, and how fast: frames of a video, or pixels of a photo.
 
-    started: float = field(default_factory=time.monotonic)
-    seconds: float = 0.0
-    first: int | None = None
-    done: int = 0
+    Frames are told by their number, pixels in percent.
+    """
+
     total: int | None = None
+    percent: bool = False
+    done: int = 0
+    first: int | None = None
+    """What was done before this run."""
+    started: float = field(default_factory=time.monotonic)
+    latest: float = field(default_factory=time.monotonic)
 
-    def take(self, report: "Report") -> None:
+    def take(self, done: int) -> None:
         """Note how far it is."""
-        self.first = report.done if self.first is None else self.first
-        self.done, self.total = report.done, report.total
-        self.seconds = time.monotonic() - self.started
+        self.first = done if self.first is None else self.first
+        self.done, self.latest = done, time.monotonic()
 
     @property
-    def fps(self) -> float:
-        """Frames restored in a second, without those of the run before."""
+    def seconds(self) -> float:
+        """Seconds that it has taken so far."""
+        return self.latest - self.started
+
+    @property
+    def rate(self) -> float:
+        """What is done in a second, without what was done before."""
         return (self.done - (self.first or 0)) / max(self.seconds, 1e-9)
 
     def __str__(self) -> str:
-        of = f" of {self.total}" if self.total else ""
-        said = f"{self.done}{of} frames, {self.fps:.1f} a second"
-        if self.total and self.fps:
-            left = timedelta(seconds=round(max(0, self.total - self.done) / self.fps))
-            said += f", {left} left"
-        return said
-
-    __rich__ = __str__
-
-
-@dataclass
-class PhotoPace:
-    """How far the network is with a photo: the pixels that it has been run on, of a total."""
-
-    total: int
-    done: int = 0
-    started: float = field(default_factory=time.monotonic)
-    latest: float = 0.0
-
-    def take(self, pixels: int) -> None:
-        """Add pixels that it has been run on."""
-        self.done += pixels
-        self.latest = time.monotonic()
-
-    @property
-    def left(self) -> float | None:
-        """Seconds from now, at the pace so far; None before the first pixels."""
-        if not self.done:
-            return None
-        each = (self.latest - self.started) / self.done
-        return max(0.0, each * (self.total - self.done) - (time.monotonic() - self.latest))
-
-    def __str__(self) -> str:
-        said = f"{100 * self.done // self.total} %"
-        if self.left is not None and self.done < self.total:
-            seconds = self.left
-            roughly = f"{seconds:.0f} s" if seconds < 100 else f"{seconds / 60:.0f} min"
-            said += f", about {roughly} left"
+        if self.percent:
+            said = f"{100 * self.done // (self.total or 1)} %"
+        else:
+            of = f" of {self.total}" if self.total else ""
+            said = f"{self.done}{of} frames, {self.rate:.1f} a second"
+        if self.total and self.rate and self.done < self.total:
+            left = (self.total - self.done) / self.rate - (time.monotonic() - self.latest)
+            said += f", about {timedelta(seconds=round(max(0, left)))} left"
         return said
 
     __rich__ = __str__
 
 
 @contextmanager
-def progress(name: str, pace: Pace | PhotoPace, *, quiet: bool) -> Iterator[Callable[[], None]]:
+def progress(name: str, pace: Pace, *, quiet: bool) -> Iterator[Callable[[], None]]:
     """Give a function that shows the `pace`: a bar, or in a log a line every ten seconds."""
     console, ticker = Console(stderr=True), Ticker()
     if quiet or not console.is_terminal:

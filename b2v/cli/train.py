@@ -38,42 +38,52 @@ Config = Annotated[
     Path | None,
     typer.Argument(help="TOML file of settings, or config.json of a run.", metavar="CONFIG.toml"),
 ]
-Stage = Annotated[
-    str | None,
-    typer.Option(help="Cascades: 1 middle frame, 2 frames 3 and 5, 3: 2, 6, 4: 1, 7; or all."),
-]
-Data = Annotated[
-    list[Path] | None,
-    typer.Option(help="Folder of photos, cut-outs (alpha), videos, or a dataset; repeatable."),
-]
-RunFolder = Annotated[
-    Path | None, typer.Option(help="Folder of the run, for all stages  [default: runs/<model>]")
-]
-BankFolder = Annotated[
-    Path | None,
-    typer.Option(help="Folder of clips drawn from --data  [default: below runs]"),
-]
-Clips = Annotated[int | None, typer.Option(help="Clips to draw  [default: 8000; of video 2000]")]
-Model = Annotated[
-    str | None, typer.Option("--model", "-m", help="cascade, jin2018, unet; for videos blend, dtb.")
-]
-Steps = Annotated[int | None, typer.Option(help="Steps of a stage  [default: 10000; dtb 300000]")]
-Batch = Annotated[
-    int | None, typer.Option(help="Crops per step  [default: 8; jin2018 32, then 24]")
-]
-Crop = Annotated[int | None, typer.Option(help="Pixels a side  [default: 128; jin2018 320]")]
-Rate = Annotated[
-    float | None, typer.Option(help="Largest learning rate  [default: 5e-4; jin2018, dtb 1e-4]")
-]
-Start = Annotated[Path | None, typer.Option(help="Start with the network in this file.")]
-Minutes = Annotated[float | None, typer.Option(help="Stop after this time; --resume continues.")]
-Resume = Annotated[bool, typer.Option("--resume", help="Continue a stopped run.")]
-Assignments = Annotated[
-    list[str] | None,
-    typer.Option("--set", help="Any setting, as key=value or stage2.key=value; repeatable."),
-]
-Device = Annotated[str | None, typer.Option(help="auto, cpu, cuda, cuda:N or mps.")]
-Precision = Annotated[str | None, typer.Option(help="auto, fp32, bf16 or fp16.")]
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrainOptions:
+    """The settings that have options of their own; None leaves them to the file or the recipe."""
+
+    stage: Annotated[
+        str | None,
+        typer.Option(help="Cascades: 1 middle frame, 2 frames 3 and 5, 3: 2, 6, 4: 1, 7; or all."),
+    ] = None
+    data: Annotated[
+        list[Path] | None,
+        typer.Option(help="Folder of photos, cut-outs (alpha), videos, or a dataset; repeatable."),
+    ] = None
+    run: Annotated[
+        Path | None, typer.Option(help="Folder of the run, for all stages  [default: runs/<model>]")
+    ] = None
+    bank: Annotated[
+        Path | None, typer.Option(help="Folder of clips drawn from --data  [default: below runs]")
+    ] = None
+    clips: Annotated[
+        int | None, typer.Option(help="Clips to draw  [default: 8000; of video 2000]")
+    ] = None
+    model: Annotated[
+        str | None,
+        typer.Option("--model", "-m", help="cascade, jin2018, unet; for videos blend, dtb."),
+    ] = None
+    steps: Annotated[
+        int | None, typer.Option(help="Steps of a stage  [default: 10000; dtb 300000]")
+    ] = None
+    batch: Annotated[
+        int | None, typer.Option(help="Crops per step  [default: 8; jin2018 32, then 24]")
+    ] = None
+    crop: Annotated[int | None, typer.Option(help="Pixels a side  [default: 128; jin2018 320]")] = (
+        None
+    )
+    lr: Annotated[
+        float | None, typer.Option(help="Largest learning rate  [default: 5e-4; jin2018, dtb 1e-4]")
+    ] = None
+    start: Annotated[Path | None, typer.Option(help="Start with the network in this file.")] = None
+    minutes: Annotated[
+        float | None, typer.Option(help="Stop after this time; --resume continues.")
+    ] = None
+    resume: Annotated[bool | None, typer.Option("--resume", help="Continue a stopped run.")] = None
+    device: Annotated[str | None, typer.Option(help="auto, cpu, cuda, cuda:N or mps.")] = None
+    precision: Annotated[str | None, typer.Option(help="auto, fp32, bf16 or fp16.")] = None
 
 
 @dataclass(frozen=True)
@@ -107,24 +117,15 @@ class Voice:
             self.note(f"step {event.step:6d}  loss {event.loss:.4g}  {speed}{gain}  {share}")
 
 
+@options.grouped
 def command(
     config: Config = None,
-    stage: Stage = None,
-    data: Data = None,
-    run: RunFolder = None,
-    bank: BankFolder = None,
-    clips: Clips = None,
-    model: Model = None,
-    steps: Steps = None,
-    batch: Batch = None,
-    crop: Crop = None,
-    lr: Rate = None,
-    start: Start = None,
-    minutes: Minutes = None,
-    resume: Resume = False,
-    assignments: Assignments = None,
-    device: Device = None,
-    precision: Precision = None,
+    *,
+    given: TrainOptions,
+    assignments: Annotated[
+        list[str] | None,
+        typer.Option("--set", help="Any setting, as key=value or stage2.key=value; repeatable."),
+    ] = None,
     as_json: options.Json = False,
     quiet: options.Quiet = False,
 ) -> None:
@@ -137,7 +138,7 @@ def command(
     """
     from b2v.errors import B2VError, DatasetError
 
-    missing = [folder for folder in data or [] if not folder.is_dir()]
+    missing = [folder for folder in given.data or [] if not folder.is_dir()]
     if missing and "RANK" not in os.environ:  # of a team the one that leads says so, below
         raise DatasetError(f"{missing[0]}: no such folder; --data takes folders of training media")
     from b2v.training.config import (
@@ -150,14 +151,9 @@ def command(
     from b2v.training.logs import place_in_team
 
     team = place_in_team()
-    given = {
-        **{"stage": stage, "data": data, "run": run, "bank": bank, "clips": clips, "model": model},
-        **{"steps": steps, "batch": batch, "crop": crop, "lr": lr, "start": start},
-        **{"minutes": minutes, "resume": resume or None, "device": device, "precision": precision},
-    }
     try:
         values = read_settings(config) if config else {}
-        values |= {name: _plain(value) for name, value in given.items() if value is not None}
+        values |= {name: _plain(value) for name, value in vars(given).items() if value is not None}
         values |= dict(map(read_assignment, assignments or []))
         values, off = without_missing(values)
         voice = Voice(as_json=as_json and team.leads, quiet=quiet or not team.leads)

@@ -17,8 +17,6 @@ from b2v.errors import B2VError, UsageError
 from b2v.files import PHOTOS, PIPE, VIDEOS
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
-
     from b2v.html_page import Scene, View
     from b2v.inference.images import Model
     from b2v.inference.video_files import Settings
@@ -77,7 +75,7 @@ def video_scene(result: "VideoResult", settings: "Settings") -> "Scene":
     return Scene(title=name, before=before, after=after, size=size, facts=facts, view=view)
 
 
-def _moments(result: "VideoResult", settings: "Settings", count: int) -> "Iterator[Moment]":
+def _moments(result: "VideoResult", settings: "Settings", count: int) -> Iterator["Moment"]:
     from b2v.media.video_reader import moments
 
     return moments(
@@ -178,17 +176,10 @@ class VideoOptions:
             if end is not None:
                 raise UsageError("--preview and --end both say where to end; give one of them")
             end = (self.start or 0.0) + self.preview
+        own = {key: value for key, value in vars(self).items() if key != "preview"}
         return Settings(
-            codec=self.codec,
-            crf=self.crf,
-            pix_fmt=self.pix_fmt,
-            start=self.start,
-            end=end,
+            **own | {"end": end},
             compare=shown.compare,
-            shutter=self.shutter,
-            only_blurry=self.only_blurry,
-            resume=self.resume,
-            keep_partial=self.keep_partial,
             keep_gps=shown.keep_gps,
             strip_metadata=shown.strip_metadata,
             overwrite=handling.overwrite,
@@ -247,9 +238,7 @@ def show_result(result: VideoResult, handling: options.BatchOptions) -> None:
 
 Videos = Annotated[
     list[str],
-    typer.Argument(
-        help="Blurry videos, folders or patterns; - is standard input.", metavar="VIDEO"
-    ),
+    typer.Argument(help="Blurry videos, or folders; - is standard input.", metavar="VIDEO"),
 ]
 Output = Annotated[
     str | None,
@@ -337,7 +326,8 @@ def deblur_one(
             progress(shown_as, pace, quiet=handling.quiet) as show,
         ):
             for report in reports:
-                pace.take(report)
+                pace.total = report.total
+                pace.take(report.done)
                 show()
     except PipeClosedError:
         raise BrokenPipeError from None
@@ -347,7 +337,7 @@ def deblur_one(
             raise StoppedError(f"{result.output}: interrupted; {how}") from None
         raise
     result.frames, result.width, result.height = report.done, report.width, report.height
-    result.seconds, result.fps = round(pace.seconds, 3), round(pace.fps, 2)
+    result.seconds, result.fps = round(pace.seconds, 3), round(pace.rate, 2)
     if pace.first:
         result.notes.append(f"{result.output}: {pace.first} frames are from an earlier run")
     result.notes += report.notes

@@ -1,9 +1,9 @@
-"""`b2v weights`: what there is, where it lies, whether it is intact, how to get more."""
+"""`b2v weights`: what there is, whether it is intact, how to get more."""
 
 import json
 from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 from rich.console import Console
@@ -14,10 +14,6 @@ from b2v.cli import options
 from b2v.cli.options import examples
 from b2v.defaults import MB, PHOTO_MODEL
 from b2v.errors import UsageError, WeightsError
-
-if TYPE_CHECKING:
-    pass
-
 
 app = typer.Typer(help="List, check, download, import and publish weights.", no_args_is_help=True)
 
@@ -40,23 +36,6 @@ def list_command(as_json: options.Json = False) -> None:
         Console().print(table)
     else:
         options.note("no weights here; see `b2v weights download` and `b2v weights import`")
-
-
-@app.command("path", epilog=examples("weights path"))
-def path_command(
-    name: Annotated[str, typer.Argument(help="Name of a model.", metavar="NAME")],
-    role: Annotated[
-        str | None,
-        typer.Argument(help="One network, such as middle, pair35 or stage1.", metavar="ROLE"),
-    ] = None,
-) -> None:
-    """Print where a model is."""
-    from b2v.weights.store import path_of
-
-    path = path_of(name, role)
-    if not path.exists():
-        raise WeightsError(f"{path} is not here yet; get it by `b2v weights download {name}`")
-    typer.echo(path)
 
 
 @app.command("verify", epilog=examples("weights verify"))
@@ -137,7 +116,7 @@ def import_command(
     from b2v.models import missing_roles
     from b2v.weights.checkpoints import read_card
     from b2v.weights.imports import import_maxim, import_released
-    from b2v.weights.store import path_of
+    from b2v.weights.store import find_model
 
     folder = output or cache_dir()
     maxim = [path for path in files if path.suffix == ".safetensors"]
@@ -149,7 +128,7 @@ def import_command(
         written = import_released(files, folder, overwrite=overwrite)
     for path in written:
         typer.echo(path)
-    found = output is None and path_of(written[-1].stem) == folder  # and no other of this name
+    found = output is None and find_model(written[-1].stem).folder == folder  # not another one
     card, where = written[-1], "" if found else f" --weights {folder}"
     said = f"use it with: b2v extract PHOTO -m {card.stem}{where}"
     if missing := missing_roles(read_card(card).networks):

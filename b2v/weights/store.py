@@ -336,21 +336,6 @@ def verify(model: str) -> list[FileCheck]:
     return checks
 
 
-def path_of(model: str, role: str | None = None) -> Path:
-    """Folder that a model's card is in, or the file of its network `role`.
-
-    Raises UsageError where it has none of that `role`, and as `find_model`.
-    """
-    found = find_model(model)
-    if role is None:
-        return found.folder
-    if role not in found.card.networks:
-        raise UsageError(
-            f"{model} has no network {role!r}; it has {', '.join(found.card.networks)}"
-        )
-    return place_of(found, found.card.networks[role])
-
-
 def download(target: str) -> list[Path]:
     """Bring a model by its name, or a file of the hub, here, verified, unless it is here already.
 

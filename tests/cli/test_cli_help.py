@@ -140,7 +140,7 @@ def test_a_script_for_completion_is_given(capsys, monkeypatch, shell):
     ("words", "offered"),
     [
         (["ex"], ["extract"]),
-        (["weights", "p"], ["path", "publish"]),
+        (["weights", "p"], ["publish"]),
         (["extract", "--sk"], ["--skip-existing"]),
         (["extract", "photo.jpg", "--order", "b"], ["boomerang"]),
         (["deblur", "--codec", "v"], ["vp9"]),

@@ -11,7 +11,7 @@ from test_motion import of_disc, texture
 from test_pyramid import CPU, Fixed, one_tile
 
 from b2v.cli import options
-from b2v.cli.options import PhotoPace
+from b2v.cli.options import Pace
 from b2v.defaults import PHOTO_MODEL
 from b2v.frames import Tiling
 from b2v.inference.images import DEFOCUS, SHARP, pixels_to_run, restore, seconds_for
@@ -49,7 +49,7 @@ def test_progress_is_a_line_now_and_then(b2v, monkeypatch):
     ran = b2v("extract", "photo.png")
     first, closing, *_ = ran.err.splitlines()
     assert re.fullmatch(
-        r"photo\.png: 20 %, about \d+ s left", first
+        r"photo\.png: 20 %, about 0:00:\d\d left", first
     )  # the picture of half the size
     assert "7 frames" in closing  # all of it needs no line of its own
     assert b2v("extract", "photo.png", "--overwrite", "-q").err == ""
@@ -71,20 +71,21 @@ def test_progress_is_a_bar_on_a_terminal(b2v, monkeypatch):
 
 
 def test_time_left_follows_the_pace_so_far(monkeypatch):
-    clock = iter([100.0, 110.0, 112.0, 112.0])
+    clock = iter([100.0, 110.0])
     monkeypatch.setattr("b2v.cli.options.time.monotonic", lambda: next(clock))
-    pace = PhotoPace(1000, started=90.0)
+    pace = Pace(1000, percent=True, first=0, started=90.0)
     assert str(pace) == "0 %"
     pace.take(250)  # at 100: 10 s for a quarter
-    assert pace.left == 20.0  # at 110, 10 s later
-    assert str(pace) == "25 %, about 18 s left"
+    assert str(pace) == "25 %, about 0:00:20 left"  # at 110, 10 s later
 
 
-def test_minutes_are_told_as_minutes(monkeypatch):
-    monkeypatch.setattr("b2v.cli.options.time.monotonic", lambda: 100.0)
-    pace = PhotoPace(1000, started=0.0)
-    pace.take(100)
-    assert str(pace) == "10 %, about 15 min left"
+def test_frames_of_an_earlier_run_took_no_time(monkeypatch):
+    clock = iter([90.0, 100.0, 100.0])
+    monkeypatch.setattr("b2v.cli.options.time.monotonic", lambda: next(clock))
+    pace = Pace(1000, started=90.0)
+    pace.take(500)
+    pace.take(550)
+    assert str(pace) == "550 of 1000 frames, 5.0 a second, about 0:01:30 left"
 
 
 @pytest.mark.parametrize(("height", "width"), [(100, 130), (200, 330), (300, 1100), (40, 40)])

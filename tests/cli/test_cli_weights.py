@@ -114,28 +114,6 @@ def test_list_with_a_folder_that_is_none(b2v, monkeypatch):
     assert_one_line(b2v("list"), 3, "B2V_WEIGHTS_DIR", "nowhere")
 
 
-# path
-
-
-def test_path_of_a_model_and_of_a_network(b2v, own):
-    assert b2v("path", "mine") == (0, f"{own}\n", "")
-    assert b2v("path", "mine", "pair35") == (0, f"{own / 'mine-pair35.safetensors'}\n", "")
-
-
-@pytest.mark.parametrize(
-    ("args", "code", "word"),
-    [
-        (("nobody",), 3, "nobody"),
-        (("mine", "pair99"), 2, "pair99"),
-        (("mine", "pair17"), 3, "is not here"),
-        ((), 2, "NAME"),
-    ],
-)
-def test_path_that_cannot_be_told(b2v, own, args, code, word):
-    (own / "mine-pair17.safetensors").unlink()
-    assert_one_line(b2v("path", *args), code, word)
-
-
 # verify
 
 
@@ -266,5 +244,5 @@ def test_import_refuses_what_is_not_the_authors(b2v, tmp_path):
 def test_weights_without_a_word_more_shows_help(b2v):
     ran = b2v()
     assert ran.code == 2
-    for command in ("list", "path", "verify", "download", "import"):
+    for command in ("list", "verify", "download", "import", "publish"):
         assert command in ran.out + ran.err

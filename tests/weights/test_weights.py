@@ -10,7 +10,7 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from b2v.errors import UsageError, WeightsError
+from b2v.errors import WeightsError
 from b2v.files import cache_dir
 from b2v.models import ROLES, Blueprint
 from b2v.models.unet import UNetConfig
@@ -25,7 +25,7 @@ from b2v.weights.checkpoints import (
     write_card,
 )
 from b2v.weights.hub import sha256_of
-from b2v.weights.store import download, list_models, load_model, path_of, verify
+from b2v.weights.store import download, list_models, load_model, verify
 
 TINY = {
     role: Blueprint(
@@ -408,14 +408,6 @@ def test_a_network_for_the_middle_frame_alone_lacks_nothing_that_it_should_have(
         assert not model.complete
 
 
-def test_path_of_a_model_and_of_its_networks(places):
-    make_model(places / "shipped")
-    assert path_of("tiny") == places / "shipped"
-    assert path_of("tiny", "middle") == places / "shipped" / "tiny-middle.safetensors"
-    with pytest.raises(UsageError, match="no network 'left'"):
-        path_of("tiny", "left")
-
-
 def test_download_of_what_is_here_needs_no_network(places):
     make_model(places / "shipped")
     names = [path.name for path in download("tiny")]
@@ -439,15 +431,15 @@ def test_a_user_without_a_home_has_the_shipped_weights(places, monkeypatch):
         raise RuntimeError("Could not determine home directory.")
 
     monkeypatch.setattr(Path, "expanduser", homeless)
-    assert path_of("tiny", "middle").is_file()
+    assert verify("tiny")[0].path.is_file()
     for name in ("B2V_CACHE", "XDG_CACHE_HOME"):
         monkeypatch.delenv(name, raising=False)
-    assert path_of("tiny", "middle").is_file()
+    assert verify("tiny")[0].path.is_file()
     assert cache_dir().is_absolute()
     assert "~" in cache_dir().parts
     monkeypatch.setenv("B2V_WEIGHTS_DIR", "~nobody/weights")
     with pytest.raises(WeightsError, match="is ~nobody/weights, which is no folder"):
-        path_of("tiny", "middle")
+        verify("tiny")
 
 
 def test_header_is_read_without_the_weights(tmp_path):

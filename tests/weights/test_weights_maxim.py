@@ -13,7 +13,7 @@ from b2v.errors import UsageError, WeightsError
 from b2v.models import MAXIM_STAGES, Maxim
 from b2v.weights.checkpoints import load_network, read_card
 from b2v.weights.imports import import_maxim, of_stage
-from b2v.weights.store import list_models, load_model, path_of, verify
+from b2v.weights.store import list_models, load_model, verify
 
 EVERY = [p for role in MAXIM_STAGES for p in of_stage(role)]
 FILES = [*(f"maxim-{role}.safetensors" for role in MAXIM_STAGES), "maxim-1.json", "maxim-3.json"]
@@ -157,7 +157,8 @@ def test_two_models_share_the_first_stage_and_both_are_whole(imported, monkeypat
         ("maxim-1", True, True, None),
         ("maxim-3", True, True, None),
     ]
-    assert path_of("maxim-1", "stage1") == path_of("maxim-3", "stage1") == imported / FILES[0]
+    first = [verify(name)[0].path for name in ("maxim-1", "maxim-3")]
+    assert first == [imported / FILES[0]] * 2
     assert [c.problem for name in ("maxim-1", "maxim-3") for c in verify(name)] == [None] * 4
     loaded = [load_model(model) for model in ("maxim-1", "maxim-3")]
     assert [list(model.networks) for model in loaded] == [["stage1"], [*MAXIM_STAGES]]
@@ -186,7 +187,6 @@ def test_import_by_the_command_line(b2v, exported, tmp_path, monkeypatch):
     ran = b2v("import", exported, "--overwrite")
     assert ran.err == f"use it with: b2v extract PHOTO -m maxim-3 --weights {cache}\n"
     assert b2v("verify", cache / "maxim-1.json").out == f"ok     {cache / FILES[0]}\n"
-    assert b2v("path", "maxim-1", "stage1").out == f"{cache / FILES[0]}\n"
     assert_one_line(b2v("import", exported, "F35_N8.pth"), 2, "is imported alone")
 
 
