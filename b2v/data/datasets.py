@@ -86,6 +86,8 @@ class BankConfig:
     motion: MotionConfig = field(default_factory=MotionConfig)
     aperture: Aperture = "standard"
     """What the blur is seen through; the same index has the same frames either way."""
+    sides: bool = True
+    """Whether sets have the frames beside the middle one; else all seven are the middle one."""
 
     @property
     def shape(self) -> tuple[int, ...]:
@@ -149,20 +151,18 @@ def real_window(sources: Sources, rng: Generator, config: BankConfig) -> tuple[T
     pictures = read_codes([window.blurry, *window.sharp])
     cut = cut_square(pictures, rng, config.size * int(rng.choice((1, 2))))
     blurry, *sharp_frames = at_size(cut, config.size)
+    if not config.sides:
+        sharp_frames = FRAMES * [sharp_frames[len(sharp_frames) // 2]]
     return blurry, torch.stack(sharp_frames)
 
 
-def check_sources(sources: Sources, config: "BankConfig | SequenceConfig", folder: Path) -> None:
+def check_sources(sources: Sources, folder: Path) -> None:
     """Check that a bank in `folder` can be drawn from sources; raises DatasetError."""
     if not sources.pictures and not sources.sequences:
         raise DatasetError(
             f"{folder}: no photographs, videos or windows to draw from; training and validation"
             " need two scenes at least"
         )
-    for windows in sources.sequences if isinstance(config, BankConfig) else ():
-        if few := [w for w in windows if len(w.sharp) != FRAMES]:
-            why = f"only its middle frame is kept; training on photos needs {FRAMES}"
-            raise DatasetError(f"{few[0].blurry}: {why}")
 
 
 def build_bank(
@@ -177,7 +177,7 @@ def build_bank(
     Raises DatasetError where `folder` holds a bank of another config, or there is nothing to draw
     from.
     """
-    check_sources(sources, config, folder)
+    check_sources(sources, folder)
     if isinstance(config, BankConfig):
         yield from fill(folder, config, partial(draw_clip, sources, config))
     else:
@@ -235,7 +235,7 @@ class Crops(Dataset[tuple[Tensor, Tensor]]):
         crop = _turned(crop, rng, (-1, -2))
         pictures = crop.contiguous().float() / 255
         blurry, sharp = pictures[0], pictures[1:]
-        if rng.random() < self.discrete:
+        if rng.random() < self.discrete and not torch.equal(sharp[0], sharp[-1]):
             blurry = expose(to_linear(sharp, "gamma2.2"), "gamma2.2")
         if rng.random() < 0.5 and not self.coded:
             sharp = sharp.flip(0)

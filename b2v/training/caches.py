@@ -16,14 +16,18 @@ import time
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
+from typing import cast
 
 from b2v.data.clip_cache import is_complete
 from b2v.data.datasets import Aperture, BankConfig, SequenceConfig, build_bank, check_sources
-from b2v.data.footage import list_media, load_sources
+from b2v.data.footage import find_windows, holds_windows, list_media, load_sources
+from b2v.data.sources import part_of
 from b2v.defaults import GB
 from b2v.errors import DatasetError, TrainingError, UsageError
+from b2v.frames import FRAMES
 from b2v.training.config import TrainConfig, check, is_for_video
 from b2v.training.logs import ALONE, Notice, Team
+from b2v.training.stages import MIDDLES
 
 
 @dataclass(frozen=True)
@@ -63,8 +67,9 @@ def plan_bank(
 
     `parent` is the folder of all banks or, without `data` to draw from, a bank that is drawn. Of
     `clips`, None is the usual number, or as many as the crops that are looked at where those are
-    fewer; `held_out` is the most to validate on. Raises UsageError where a config cannot be trained
-    on them, or there is no data; DatasetError where a folder of it is missing or holds nothing.
+    fewer; `held_out` is the most to validate on, where that is no more than a quarter of them.
+    Raises UsageError where a config cannot be trained on them, or there is no data; DatasetError
+    where a folder of it is missing or holds nothing, or its sets lack frames that are needed.
     """
     plan: BankConfig | SequenceConfig = BankConfig(aperture=aperture)
     frames: tuple[int, ...] = ()
@@ -75,8 +80,13 @@ def plan_bank(
     plan = replace(plan, size=max(plan.size, *(config.crop for config in configs)))
     for config in configs:
         check(config, plan.size, *frames)
+    if not frames:
+        plan = replace(cast("BankConfig", plan), sides=_have_sides(configs, data, aperture))
     count = clips or min(plan.clips, max(c.steps * c.batch for c in configs))
-    plans = replace(plan, clips=count, seed=0), replace(plan, clips=min(held_out, count), seed=1)
+    plans = (
+        replace(plan, clips=count, seed=0),
+        replace(plan, clips=min(held_out, -(-count // 4)), seed=1),
+    )
     if data:
         media = [(str(p.relative_to(f)), p.stat()) for f in data for p in list_media(f)]
         known = [*map(asdict, plans), [(n, s.st_size, s.st_mtime_ns) for n, s in media]]
@@ -86,6 +96,20 @@ def plan_bank(
     if not bank.is_drawn:
         raise UsageError(f"{parent}: no bank of these settings there; name folders with --data")
     return bank
+
+
+def _have_sides(configs: Sequence[TrainConfig], data: Sequence[Path], aperture: Aperture) -> bool:
+    """Tell whether all sets have the frames beside the middle one.
+
+    Raises DatasetError where they have not, and not the middle frame alone is learned.
+    """
+    windows = (w for folder in data if holds_windows(folder) for w in find_windows(folder))
+    trained_on = (w for w in windows if part_of(w.split) != "test")
+    alone = next((w for w in trained_on if len(w.sharp) != FRAMES), None)
+    if alone and (aperture == "coded" or any(c.role not in MIDDLES for c in configs)):
+        why = f"only its middle frame is kept; all but the networks of that frame need {FRAMES}"
+        raise DatasetError(f"{alone.blurry}: {why}")
+    return alone is None
 
 
 def draw_bank(bank: Bank, team: Team = ALONE, end: float = math.inf) -> Iterator[Notice]:
@@ -107,7 +131,7 @@ def draw_bank(bank: Bank, team: Team = ALONE, end: float = math.inf) -> Iterator
     sources = (training, validation) if validation.count else training.split()
     total = sum(plan.clips for plan in bank.plans)
     for source in sources:
-        check_sources(source, bank.plans[0], bank.folder)
+        check_sources(source, bank.folder)
     yield Notice(f"{bank.folder}: drawing {total} clips, {bank.bytes / GB:.2g} GB, once")
     before, started, first = 0, time.monotonic(), None
     for place, plan, source in zip(bank.folders, bank.plans, sources, strict=True):

@@ -12,8 +12,9 @@ from test_evaluate import write_window
 
 from b2v.data.datasets import (
     BankConfig,
+    Crops,
     SequenceConfig,
-    check_sources,
+    build_bank,
     draw_clip,
     draw_sequence,
 )
@@ -97,7 +98,9 @@ def test_a_sequence_of_a_set_is_its_windows_in_order(windows):
         assert torch.equal(sharp[place], codes(make_picture(24, 24, seed + 10 * center + 3)))
 
 
-def test_windows_with_the_middle_frame_alone_are_for_video(windows):
+@pytest.fixture
+def middles(windows):
+    """The same set, of whose sharp frames the middle ones are kept alone."""
     for path in (windows / "sharp").rglob("*.png"):
         if int(path.stem) not in (4, 11):
             path.unlink()
@@ -109,10 +112,25 @@ def test_windows_with_the_middle_frame_alone_are_for_video(windows):
         for number, center in enumerate((4, 11))
     ]
     (windows / "manifest.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
-    sources = load_sources([windows])
+    return windows
+
+
+def test_windows_with_the_middle_frame_alone_are_for_video_and_middle_nets(middles):
+    sources = load_sources([middles])
     assert draw_sequence(sources, SEQUENCES, 1).shape == (2, 3, 3, 24, 24)
-    with pytest.raises(DatasetError, match="only its middle frame is kept"):
-        check_sources(sources, CLIPS, windows)
+    blurry, *sharp = draw_clip(sources, replace(CLIPS, sides=False), 0)
+    assert len(sharp) == 7
+    assert all(torch.equal(frame, sharp[3]) for frame in sharp)
+    assert not torch.equal(blurry, sharp[3])
+
+
+def test_the_blur_of_a_set_is_kept_where_its_middle_frames_are_alone(middles, tmp_path):
+    sources = load_sources([middles])
+    list(build_bank(sources, replace(CLIPS, clips=2, sides=False), tmp_path / "bank"))
+    crops = Crops(tmp_path / "bank", size=16, seed=0, noise=0.0, jpeg=0.0, discrete=1.0)
+    for index in range(4):
+        blurry, sharp = crops[index]
+        assert not torch.allclose(blurry, sharp[3], atol=0.05)
 
 
 def test_a_window_whose_pictures_differ_in_size_is_named(windows):

@@ -6,6 +6,7 @@ import subprocess
 import sys
 import time
 from collections import namedtuple
+from dataclasses import replace
 from functools import partial
 
 import pytest
@@ -51,6 +52,18 @@ def test_other_data_or_settings_of_the_draw_are_another_bank(places):
     assert plan(places, "data") == first
     config = TrainConfig(steps=900, lr=1.0, crop=16)
     assert plan(places, "data", config=config) == first  # how it is learned plays no part
+
+
+def test_middle_frames_alone_are_for_networks_that_give_no_others(places):
+    for name in ("input", "target"):
+        shutil.copytree(places / "data", places / "pairs" / name)
+    bank = plan(places, "pairs")
+    assert not bank.plans[0].sides
+    assert plan(places, "pairs", config=replace(CONFIG, model="unet")).folder == bank.folder
+    for needed in ({"config": replace(CONFIG, stage=2)}, {"aperture": "coded"}):
+        with pytest.raises(DatasetError, match="only its middle frame is kept"):
+            plan(places, "pairs", **needed)
+    assert plan(places, "data") == plan(places, "data", config=replace(CONFIG, stage=2))
 
 
 def test_a_bank_goes_with_its_files_not_with_their_place(places):
@@ -165,7 +178,7 @@ def test_what_cannot_be_trained_is_refused_before_anything_is_drawn(
 
 def test_minutes_count_what_is_drawn(b2v, places):
     ran = b2v("--data", "data", "--clips", 90, "--minutes", 0, "-q")
-    assert_one_line(ran, 1, "the minutes are over with 20 of 180 clips drawn")
+    assert_one_line(ran, 1, "the minutes are over with 20 of 113 clips drawn")
 
 
 def test_a_run_keeps_its_recipe_and_can_be_done_again_by_it(b2v, places, capsys):
