@@ -365,7 +365,10 @@ EXAMPLES: dict[str, tuple[tuple[str, str], ...]] = {
         ("b2v weights import maxim.safetensors", "all stages of MAXIM-3S"),
     ),
     "weights publish": (
-        ("b2v weights publish runs/b2v/weights/b2v.json me/b2v -o look", "look before"),
+        (
+            "b2v weights publish runs/unet/weights/unet.json me/unet -o look --license MIT",
+            "look before",
+        ),
         ("HF_TOKEN=hf_... b2v weights publish unet me/unet --private", "for yourself alone"),
     ),
 }

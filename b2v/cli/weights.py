@@ -147,6 +147,7 @@ def publish_command(
         typer.Option("--output", "-o", help="Write the files to this folder; upload nothing."),
     ] = None,
     private: Annotated[bool, typer.Option("--private", help="Make a private repository.")] = False,
+    license: Annotated[str, typer.Option(help="License of a model of your own, such as MIT.")] = "",
     quiet: options.Quiet = False,
 ) -> None:
     """Upload a model to the Hugging Face Hub.
@@ -157,12 +158,12 @@ def publish_command(
     from b2v.weights.store import publish, stage
 
     if output is None:
-        address = publish(name, repo, private=private)
+        address = publish(name, repo, private=private, license=license)
         typer.echo(address)
         options.note(f"others get it with: b2v weights download {address}", quiet=quiet)
         return
     if output.exists():
         raise UsageError(f"{output}: exists already; name a new folder")
-    stage(name, repo, output)
+    stage(name, repo, output, license=license)
     for path in sorted(output.iterdir()):
         typer.echo(path)

@@ -377,14 +377,16 @@ APACHE = "LICENSE-maxim.txt"
 """Text of Apache-2.0, among the weights that come with b2v."""
 
 
-def publish(model: str, repo: str, *, private: bool = False) -> Address:
+def publish(model: str, repo: str, *, private: bool = False, license: str = "") -> Address:
     """Upload a model, and return the address of its card at the new commit.
 
     The repository, `owner/name`, is made if it is not there; a private one only its owner sees.
+    `license` is that of a model whose card states none.
+
     Raises as `stage`, and WeightsError where the hub or the connection to it refuses.
     """
     with TemporaryDirectory() as folder:
-        card = stage(model, repo, Path(folder))
+        card = stage(model, repo, Path(folder), license=license)
 
         from huggingface_hub import HfApi
         from huggingface_hub.errors import HfHubHTTPError
@@ -404,10 +406,11 @@ def publish(model: str, repo: str, *, private: bool = False) -> Address:
     return Address(repo, done.oid, f"{card.name}.json")
 
 
-def stage(model: str, repo: str, folder: Path) -> Card:
+def stage(model: str, repo: str, folder: Path, *, license: str = "") -> Card:
     """Put all that is to be published into `folder`, checked.
 
-    Raises UsageError where `repo` is not `owner/name`; WeightsError where the model is incomplete,
+    Raises UsageError where `repo` is not `owner/name`, or the model is under another license than
+    `license`; WeightsError where the model is incomplete,
     damaged or without a license, or the folder cannot be written.
     """
     if not _REPO.fullmatch(repo):
@@ -415,7 +418,11 @@ def stage(model: str, repo: str, folder: Path) -> Card:
     found = find_model(model)
     card = replace(found.card, source=None)  # it lies beside its networks there
     if card.license.lower() in ("", NOT_STATED):
-        raise WeightsError(f"{card.name} has no license on its card; without one, nobody may share")
+        card = replace(card, license=license)
+    if not card.license:
+        raise WeightsError(f"{card.name} has no license on its card; name one by --license")
+    if license not in ("", card.license):
+        raise UsageError(f"{card.name} is under {card.license}, not {license}")
     for check in verify(str(found.folder / f"{card.name}.json")):
         if check.problem:
             raise WeightsError(f"{card.name} is not whole: {check.path}: {check.problem}")

@@ -169,6 +169,17 @@ def test_one_can_look_before_anything_is_uploaded(uploads, mine, b2v, tmp_path):
     assert_one_line(b2v("publish", "tiny", REPO, "-o", tmp_path / "look"), 2, "exists already")
 
 
+def test_who_trained_a_model_names_its_license(mine, b2v, tmp_path):
+    change_card(mine, license="not stated")
+    assert_one_line(b2v("publish", "tiny", REPO, "-o", tmp_path / "no"), 3, "tiny", "--license")
+    assert b2v("publish", "tiny", REPO, "-o", tmp_path / "look", "--license", "MIT").code == 0
+    assert read_card(tmp_path / "look/tiny.json").license == "MIT"
+    assert "MIT License" in (tmp_path / "look/LICENSE").read_text()
+    change_card(mine, license="Apache-2.0")
+    ran = b2v("publish", "tiny", REPO, "-o", tmp_path / "other", "--license", "MIT")
+    assert_one_line(ran, 2, "is under Apache-2.0")
+
+
 @pytest.mark.parametrize(
     ("spoil", "said"),
     [
