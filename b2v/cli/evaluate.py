@@ -72,12 +72,13 @@ def _print_videos(summaries: Summaries) -> None:
 def _print_middles(summaries: Summaries) -> None:
     """Print the scores of middle frames, doing nothing first."""
     first = summaries[0]
-    names = ("PSNR", "gain", "SSIM", *(["LPIPS"] if "lpips_middle" in first else []))
+    names = ("PSNR", "gain", "within 2 px", "SSIM", *(["LPIPS"] if "lpips_middle" in first else []))
     rows = []
     for name, row, nothing in _beside_nothing(summaries):
         gain = "" if row is nothing else f"{row['middle'] - nothing['middle']:+.2f}"
         more = (f"{row[key]:.4f}" for key in ("ssim_middle", "lpips_middle") if key in row)
-        rows.append([name, f"{row['middle']:.2f}", gain, *more])
+        shifted = f"{row['shifted_middle']:.2f}"
+        rows.append([name, f"{row['middle']:.2f}", gain, shifted, *more])
     title = f"{first['set']}: {first['samples']} samples, middle frame, PSNR in dB"
     _print_table(title, names, rows)
 
@@ -215,9 +216,11 @@ def command(
 ) -> None:
     """Score restored frames against the truth.
 
-    Photos: PSNR of the seven frames in dB; "p" is the better order of time of each sample. Videos:
-    sharp ones, or folders of their frames, are made blurry, restored and compared. bundled (twelve
-    windows) and bundled-video (four clips) are made of bundled photographs, alike everywhere.
+    Photos: PSNR of the seven frames in dB; "p" is the better order of time of each sample. Beside
+    it: SSIM, PSNR where each tile may lie 2 pixels off, and LPIPS once b2v[lpips] is installed.
+    Videos: sharp ones, or folders of their frames, are made blurry, restored and compared. bundled
+    (twelve windows) and bundled-video (four clips) are made of bundled photographs, alike
+    everywhere.
     --json prints an object, or for several weights or taus {"set", "rows"} with one for each.
     """
     if not path.exists() and str(path) not in BUNDLED:

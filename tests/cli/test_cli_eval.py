@@ -144,7 +144,14 @@ def test_the_middle_frame_alone_is_scored_as_within_the_seven(b2v):
     alone = json.loads(b2v(*args, "--json").out)
     assert {**alone, "model": PHOTO_MODEL} == said
     table = b2v(*args).out
-    for word in ("middle frame", "nothing", file.removesuffix(".safetensors"), "SSIM", "gain"):
+    for word in (
+        "middle frame",
+        "nothing",
+        file.removesuffix(".safetensors"),
+        "SSIM",
+        "gain",
+        "within 2 px",
+    ):
         assert word in table
 
 
