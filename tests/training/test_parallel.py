@@ -50,19 +50,19 @@ def test_each_process_takes_a_gpu_of_its_own(monkeypatch):
 
 @pytest.fixture
 def bank(tmp_path: Path) -> Path:
-    """Folder of two whole banks of two clips each, of textures that move by two pixels a frame."""
+    """Folder of whole banks of two clips and of one, of textures that move two pixels a frame."""
     size = BankConfig().size
-    for seed, name in enumerate(("train", "validation")):
-        scenes = [make_picture(size, size + 20, seed) for seed in (seed, seed + 2)]
+    for seed, (name, count) in enumerate((("train", 2), ("validation", 1))):
+        scenes = [make_picture(size, size + 20, seed + 2 * n) for n in range(count)]
         moved = [[scene[..., 2 * n : 2 * n + size] for n in range(7)] for scene in scenes]
-        sharp = torch.tensor(np.array(moved))  # [2, 7, 3, S, S]
+        sharp = torch.tensor(np.array(moved))  # [count, 7, 3, S, S]
         clips = torch.cat([sharp.mean(1, keepdim=True), sharp], 1)
         folder = tmp_path / "bank" / name
         folder.mkdir(parents=True)
         np.save(folder / "clips.npy", (clips * 255).round().byte().numpy())
-        config = asdict(BankConfig(clips=2, seed=seed))
+        config = asdict(BankConfig(clips=count, seed=seed))
         (folder / "bank.json").write_text(json.dumps(config, indent=1))
-        (folder / "done").write_text("2")
+        (folder / "done").write_text(str(count))
     return tmp_path / "bank"
 
 
