@@ -200,7 +200,8 @@ def _train(settings: "Settings", voice: Voice, recipe: str) -> Path:
         held_out=HELD_OUT_SEQUENCES if video else HELD_OUT_CLIPS,
         aperture=settings.aperture,
     )
-    check_run(first, run, resume=settings.resume or every, compiled=settings.compile)
+    again = settings.resume or every
+    check_run(first, run, bank.folders[0], resume=again, compiled=settings.compile)
     voice.tell(draw_bank(bank, team, end))
     if team.leads:
         of = "" if settings.stage in (ALL, "1") else f"-stage{settings.stage}"

@@ -76,20 +76,21 @@ def has_begun(folder: Path) -> bool:
     return (folder / LAST).exists()
 
 
-def save(folder: Path, state: State, config: TrainConfig) -> None:
+def save(folder: Path, state: State, config: TrainConfig, bank: Path) -> None:
     """Write the checkpoint of a stage in place of the one before."""
     part = folder / f"{LAST}.part"
     with part.open("wb") as file:
-        torch.save({**state.state_dict(), "config": plain(config)}, file)
+        about = {"config": plain(config), "bank": bank.parent.name}
+        torch.save({**state.state_dict(), **about}, file)
         file.flush()
         os.fsync(file.fileno())
     part.replace(folder / LAST)
 
 
-def load(folder: Path, config: TrainConfig) -> dict[str, Any]:
-    """Read what `save` wrote of a stage that has begun.
+def load(folder: Path, config: TrainConfig, bank: Path) -> dict[str, Any]:
+    """Read what `save` wrote of a stage that has begun; `bank` is what it is trained on.
 
-    Raises TrainingError where it is not whole, or was begun with other settings.
+    Raises TrainingError where it is not whole, or was begun with other settings or on other data.
     """
     saved = _read(folder / LAST)
     if saved is None:
@@ -101,6 +102,11 @@ def load(folder: Path, config: TrainConfig) -> dict[str, Any]:
         raise TrainingError(
             f"{folder}: was begun with other settings than these: {name} was {begun.get(name)!r},"
             f" not {wanted[name]!r}"
+        )
+    if (before := saved.get("bank", bank.parent.name)) != bank.parent.name:
+        what = f"was begun on other data: bank {before}, not {bank.parent.name}"
+        raise TrainingError(
+            f"{folder}: {what}; give the --data and --clips of then, or a new --run"
         )
     return saved
 

@@ -24,6 +24,7 @@ import torch
 from torch import Tensor, nn
 from torch.utils.data import DataLoader, Dataset
 
+from b2v.data.clip_cache import setting
 from b2v.data.datasets import Crops, SequenceCrops
 from b2v.errors import TrainingError, UsageError
 from b2v.frames import MIDDLE
@@ -54,6 +55,8 @@ class Work:
 
     config: TrainConfig
     run: Path
+    bank: Path
+    """Folder of what it is trained on."""
     runtime: Runtime
     team: Team
     earlier: Nets
@@ -61,8 +64,11 @@ class Work:
     objective: nn.Module
     rival: nn.Module | None
     """The critic as all processes train it."""
-    coded: bool = False
-    """Whether it learns from coded blur."""
+
+    @property
+    def coded(self) -> bool:
+        """Whether it learns from coded blur."""
+        return setting(self.bank, "aperture", "standard") == "coded"
 
     @property
     def folder(self) -> Path:
@@ -107,7 +113,7 @@ def open_crops(config: TrainConfig, bank: Path) -> Crops | SequenceCrops:
     return crops
 
 
-def check_run(config: TrainConfig, run: Path, *, resume: bool, compiled: bool) -> None:
+def check_run(config: TrainConfig, run: Path, bank: Path, *, resume: bool, compiled: bool) -> None:
     """Check, before anything is drawn, all that would stop a stage when it begins.
 
     Raises UsageError where its `start` does not suit, or there is no compiler; WeightsError where
@@ -116,7 +122,7 @@ def check_run(config: TrainConfig, run: Path, *, resume: bool, compiled: bool) -
     folder = stage_folder(run, config)
     if checkpoints.has_begun(folder):
         _refuse_begun(folder, resume=resume)
-        checkpoints.load(folder, config)
+        checkpoints.load(folder, config, bank)
     _networks(config, run)
     if compiled:
         _find_compiler()
@@ -139,7 +145,14 @@ def _networks(config: TrainConfig, run: Path) -> tuple[Nets, nn.Module, Judges]:
 
 
 def prepare(
-    config: TrainConfig, run: Path, runtime: Runtime, team: Team, *, resume: bool, compiled: bool
+    config: TrainConfig,
+    run: Path,
+    bank: Path,
+    runtime: Runtime,
+    team: Team,
+    *,
+    resume: bool,
+    compiled: bool,
 ) -> tuple[Work, str]:
     """Set up a stage: its networks, state and loss; return a notice about resuming, if any."""
     earlier, net, judges = _networks(config, run)
@@ -147,14 +160,14 @@ def prepare(
     for other in filter(None, (*earlier.values(), critic, judges.features)):
         runtime.place(other)
     state = checkpoints.new_state(config, net, critic)
-    notice = _begin(state, config, stage_folder(run, config), resume=resume, leads=team.leads)
+    notice = _begin(state, config, stage_folder(run, config), bank, resume=resume, leads=team.leads)
     fast = _compiled if compiled else dict
     nets = fast({**earlier, config.role: net})
     objective = Objective(config, nets.pop(config.role), nets, judges)
     rival = team.share(critic) if critic else None
     # The state of a recurrent net is handed on, and so looked at, from the second frame on.
     shared = team.share(objective, partly=is_for_video(config.model) and config.frames == 1)
-    return Work(config, run, runtime, team, earlier, state, shared, rival), notice
+    return Work(config, run, bank, runtime, team, earlier, state, shared, rival), notice
 
 
 def _refuse_begun(folder: Path, *, resume: bool) -> None:
@@ -162,14 +175,16 @@ def _refuse_begun(folder: Path, *, resume: bool) -> None:
         raise TrainingError(f"{folder}: holds a run already; --resume it or name another folder")
 
 
-def _begin(state: State, config: TrainConfig, folder: Path, *, resume: bool, leads: bool) -> str:
+def _begin(
+    state: State, config: TrainConfig, folder: Path, bank: Path, *, resume: bool, leads: bool
+) -> str:
     """Begin a run, or load the state of a stopped one; return a notice about that, if any."""
     notice = ""
     if resume and not checkpoints.has_begun(folder):
         notice = f"{folder}: nothing to resume; the run begins"
     elif resume:
         try:
-            state.load_state_dict(checkpoints.load(folder, config))
+            state.load_state_dict(checkpoints.load(folder, config, bank))
         except TrainingError:
             raise
         except Exception as error:  # a checkpoint is a file that may hold anything
@@ -261,8 +276,7 @@ def train(
     """
     part = team.part(config.batch)
     crops = open_crops(config, bank)
-    work, notice = prepare(config, run, runtime, team, resume=resume, compiled=compiled)
-    work = replace(work, coded=isinstance(crops, Crops) and crops.coded)
+    work, notice = prepare(config, run, bank, runtime, team, resume=resume, compiled=compiled)
     if notice:
         yield Notice(notice)
     state, losses, waited, started = work.state, [], 0.0, time.monotonic()
@@ -291,7 +305,7 @@ def train(
         if journal is not None:
             journal.add(report)
         if validating and team.leads:  # last: what is told beyond it is dropped by --resume
-            checkpoints.save(work.folder, state, config)
+            checkpoints.save(work.folder, state, config, bank)
         yield report
         losses.clear()
         if last:
@@ -422,7 +436,7 @@ def train_stages(
 
     def is_done(config: TrainConfig) -> bool:
         folder = stage_folder(run, config)
-        return has_begun(folder) and checkpoints.load(folder, config)["step"] >= config.steps
+        return has_begun(folder) and checkpoints.load(folder, config, bank)["step"] >= config.steps
 
     todo = [config for config in configs if not is_done(config)]
     team.wait()  # before anyone writes

@@ -154,6 +154,15 @@ def test_a_second_experiment_runs_on_its_own_data(b2v, places):
     assert_one_line(b2v("--data", "nowhere", "--run", "new", "-q"), 1, "nowhere: no such folder")
 
 
+def test_a_run_goes_on_with_the_data_that_it_was_begun_on(b2v, places):
+    assert b2v("--data", "data", "--run", "run").code == 0
+    for how in ("--resume", "--stage=all"):
+        ran = b2v("--data", "other", "--run", "run", how, "-q")
+        assert_one_line(ran, 1, "run/stage1: was begun on other data", "--data")
+    assert len(list((places / "runs" / "bank").iterdir())) == 1
+    assert b2v("--data", "data", "--run", "run", "--resume").code == 0
+
+
 @pytest.mark.parametrize(
     ("args", "code", "words"),
     [
