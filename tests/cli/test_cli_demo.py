@@ -16,15 +16,16 @@ from command_line import (
 from conftest import read_clip
 from test_cli_deblur import write_tiny_dtb
 from test_inference import needs_shipped_weights
+from video_samples import FRAMES, make_video
 
 from b2v.cli import demo
 from b2v.defaults import VIDEO_MODEL
-from b2v.media.images import read_photo
+from b2v.media.images import center, read_photo, write_photo
 from b2v.metrics import psnr, reblur
 
 INPUTS = ["b2v_demo.jpg", "b2v_demo_video.mp4"]
+SIDE = 192
 MADE = sorted([*INPUTS, "b2v_demo.mp4", "b2v_demo.html"])
-FRAMES = 36
 
 
 @pytest.fixture
@@ -36,7 +37,18 @@ def opened(monkeypatch):
 
 
 @pytest.fixture
-def b2v(capsys, monkeypatch, tmp_path, opened):
+def small(monkeypatch, tmp_path):
+    """What is bundled, but smaller: the middle of the photo, and a video of a few frames."""
+    assets = tmp_path / "package" / "assets"
+    assets.mkdir(parents=True)
+    photo = read_photo(files("b2v") / "assets" / "demo.jpg").pixels
+    write_photo(center(photo, SIDE), assets / "demo.jpg")
+    make_video(assets / "demo_video.mp4")
+    monkeypatch.setattr(demo, "files", lambda _: tmp_path / "package")
+
+
+@pytest.fixture
+def b2v(capsys, monkeypatch, tmp_path, opened, small):
     """`b2v(*args)` in an empty folder, with weights for photos and none for videos."""
     write_tiny_prior(tmp_path / "weights")
     (tmp_path / "here").mkdir()
@@ -54,7 +66,7 @@ def _no_weights_for_videos(monkeypatch, tmp_path):
 def test_demo_makes_a_clip_and_a_page_and_leaves_the_inputs_beside_them(b2v, opened):
     ran = b2v("demo")
     assert (ran.code, ran.out) == (0, "b2v_demo.mp4\nb2v_demo.html\n")
-    assert "b2v_demo.jpg: 7 frames of 400x400 in " in ran.err
+    assert "b2v_demo.jpg: 7 frames of 192x192 in " in ran.err
     assert names_in(".") == MADE
     photo = read_photo("b2v_demo.jpg").pixels
     assert read_clip("b2v_demo.mp4").frames.shape == (7, *photo.shape)
@@ -77,8 +89,8 @@ def test_with_weights_for_videos_the_video_is_restored_and_shown_too(b2v, tmp_pa
         assert file.metadata["comment"].startswith("estimated, not evidence")
     page = Path("b2v_demo.html").read_text()
     assert page.count('class="scene"') == 2
-    assert page.count('class="after"') == 7 + 24
-    assert page.count('class="before"') == 1 + 24
+    assert page.count('class="after"') == 7 + FRAMES
+    assert page.count('class="before"') == 1 + FRAMES
 
 
 @pytest.mark.usefixtures("_no_weights_for_videos")
@@ -121,6 +133,7 @@ def test_demo_overwrites_and_opens_only_as_it_is_asked(b2v, monkeypatch, opened)
 
 def test_bundled_files_are_small_and_credited():
     assets = files("b2v") / "assets"
+    assert read_photo(assets / "demo.jpg").pixels.shape == (3, 400, 400)
     credits_ = (assets / "CREDITS.md").read_text()
     for name, most in (("demo.jpg", 100_000), ("demo_video.mp4", 150_000)):
         assert len((assets / name).read_bytes()) < most

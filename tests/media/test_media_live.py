@@ -1,5 +1,5 @@
+import signal
 import subprocess
-import sys
 import textwrap
 import threading
 from fractions import Fraction
@@ -37,10 +37,24 @@ class Memory:
         return len(data)
 
 
-def passed_on(data):
-    """Feed `data` through another process that reads and writes its standard streams."""
-    command = [sys.executable, "-c", PASS]
-    return subprocess.run(command, input=data, capture_output=True, check=True)
+@pytest.fixture
+def start(driver):
+    """`start()` starts a process that reads a video from standard input, and writes it."""
+    pipes = dict.fromkeys(("stdin", "stdout", "stderr"), subprocess.PIPE)
+    return lambda: driver.start(script=PASS, **pipes)
+
+
+@pytest.fixture
+def passed_on(start):
+    """`passed_on(data)` feeds data through such a process; what it writes, and what it says."""
+
+    def run(data):
+        with start() as process:
+            said = process.communicate(data)
+            assert process.returncode == 0
+        return said
+
+    return run
 
 
 def read(path):
@@ -49,14 +63,14 @@ def read(path):
 
 
 @pytest.mark.parametrize("source", ["matroska", "yuv4mpegpipe"])
-def test_a_video_goes_through_pipes(tmp_path, source):
+def test_a_video_goes_through_pipes(passed_on, tmp_path, source):
     path = make_video(tmp_path / "a.mkv", EVEN, matrix=5, tags=(6, 6, 6))
     raw = ["-f", source, "-pix_fmt", "yuv420p", "-"]
     raw = ["-c", "copy", *raw] if source == "matroska" else raw
     command = [get_ffmpeg_exe(), "-v", "error", "-i", str(path), *raw]
     data = subprocess.run(command, capture_output=True, check=True).stdout
     out = tmp_path / "out"
-    out.write_bytes(passed_on(data).stdout)
+    out.write_bytes(passed_on(data)[0])
     frames = read(out)
     assert len(frames) == FRAMES
     for number, (time, pixels) in enumerate(frames):
@@ -65,21 +79,19 @@ def test_a_video_goes_through_pipes(tmp_path, source):
         assert (pixels - drawing(number)).abs().max() < 20 / 255
 
 
-def test_uneven_times_go_through_matroska(tmp_path):
+def test_uneven_times_go_through_matroska(passed_on, tmp_path):
     path = make_video(tmp_path / "a.mkv", UNEVEN)
-    (tmp_path / "out.mkv").write_bytes(passed_on(path.read_bytes()).stdout)
+    (tmp_path / "out.mkv").write_bytes(passed_on(path.read_bytes())[0])
     assert [time for time, _ in read(tmp_path / "out.mkv")] == [time for time, _ in read(path)]
 
 
-def test_frames_come_out_before_the_end_goes_in(tmp_path):
+def test_frames_come_out_before_the_end_goes_in(start, tmp_path):
     times = [20 * number for number in range(120)]
     path = make_video(tmp_path / "a.mkv", times, options={"bf": "0"})
     data = path.read_bytes()
-    command = [sys.executable, "-c", PASS]
-    pipes = dict.fromkeys(("stdin", "stdout", "stderr"), subprocess.PIPE)
-    with subprocess.Popen(command, **pipes) as process:
+    with start() as process:
         came = []
-        late = threading.Timer(60, process.kill)
+        late = threading.Timer(60, process.send_signal, [signal.SIGKILL])
         take = threading.Thread(target=lambda: came.extend(iter(lambda: out(10**6), b"")))
         out = process.stdout.read1
         late.start()
@@ -94,7 +106,7 @@ def test_frames_come_out_before_the_end_goes_in(tmp_path):
         process.stderr.read()
         take.join()
         late.cancel()
-    assert process.returncode == 0
+        assert process.wait() == 0
     (tmp_path / "early").write_bytes(early)
     (tmp_path / "all").write_bytes(b"".join(came))
     with av.open(str(tmp_path / "early")) as file:
@@ -116,16 +128,17 @@ def test_a_reader_that_goes_away_is_told_in_one_line(tmp_path):
 
 
 @pytest.mark.parametrize("data", [b"", b"Dear diary, " * 100])
-def test_a_pipe_without_video_is_refused(data):
-    done = subprocess.run([sys.executable, "-c", PASS], input=data, capture_output=True)
-    assert b"MediaError: -: " in done.stderr.splitlines()[-1]
+def test_a_pipe_without_video_is_refused(start, data):
+    with start() as process:
+        _, said = process.communicate(data)
+    assert b"MediaError: -: " in said.splitlines()[-1]
 
 
-def test_a_pipe_that_breaks_off_ends_with_what_came(tmp_path):
+def test_a_pipe_that_breaks_off_ends_with_what_came(passed_on, tmp_path):
     times = [20 * number for number in range(60)]
     data = make_video(tmp_path / "a.mkv", times, options={"bf": "0"}).read_bytes()
-    done = passed_on(data[: len(data) // 2])
-    assert 10 < len(done.stderr.splitlines()) < 60
+    _, said = passed_on(data[: len(data) // 2])
+    assert 10 < len(said.splitlines()) < 60
 
 
 def test_terminals_are_refused(tmp_path, monkeypatch):
