@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from html import escape
 from importlib.resources import files
 from pathlib import Path
+from string import Template
 from typing import NamedTuple
 
 import torch
@@ -26,22 +27,6 @@ LONGEST = 1280
 """Longest side of the pictures in a page in pixels; larger ones are scaled down."""
 SPEEDS = (2, 5, 10, 20, 30)
 """Frames a second to choose from."""
-VIEWS = """<div class="views" role="group" aria-label="View">
-<button type="button" data-zoom="0" aria-pressed="true">Fit</button>
-<button type="button" data-zoom="1" aria-pressed="false">100 %</button>
-<button type="button" data-zoom="2" aria-pressed="false">200 %</button>
-<button type="button" class="farther" aria-label="Zoom out">−</button>
-<span class="level" role="status"></span>
-<button type="button" class="closer" aria-label="Zoom in">+</button>
-<button type="button" class="loupe-switch" aria-pressed="false">Loupe</button>
-</div>"""
-TAGS = """<span class="tag left" aria-hidden="true">blurry</span>
-<span class="tag right" aria-hidden="true">restored</span>"""
-KEYS = """<p class="keys"><kbd>f</kbd> fit · <kbd>1</kbd> 100 % · <kbd>2</kbd> 200 % ·
-<kbd>+</kbd> <kbd>−</kbd> or wheel zoom · drag or <kbd>shift</kbd> + arrows move ·
-<kbd>l</kbd> loupe<br>
-<kbd>←</kbd> <kbd>→</kbd> frame · <kbd>space</kbd> play or pause ·
-<kbd>r</kbd> reverse · <kbd>b</kbd> boomerang</p>"""
 
 
 class View(NamedTuple):
@@ -114,32 +99,15 @@ def render(title: str, scenes: Sequence[Scene], notes: Sequence[str] = ()) -> st
     policy += f"script-src {_hash(script)}; base-uri 'none'; form-action 'none'"
     body = "\n".join(_scene(number, scene) for number, scene in enumerate(scenes, 1))
     below = "\n".join(f"<p>{escape(note)}</p>" for note in notes)
-    return f"""<!doctype html>
-<html lang="en">
-<head>
-<meta charset="utf-8">
-<meta name="viewport" content="width=device-width, initial-scale=1">
-<meta http-equiv="Content-Security-Policy" content="{policy}">
-<meta name="generator" content="b2v">
-<title>{escape(title)}</title>
-<link rel="icon" href="data:,">
-<style>{style}</style>
-</head>
-<body>
-<header>
-<h1>{escape(title)}</h1>
-<p class="lead">Drag the line to compare. Zoom in for detail. Press play to see it move.</p>
-</header>
-<main>
-{body}
-</main>
-<footer>
-{below}
-</footer>
-<script>{script}</script>
-</body>
-</html>
-"""
+    return _filled(
+        "page.html",
+        policy=policy,
+        title=escape(title),
+        style=style,
+        scenes=body,
+        notes=below,
+        script=script,
+    )
 
 
 def _scene(number: int, scene: Scene) -> str:
@@ -160,48 +128,23 @@ def _scene(number: int, scene: Scene) -> str:
         f'<option value="{speed}"{" selected" if speed == scene.fps else ""}>{speed} fps</option>'
         for speed in sorted({*SPEEDS, scene.fps})
     )
-    view = " ".join(map(str, scene.view or ()))
-    newline = "\n"
-    return f"""<section class="scene" id="{name}" aria-labelledby="{name}-title"\
- data-seconds="{scene.seconds or ""}" data-view="{view}">
-<h2 id="{name}-title">{escape(scene.title)}</h2>
-<ul class="facts">{"".join(facts)}</ul>
-{VIEWS}
-<div class="stage">
-{newline.join(images)}
-{TAGS}
-<span class="divider" aria-hidden="true"></span>
-<input class="compare" type="range" min="0" max="100" value="50" step="1"\
- aria-label="How much of the blurry picture to show">
-</div>
-<div class="loupe" aria-hidden="true" hidden><canvas></canvas>{TAGS}</div>
-<div class="controls">
-<div class="scrubber">
-<input class="scrub" id="{name}-frame" type="range" min="1" max="{count}" value="1" step="1"\
- aria-label="Frame">
-<output for="{name}-frame" aria-live="off"></output>
-</div>
-<div class="buttons">
-<button type="button" class="play">► Play</button>
-<button type="button" class="reverse" aria-pressed="false">Reverse</button>
-<button type="button" class="boomerang" aria-pressed="false">Boomerang</button>
-<label><span class="unseen">Speed</span><select class="fps">{speeds}</select></label>
-</div>
-</div>
-{KEYS}
-{_heat(scene)}</section>"""
+    return _filled(
+        "scene.html",
+        name=name,
+        seconds=scene.seconds or "",
+        view=" ".join(map(str, scene.view or ())),
+        title=escape(scene.title),
+        facts="".join(facts),
+        images="\n".join(images),
+        count=count,
+        speeds=speeds,
+        heat="" if scene.heat is None else _filled("heat.html", address=scene.heat),
+    )
 
 
-def _heat(scene: Scene) -> str:
-    if scene.heat is None:
-        return ""
-    alt = "Map of the photo: gray where the frames match it, yellow where they do not"
-    return f"""<details>
-<summary>Where the frames match the photo</summary>
-<img src="{scene.heat}" alt="{alt}">
-<p>All frames together should look like the photo again. Gray: they do. Yellow: they do not.</p>
-</details>
-"""
+def _filled(template: str, **parts: object) -> str:
+    """Put parts into a template among the assets."""
+    return Template(_asset(template)).substitute(parts)
 
 
 def _asset(name: str) -> str:

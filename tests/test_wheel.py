@@ -59,6 +59,7 @@ def test_wheel_has_the_weights_the_demo_and_the_licenses(wheel):
         assert {f"b2v/_weights/{model}-{role}.safetensors" for role in roles} <= names
     assert {"b2v/_weights/unet.json", "b2v/assets/demo.jpg", "b2v/assets/CREDITS.md"} <= names
     assert {"b2v/assets/demo_video.mp4", "b2v/assets/page.css", "b2v/assets/page.js"} <= names
+    assert {f"b2v/assets/{name}.html" for name in ("page", "scene", "heat")} <= names
     for license in ("LICENSE", "NOTICE", "weights/LICENSE-maxim.txt"):
         assert any(name.endswith(f"licenses/{license}") for name in names)
     assert not [name for name in names if name.startswith(("tests", "runs", "weights"))]
