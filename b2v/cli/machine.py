@@ -57,7 +57,6 @@ def examine() -> Iterator[Finding]:
         ("memory", _memory),
         ("disk", _disk),
         ("cache", _cache),
-        ("network", _network),
         ("weights", _weights),
         ("precision", _precision),
     )
@@ -164,14 +163,6 @@ def _cache() -> Iterator[Finding]:
         yield Finding("cache", "warn", f"{folder} cannot be written", advice)
     else:
         yield Finding("cache", "ok", f"{size / MB:.1f} MB in {folder}")
-
-
-def _network() -> Iterator[Finding]:
-    """List the settings for downloads; nothing is sent over the network."""
-    names = ("HF_ENDPOINT", "HF_HUB_OFFLINE", "HTTPS_PROXY", "HTTP_PROXY", "NO_PROXY")
-    found = [name for name in names if os.environ.get(name) or os.environ.get(name.lower())]
-    said = f"set: {', '.join(found)}" if found else "nothing set; only downloads need it"
-    yield Finding("network", "ok", said)
 
 
 def _weights() -> Iterator[Finding]:

@@ -355,7 +355,6 @@ def finish(
         if wrong:
             raise MediaError(f"{target}: was not written as meant: {'; '.join(wrong)}")
         notes = lost_in_coding(info, video.encoding) + plan.lost + changed_flags(part, plan)
-        notes += [] if origin is None or first else compare_audio(part, origin, info)
         notes += ["damaged packets of other streams were left out"] if tolerant else []
     video.remove()
     return [f"{target}: {note}" for note in notes]
@@ -457,38 +456,3 @@ def _differences(
     elif abs(gone - end * info.time_base) > 2 * slack:
         wrong.append(f"it ends at {float(gone):.4f} s instead of {float(end * info.time_base):.4f}")
     return wrong
-
-
-def compare_audio(written: Path, source: Path, info: VideoInfo) -> list[str]:
-    """List where the packets of sound of a whole video differ from those of its source.
-
-    Only their number and times are compared, to one tick of the coarser clock; other kinds of
-    files divide uncompressed sound in other packets.
-    """
-    if info.cut is not None or not info.of_kind("audio"):
-        return []
-    try:
-        meant, found = _audio_times(source), _audio_times(written)
-    except (av.FFmpegError, OSError) as error:
-        return [f"the sound could not be compared with the source ({one_line(error)})"]
-    notes = []
-    for number, (old, new) in enumerate(zip(meant, found, strict=False)):
-        (tick, pcm, times), (tick_new, _, times_new) = old, new
-        late = [abs(a * tick - b * tick_new) for a, b in zip(times, times_new, strict=False)]
-        if not pcm and (len(times) != len(times_new) or max(late, default=0) > max(tick, tick_new)):
-            notes.append(f"sound {number + 1} has other packets or times than in the source")
-    return notes
-
-
-def _audio_times(path: Path) -> list[tuple[Fraction, bool, "array[int]"]]:
-    """For each stream of sound: its tick, whether it is uncompressed, the times of its packets."""
-    with av.open(f"file:{path.absolute()}", "r") as file:
-        times = {stream.index: array("q") for stream in file.streams.audio}
-        for packet in file.demux(*file.streams.audio):
-            if packet.stream.index in times and packet.size and packet.pts is not None:
-                times[packet.stream.index].append(packet.pts)
-        found = []
-        for stream in file.streams.audio:
-            uncompressed = "pcm" in stream.codec_context.name
-            found.append((stream.time_base or Fraction(1), uncompressed, times[stream.index]))
-        return found

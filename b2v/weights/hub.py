@@ -105,12 +105,10 @@ def fetch(address: Address, *, sha256: str = "") -> Path:
                     # Read here, because huggingface_hub reads it only once, when it is imported.
                     endpoint=os.environ.get("HF_ENDPOINT", "").rstrip("/") or None,
                 )
-    except LocalEntryNotFoundError as error:
-        raise WeightsError(f"cannot download {address}: {explain(error.__cause__ or error)}") from (
-            error
-        )
     except (OSError, transport_error) as error:
-        raise WeightsError(f"cannot download {address}: {explain(error)}") from error
+        local = isinstance(error, LocalEntryNotFoundError)
+        cause = (error.__cause__ if local else None) or error
+        raise WeightsError(f"cannot download {address}: {explain(cause)}") from error
     if sha256 and (found := sha256_of(path)) != sha256:
         path.unlink()
         raise WeightsError(
@@ -150,28 +148,25 @@ def explain(error: BaseException) -> str:
     """Say what went wrong and what to do about it, in one line."""
     from huggingface_hub import errors
 
-    response = getattr(error, "response", None)
-    if isinstance(error, errors.OfflineModeIsEnabled):
-        return (
-            "HF_HUB_OFFLINE is set and the file is not intact in the cache; unset it and try again"
-        )
-    if isinstance(error, errors.GatedRepoError):
-        return "request access at the hub first, then set HF_TOKEN"
-    if isinstance(error, errors.RepositoryNotFoundError):
-        return "no such repository, or it is private; check the name, or set HF_TOKEN"
-    if isinstance(error, errors.RevisionNotFoundError):
-        return "the repository has no such revision; check the part after @"
-    if isinstance(error, errors.EntryNotFoundError):
-        return "the repository has no such file at this revision; check the name"
-    if response is not None and response.status_code in (401, 403):
-        return f"the hub denied access ({response.status_code}); set a valid HF_TOKEN"
-    if response is not None:
-        return f"the hub answered {response.status_code}; try again later"
-    if isinstance(error, OSError) and error.errno == errno.ENOSPC:
-        return f"no space left ({error.strerror}); make room or set B2V_CACHE to another folder"
+    known: tuple[tuple[type[BaseException], str], ...] = (
+        (
+            errors.OfflineModeIsEnabled,
+            "HF_HUB_OFFLINE is set and the file is not intact here; unset it",
+        ),
+        (errors.GatedRepoError, "request access at the hub first, then set HF_TOKEN"),
+        (errors.RepositoryNotFoundError, "no such repository, or it is private; set HF_TOKEN"),
+        (errors.RevisionNotFoundError, "no such revision; check the part after @"),
+        (errors.EntryNotFoundError, "no such file at this revision; check the name"),
+    )
+    for kind, said in known:
+        if isinstance(error, kind):
+            return said
+    if (response := getattr(error, "response", None)) is not None:
+        how = "set a valid HF_TOKEN" if response.status_code in (401, 403) else "try again later"
+        return f"the hub answered {response.status_code}; {how}"
+    text = " ".join(str(error).split()) or type(error).__name__
     if isinstance(error, OSError) and error.errno in (errno.EACCES, errno.EROFS, errno.ENOTDIR):
         return f"{cache_dir()} cannot be written; set B2V_CACHE to another folder"
-    text = " ".join(str(error).split()) or type(error).__name__
     return f"{text}; check the connection and try again"
 
 

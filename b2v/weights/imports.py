@@ -38,7 +38,7 @@ from b2v.weights.checkpoints import (
     CardNetwork,
     card_entry,
     file_name,
-    read_card,
+    inspect,
     save_network,
     sha256_of,
     unreadable,
@@ -121,7 +121,7 @@ def import_released(paths: Sequence[Path], out: Path, *, overwrite: bool = False
         digest = sha256_of(path)
         notes[role] = {"license": LICENSE, "made_from": path.name, "made_from_sha256": digest}
     how = out, MODEL, MODELS[FAMILY]
-    return _write(states, notes, lambda: [_card(notes, out)], *how, overwrite=overwrite)
+    return _write(states, notes, lambda: [_card(out)], *how, overwrite=overwrite)
 
 
 def _write(
@@ -250,18 +250,16 @@ def _shapes(blueprint: Blueprint) -> dict[str, tuple[int, ...]]:
         return {key: tuple(t.shape) for key, t in blueprint.build().state_dict().items()}
 
 
-def _card(notes: Mapping[str, dict[str, str]], out: Path) -> Card:
-    """Card for the networks in `out`: those just written, and those of a card that was there."""
+def _card(out: Path) -> Card:
+    """Card for the networks in `out`: those just written, and those of an earlier import."""
     networks: dict[str, CardNetwork] = {}
     lineage: list[str] = []
-    if (out / f"{MODEL}.json").is_file():
-        old = read_card(out / f"{MODEL}.json")
-        networks.update(old.networks)
-        lines = old.lineage.split("\n")
-        roles = tuple(f"{role}: " for role in notes)
-        lineage += [line for line in lines if line and not line.startswith(roles)]
-    for role, note in notes.items():
-        _, networks[role] = card_entry(out / file_name(MODEL, role))
+    for role in MODELS[FAMILY]:
+        path = out / file_name(MODEL, role)
+        if not path.is_file():
+            continue
+        _, networks[role] = card_entry(path)
+        note = inspect(path).note
         name, digest = note["made_from"], note["made_from_sha256"]
         released = _RELEASED.get(digest)
         same = f"{released} as released" if released else "not byte for byte a released file"

@@ -20,7 +20,7 @@ from b2v.weights.checkpoints import file_name
 Disk = namedtuple("Disk", "total used free")
 NAMES = [
     *("b2v", "packages", "HEIC", "devices", "ffmpeg", "codecs", "memory", "disk", "disk", "cache"),
-    *("network", "weights"),
+    "weights",
 ]
 
 
@@ -169,13 +169,6 @@ def test_packages_that_are_not_installed_are_told(monkeypatch):
     monkeypatch.setattr(machine, "PACKAGES", [*machine.PACKAGES, "no-such-package"])
     finding = found("versions")[1]
     assert (finding.state, finding.advice) == ("fail", "pip install no-such-package")
-
-
-def test_what_is_set_for_the_network_is_named_without_its_value(monkeypatch):
-    monkeypatch.setenv("HTTPS_PROXY", "http://user:secret@proxy")
-    (finding,) = found("network")
-    assert "HTTPS_PROXY" in finding.said
-    assert "secret" not in finding.said
 
 
 def test_a_package_that_is_broken_is_a_finding_and_not_the_end(tiny, monkeypatch):
