@@ -5,10 +5,8 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
-import typer
-
 from b2v.cli import options
-from b2v.cli.options import Result, tell
+from b2v.cli.options import Result
 from b2v.defaults import FPS, FRAMES
 from b2v.errors import UsageError
 from b2v.files import CONTAINERS, STILLS, names_folder
@@ -182,30 +180,19 @@ def is_video(result: PhotoResult) -> bool:
 
 
 def show(result: PhotoResult, handling: options.BatchOptions, *, verbose: bool = False) -> None:
-    """Print the path, or the JSON object, of one result; say how it went, `verbose` by what."""
-    as_json, quiet = handling.as_json, handling.quiet
-    if as_json:
-        typer.echo(result.as_json())
-    elif result.ok:
-        typer.echo(result.output)
-    if result.error:
-        options.note(f"b2v: {result.error}")
-    elif not as_json and result.model:
-        one = result.frames == 1
-        said = (
-            f"{options.one_line(result.input)}: "
-            f"{'one picture' if one else f'{result.frames} frames'} of "
-            f"{result.size[0]}x{result.size[1]} in {result.seconds:.1f} s"
-        )
+    """Print what came of a photo; `verbose` tells by what."""
+    said, one = "", result.frames == 1
+    if result.model and result.frames:
+        size, what = "x".join(map(str, result.size)), f"{result.frames} frames"
+        said = f"{result.input}: {'one picture' if one else what} of {size}"
+        said += f" in {result.seconds:.1f} s"
         if verbose:
             said += (
                 f" ({result.device} {result.precision}, {result.model['name']}); "
                 f"{'seven frames' if one else 'they'} reproduce the photo to "
                 f"{result.reblur_db:.1f} dB"
             )
-        options.note(said, quiet=quiet)
-    if result.model and not result.error:
-        tell(result, as_json=as_json, quiet=quiet)
+    options.show(result, handling, said)
 
 
 WHOLE = 0.4

@@ -9,10 +9,10 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from b2v.cli import options
+from b2v.cli import options, video
 from b2v.cli.clip_outputs import PAGES, Job, PhotoResult, Showing, notes_on, scene_of, show
 from b2v.cli.extract import extract_one
-from b2v.cli.video import VideoResult, deblur_one, show_result, video_scene
+from b2v.cli.video import VideoResult, deblur_one, video_scene
 from b2v.defaults import FPS
 from b2v.errors import WeightsError
 
@@ -76,7 +76,7 @@ def _video(*, overwrite: bool) -> tuple["Scene", "Tags"]:
     result = VideoResult(VIDEO, RESTORED)
     handling = options.BatchOptions(overwrite=overwrite)
     deblur_one(model, model.stream(), settings, showing, handling, result)
-    show_result(result, handling)
+    video.show(result, handling)
     return video_scene(result, settings), showing.tags_for(None, model)
 
 

@@ -241,10 +241,21 @@ def left(results: Iterable[ResultT]) -> list[ResultT]:
     return [result for result in results if not result.error and not result.skipped]
 
 
-def tell(result: Result, *, as_json: bool, quiet: bool) -> None:
-    """Print the notes of a finished result, unless they are in its JSON."""
-    for line in () if as_json else (*result.lost, *(() if quiet else result.notes)):
-        note(one_line(line))
+def show(result: Result, handling: BatchOptions, said: str, *, piped: bool = False) -> None:
+    """Print the path, or the JSON object, of one result, and what is `said` of how it went.
+
+    Where the output itself was `piped` to standard output, nothing else goes there.
+    """
+    if handling.as_json:
+        typer.echo(result.as_json(), err=piped)
+    elif not piped and (result.ok or result.frames):
+        typer.echo(result.output)
+    if result.frames and not handling.as_json:
+        note(one_line(said), quiet=handling.quiet)
+        for line in (*result.lost, *(() if handling.quiet else result.notes)):
+            note(one_line(line))
+    if result.error:
+        note(f"b2v: {result.error}")
 
 
 INTERRUPTED = 130
@@ -294,58 +305,51 @@ class Ticker:
 
 EXAMPLES: dict[str, tuple[tuple[str, str], ...]] = {
     "extract": (
-        ("b2v extract photo.jpg", "writes photo_b2v.mp4 beside the photo"),
+        ("b2v extract photo.jpg", "photo_b2v.mp4 beside the photo"),
         ("b2v extract photo.jpg -o clip.gif --order boomerang", "there and back"),
-        ("b2v extract photo.jpg -o frames/", "seven PNG in a folder"),
         ("b2v extract photo.jpg -o frames/ -f tiff", "TIFF; 16 bits if the photo has"),
         ("b2v extract photo.jpg -o clip.mov --codec prores", "for video editing"),
         ("b2v extract photo.jpg -o sharp.jpg", "one sharp picture, not a clip"),
-        ("b2v extract photo.jpg --still --strength 0.7", "70 % restored, 30 % photo"),
         ("b2v extract photo.jpg --quality best", "all stages of MAXIM; takes longer"),
-        ("b2v extract holiday -r -o clips --skip-existing", "a tree of photos; can be repeated"),
-        ("b2v extract holiday -r -o sharp --still", "a tree of sharp pictures"),
-        ("b2v extract *.jpg -f webp --dry-run", "what would be written where"),
+        ("b2v extract holiday -r -o clips --skip-existing", "a tree of photos"),
         ("b2v extract holiday -r -o clips --shard 2/8", "the second of eight jobs"),
         ("b2v extract photo.jpg --preview 512", "the center, and time for the whole"),
-        ("b2v extract photo.jpg --middle sharp.png", "another deblurrer's middle frame"),
     ),
     "deblur": (
-        ("b2v deblur walk.mp4", "writes walk_deblurred.mp4 beside it"),
-        ("b2v deblur walk.mp4 --preview 3 --compare side", "three seconds, before and after"),
-        ("b2v deblur walk.mov -o walk.mkv --codec hevc --crf 18", "encoded as you like"),
+        ("b2v deblur walk.mp4", "walk_deblurred.mp4 beside it"),
+        ("b2v deblur walk.mp4 --preview 3 --compare side", "before and after"),
+        ("b2v deblur walk.mov -o walk.mkv --codec hevc", "encoded as you like"),
         ("b2v deblur walk.mp4 --resume", "continues a stopped run"),
-        ("b2v deblur films -r -o restored --skip-existing --resume", "a tree of videos"),
+        ("b2v deblur films -r -o restored --skip-existing", "a tree of videos"),
         ("ffmpeg -i cam.ts -f matroska - | b2v deblur - -o - | ffplay -", "in a pipe"),
     ),
     "slowmo": (
         ("b2v slowmo walk.mp4", "four times slower"),
-        ("b2v slowmo walk.mp4 --slower 8 --preview 2 --sound", "two seconds of it, with sound"),
-        ("b2v slowmo films -r -o slow --skip-existing", "a tree of videos; can be repeated"),
+        ("b2v slowmo walk.mp4 --slower 8 --preview 2 --sound", "two seconds of it"),
+        ("b2v slowmo films -r -o slow --skip-existing", "a tree of videos"),
     ),
     "demo": (("b2v demo", "writes the clip into this folder"),),
     "eval": (
         ("b2v eval bundled", "a small set, the same on every machine"),
         ("b2v eval windows", "scores of the weights that b2v extract takes"),
-        ("b2v eval windows --weights runs/b2v/weights --json", "of your own, for a program"),
+        ("b2v eval windows --weights runs/b2v/weights --json", "of your own"),
     ),
     "synth-dataset": (
-        ("b2v synth-dataset videos photos -o windows", "blurry pictures and their sharp frames"),
-        ("b2v synth-dataset videos -o gopro --recipe gopro", "as the GoPro set was made"),
+        ("b2v synth-dataset videos photos -o windows", "with their sharp frames"),
+        ("b2v synth-dataset videos -o gopro --recipe gopro", "as GoPro was made"),
     ),
     "train": (
         ("b2v train --data photos --data videos --stage 1", "the middle frame"),
         ("b2v train --data photos --stage 1 --resume", "continues, bit for bit"),
-        ("b2v train -m blend --data videos --run runs/blend", "for deblur --quality fast"),
+        ("b2v train -m blend --data videos --run runs/blend", "the fast one of deblur"),
     ),
     "study": (
-        (
-            "b2v study coded --data photos --eval windows -o studies/coded --steps 600",
-            "600 steps each, then a table",
-        ),
+        ("b2v study dtb-models --eval bundled-video -o studies/dtb", "as they come"),
+        ("b2v study coded --data photos --eval windows -o out --steps 600", "trained"),
     ),
     "bench": (
         ("b2v bench", "photos, a video frame, a training step"),
-        ("b2v bench -m maxim-1 --size 4000x3000 --json", "one model on 12 MP, for a program"),
+        ("b2v bench -m maxim-1 --size 4000x3000 --json", "one model on 12 MP"),
     ),
     "doctor": (
         ("b2v doctor", "a line for everything that matters"),
@@ -357,19 +361,15 @@ EXAMPLES: dict[str, tuple[tuple[str, str], ...]] = {
         ("b2v weights verify maxim-3", "one model"),
     ),
     "weights download": (
-        ("b2v weights download hf://owner/repo@v1/name.json", "a card and its networks"),
-        ("HF_ENDPOINT=https://mirror.example b2v weights download unet", "from a mirror"),
+        ("b2v weights download hf://owner/repo@v1/name.json", "card and networks"),
     ),
     "weights import": (
-        ("b2v weights import center_v3.pth F35_N8.pth", "two of the authors' four files"),
+        ("b2v weights import center_v3.pth F35_N8.pth", "two of the authors' four"),
         ("b2v weights import maxim.safetensors", "all stages of MAXIM-3S"),
     ),
     "weights publish": (
-        (
-            "b2v weights publish runs/unet/weights/unet.json me/unet -o look --license MIT",
-            "look before",
-        ),
-        ("HF_TOKEN=hf_... b2v weights publish unet me/unet --private", "for yourself alone"),
+        ("b2v weights publish unet me/unet -o look --license MIT", "look before"),
+        ("b2v weights publish unet me/unet --private", "for yourself alone"),
     ),
 }
 

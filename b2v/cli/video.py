@@ -213,27 +213,13 @@ def plan(
     return results
 
 
-def show_result(result: VideoResult, handling: options.BatchOptions) -> None:
-    """Print the path, or the JSON object, of one result; say how it went.
-
-    Where the video itself went to standard output, nothing else does.
-    """
-    as_json, quiet = handling.as_json, handling.quiet
-    to_stderr = result.output == PIPE
-    if as_json:
-        typer.echo(result.as_json(), err=to_stderr)
-    elif (result.frames or result.skipped) and not to_stderr:
-        typer.echo(result.output)
-    if result.frames and not as_json:
-        many = "1 frame" if result.frames == 1 else f"{result.frames} frames"
-        what = f"{many} of {result.width}x{result.height}"
-        how = f"{result.device} {result.precision}, {(result.model or {}).get('name')}"
-        speed = f"{result.seconds:.1f} s ({result.fps:.1f} a second; {how})"
-        options.note(f"{options.one_line(result.input)}: {what} in {speed}", quiet=quiet)
-    if result.frames:
-        options.tell(result, as_json=as_json, quiet=quiet)
-    if result.error:
-        options.note(f"b2v: {options.one_line(result.error)}")
+def show(result: VideoResult, handling: options.BatchOptions) -> None:
+    """Print what came of a video."""
+    many = "1 frame" if result.frames == 1 else f"{result.frames} frames"
+    how = f"{result.device} {result.precision}, {(result.model or {}).get('name')}"
+    said = f"{result.input}: {many} of {result.width}x{result.height} in {result.seconds:.1f} s"
+    said += f" ({result.fps or 0:.1f} a second; {how})"
+    options.show(result, handling, said, piped=result.output == PIPE)
 
 
 Videos = Annotated[
@@ -297,7 +283,7 @@ def restore(
         model = chosen.load("video")
         return partial(deblur_one, model, model.stream(), settings, shown, handling)
 
-    batch.carry_out(results, handling, start_up, show_result)
+    batch.carry_out(results, handling, start_up, show)
 
 
 def deblur_one(
@@ -323,12 +309,12 @@ def deblur_one(
         with (
             batch.hinting(*hint),
             closing(reports),
-            progress(shown_as, pace, quiet=handling.quiet) as show,
+            progress(shown_as, pace, quiet=handling.quiet) as tell,
         ):
             for report in reports:
                 pace.total = report.total
                 pace.take(report.done)
-                show()
+                tell()
     except PipeClosedError:
         raise BrokenPipeError from None
     except KeyboardInterrupt:
