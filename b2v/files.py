@@ -99,10 +99,10 @@ else:
             os.close(file)
 
 
-def one_line(error: BaseException) -> str:
-    """Return the message of an error in one line, without its path."""
-    said = getattr(error, "strerror", None) or str(error) or type(error).__name__
-    return " ".join(str(said).split())
+def one_line(text: object) -> str:
+    """Put a text, or the message of an error without its path, into one line."""
+    said = getattr(text, "strerror", None) or str(text)
+    return " ".join(str(said).split()) or type(text).__name__
 
 
 @contextmanager

@@ -75,7 +75,7 @@ def main() -> None:
         sys.stdout.reconfigure(errors="surrogateescape")  # a name of a file may be no UTF-8
     code, problem = _run()
     if problem:
-        options.note(f"b2v: {options.one_line(problem)}")
+        options.note(f"b2v: {problem}")
     sys.exit(code)
 
 

@@ -22,7 +22,7 @@ import typer
 from b2v.cli import options
 from b2v.cli.options import BatchOptions, Result, ResultT
 from b2v.errors import B2VError, MediaError, UsageError
-from b2v.files import PIPE, is_dir, names_folder, safe_name
+from b2v.files import PIPE, is_dir, names_folder, one_line, safe_name
 
 OURS = ("_b2v", "_deblurred")
 """How the names end that b2v gives."""
@@ -318,9 +318,7 @@ def show_plan(results: Sequence[Result], *, as_json: bool) -> None:
             typer.echo(json.dumps(said))
         elif not result.error:
             why = " (exists, skipped)" if result.skipped else ""
-            typer.echo(
-                f"{options.one_line(result.input)} -> {options.one_line(result.output)}{why}"
-            )
+            typer.echo(f"{one_line(result.input)} -> {one_line(result.output)}{why}")
         if result.error:
             options.note(f"b2v: {result.error}")
 

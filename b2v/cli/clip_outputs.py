@@ -1,5 +1,6 @@
 """What is written of a photo's seven frames: a clip or one picture, comparison, filmstrip, page."""
 
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -358,10 +359,17 @@ Strength = Annotated[
 
 
 def is_wanted(asked: bool, output: str | None, kind: Format | None) -> bool:
-    """Tell whether one picture is wanted: `asked` for, or by a kind or name that no clip has."""
+    """Tell whether one picture is wanted: `asked` for, or by a kind or name that no clip has.
+
+    Raises UsageError where the name has a place for the numbers of frames.
+    """
     if asked or kind in ALONE:
         return True
     if output is None or names_folder(output):
         return False
     suffix = Path(output).suffix.lower()
-    return suffix in SUFFIXES and suffix != ".webp"
+    if suffix not in SUFFIXES or suffix == ".webp":
+        return False
+    if re.search(r"%\d*d", Path(output).name):  # as FFmpeg numbers frames
+        raise UsageError(f"{output}: for all frames name a folder (--format tiff for TIFF)")
+    return True

@@ -48,7 +48,7 @@ def command(no_open: Shut = False, overwrite: options.Overwrite = False) -> None
     try:
         shown.append(_video(overwrite=overwrite))
     except WeightsError as error:
-        options.note(f"b2v: {VIDEO}: skipped: {options.one_line(error)}")
+        options.note(f"b2v: {VIDEO}: skipped: {error}")
     notes = notes_on([tags for _, tags in shown])
     scenes = [scene for scene, _ in shown]
     page = Path(PAGE)

@@ -266,7 +266,7 @@ def _perceptual(quiet: bool) -> "Perceptual | None":
     try:
         return load_lpips()
     except WeightsError as error:
-        options.note(f"left out: {options.one_line(error)}", quiet=quiet)
+        options.note(f"left out: {error}", quiet=quiet)
         return None
 
 

@@ -25,7 +25,7 @@ from b2v.cli.clip_outputs import (
 )
 from b2v.defaults import FAST_MODEL, FRAMES, GB
 from b2v.errors import UsageError
-from b2v.files import VIDEOS
+from b2v.files import VIDEOS, one_line
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -46,7 +46,7 @@ def extract_one(model: "Model", job: Job, result: PhotoResult) -> tuple["Tensor"
 
     started = time.monotonic()
     result.made_by(model)
-    busy = partial(options.busy, f"{options.one_line(result.input)} ...", quiet=job.handling.quiet)
+    busy = partial(options.busy, f"{one_line(result.input)} ...", quiet=job.handling.quiet)
     with busy():
         with batch.hinting(result.input, VIDEOS, "deblur"):
             size = picture_size(result.input)
@@ -78,7 +78,7 @@ def _restored(
     """Restore a photo, and show how that gets on."""
     from b2v.inference.images import pixels_to_run
 
-    named, given = options.one_line(result.input), middle is not None
+    named, given = one_line(result.input), middle is not None
     count = max(job.play.frames, FRAMES)  # seven explain the photo
     run = partial(model.restore, blurry, middle=middle, frames=count, max_memory=job.max_memory)
     total = pixels_to_run(model.photo_net, *blurry.shape[1:], given=given)
@@ -117,7 +117,7 @@ def _announce(model: "Model", size: tuple[int, int], job: Job, result: PhotoResu
     (height, width), net, runtime = size, model.photo_net, model.runtime
     most = job.preview or max(height, width)
     check_coding(result.output, min(height, most), min(width, most), job.play.codec)
-    named = options.one_line(result.input)
+    named = one_line(result.input)
     try:
         plan = plan_for(
             net, height, width, runtime, frames=job.play.frames, max_memory=job.max_memory

@@ -26,6 +26,7 @@ from b2v import __version__
 from b2v.cli import options
 from b2v.defaults import GB, MB, PHOTO_MODEL, VIDEO_MODEL
 from b2v.errors import UsageError
+from b2v.files import one_line
 
 if TYPE_CHECKING:
     from b2v.bench import Row
@@ -224,7 +225,7 @@ def doctor(as_json: options.Json = False) -> None:
     for finding in examine():
         findings.append(finding)
         if not as_json:
-            said = options.one_line(finding.said)
+            said = one_line(finding.said)
             typer.echo(f"{finding.state:5} {finding.name:10} {said}")
             if finding.advice:
                 typer.echo(f"{NEXT_LINE}{finding.advice}")

@@ -20,6 +20,7 @@ from typer.core import TyperCommand
 
 from b2v.defaults import COUNTS
 from b2v.errors import B2VError, UsageError
+from b2v.files import one_line
 
 if TYPE_CHECKING:
     from b2v.inference.images import Model as LoadedModel
@@ -187,15 +188,10 @@ def parse_bytes(text: str | None) -> float | None:
     return float(number) * (1024 if binary else 1000) ** (2 if unit in "mM" else 3)
 
 
-def one_line(text: object) -> str:
-    """Put `text` into one line: names of files may have line breaks in them."""
-    return " ".join(str(text).split())
-
-
 def note(text: str, *, quiet: bool = False) -> None:
-    """Print a message to stderr, never to stdout."""
+    """Print a message of one line to stderr, never to stdout."""
     if not quiet:
-        sys.stderr.write(f"{text}\n")
+        sys.stderr.write(f"{' '.join(text.splitlines())}\n")  # names may have breaks in them
 
 
 @dataclass
@@ -251,9 +247,9 @@ def show(result: Result, handling: BatchOptions, said: str, *, piped: bool = Fal
     elif not piped and (result.ok or result.frames):
         typer.echo(result.output)
     if result.frames and not handling.as_json:
-        note(one_line(said), quiet=handling.quiet)
+        note(said, quiet=handling.quiet)
         for line in (*result.lost, *(() if handling.quiet else result.notes)):
-            note(one_line(line))
+            note(line)
     if result.error:
         note(f"b2v: {result.error}")
 

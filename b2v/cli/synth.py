@@ -162,7 +162,7 @@ def _run(plan: "Plan", jobs: int, *, as_json: bool, quiet: bool) -> None:
                 counts = {"windows": report.written, "before": report.before}
                 typer.echo(json.dumps({**said, **counts, "error": report.problem or None}))
             if report.problem:
-                options.note(f"b2v: {options.one_line(report.problem)}")
+                options.note(f"b2v: {report.problem}")
         else:
             windows += 1
         if ticker.due():

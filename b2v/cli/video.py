@@ -14,7 +14,7 @@ from b2v.cli import batch, options
 from b2v.cli.clip_outputs import Showing
 from b2v.cli.options import Pace, Result, progress
 from b2v.errors import B2VError, UsageError
-from b2v.files import PHOTOS, PIPE, VIDEOS
+from b2v.files import PHOTOS, PIPE, VIDEOS, one_line
 
 if TYPE_CHECKING:
     from b2v.html_page import Scene, View
@@ -301,7 +301,7 @@ def deblur_one(
 
     result.made_by(model)
     result.slower, pace = settings.slower or 1, Pace()
-    shown_as, hint = options.one_line(result.input), (result.input, PHOTOS, "extract")
+    shown_as, hint = one_line(result.input), (result.input, PHOTOS, "extract")
     reports = deblur_video(result.input, result.output, deblurrer, model.loaded, settings)
     if result.output != PIPE:
         Path(result.output).parent.mkdir(parents=True, exist_ok=True)

@@ -14,6 +14,7 @@ from b2v.cli import options
 from b2v.cli.options import examples
 from b2v.defaults import MB, PHOTO_MODEL
 from b2v.errors import UsageError, WeightsError
+from b2v.files import one_line
 
 app = typer.Typer(help="List, check, download, import and publish weights.", no_args_is_help=True)
 
@@ -57,13 +58,13 @@ def verify_command(
         except WeightsError as error:
             if name:
                 raise
-            typer.echo(f"WRONG  {options.one_line(error)}")
+            typer.echo(f"WRONG  {one_line(error)}")
             wrong += 1
             continue
         for check in checks:
             wrong += check.problem is not None
             state = "ok   " if check.problem is None else "WRONG"
-            problem = f": {options.one_line(check.problem)}" if check.problem else ""
+            problem = f": {one_line(check.problem)}" if check.problem else ""
             typer.echo(f"{state}  {check.path}{problem}")
     if wrong:
         raise WeightsError(f"{wrong} wrong; install b2v again, or download or import the weights")
