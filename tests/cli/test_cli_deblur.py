@@ -621,8 +621,6 @@ def test_ctrl_c_stops_a_run_that_waits_for_a_stream(start):
 REAL = [
     ("gopro-with-audio.mp4", 0.2, (848, 480)),
     ("phone-portrait-hevc.mov", 0.1, (1080, 1920)),
-    ("dog.mp4", 0.2, (854, 480)),
-    ("motocross-jump.mp4", 0.2, (854, 480)),
 ]
 
 

@@ -3,6 +3,7 @@
 import errno
 import json
 import os
+import subprocess
 import sys
 from pathlib import Path
 
@@ -447,29 +448,36 @@ def test_bug_keeps_its_traceback(b2v, monkeypatch):
         main()
 
 
-def test_reader_who_leaves_early_is_no_error(tmp_path):
+def test_reader_who_leaves_early_is_no_error(driver, tmp_path):
+    driver.folder = tmp_path
     reading, writing = os.pipe()
     os.close(reading)
-    ran = run_process("-m", "b2v", "--version", cwd=tmp_path, stdout=writing)
-    os.close(writing)
-    assert (ran.returncode, ran.stderr) == (1, b"")
+    with driver.start("--version", stdout=writing, stderr=subprocess.PIPE) as process:
+        os.close(writing)
+        assert process.communicate() == (b"", b"")
+    assert process.returncode == 1
 
 
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="no device here that is always full")
-def test_full_disk_under_the_output_is_one_line(tmp_path):
-    with Path("/dev/full").open("w") as full:
-        ran = run_process("-m", "b2v", "--version", cwd=tmp_path, stdout=full)
-    assert (ran.returncode, ran.stderr) == (1, b"b2v: No space left on device\n")
+def test_full_disk_under_the_output_is_one_line(driver):
+    pipes = {"stderr": subprocess.PIPE}
+    with (
+        Path("/dev/full").open("w") as full,
+        driver.start("--version", stdout=full, **pipes) as ran,
+    ):
+        assert ran.communicate() == (b"", b"b2v: No space left on device\n")
+    assert ran.returncode == 1
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="names of files are text here")
-def test_true_process_takes_a_name_that_is_no_text(tmp_path, tiny_prior):
-    name = b"caf\xe9.png"
-    write_photo(make_picture(32, 48), tmp_path / "photo.png")
-    (tmp_path / "photo.png").rename(tmp_path / os.fsdecode(name))
-    ran = run_process("-m", "b2v", "extract", name, cwd=tmp_path, B2V_WEIGHTS_DIR=str(tiny_prior))
-    assert (ran.returncode, ran.stdout) == (0, b"caf\xe9_b2v.mp4\n")
-    assert len(frames_of(tmp_path / os.fsdecode(ran.stdout[:-1]))) == 7
+def test_true_process_takes_a_name_that_is_no_text(b2v, driver, tmp_path):
+    name = os.fsdecode(b"caf\xe9.png")
+    Path("photo.png").rename(name)
+    driver.folder = tmp_path
+    with driver.start("extract", name, "-q", stdout=subprocess.PIPE) as process:
+        said, _ = process.communicate()
+    assert (process.returncode, said) == (0, b"caf\xe9_b2v.mp4\n")
+    assert len(frames_of(os.fsdecode(said[:-1]))) == 7
 
 
 # The front door

@@ -1,15 +1,12 @@
 """`b2v synth-dataset` as a user meets it: through `main()`, on real files."""
 
 import json
-import os
 import signal
-import subprocess
-import sys
 import time
 from pathlib import Path
 
 import pytest
-from command_line import REPOSITORY, assert_one_line, run_main
+from command_line import assert_one_line, run_main
 from conftest import make_picture
 from test_synth_dataset import bytes_in, files_in, manifest, photos_in, write_frames
 from video_samples import UNEVEN, make_video
@@ -187,14 +184,13 @@ def test_coded_windows_say_so(b2v):
     assert manifest(Path("out"))[0]["aperture"] == "coded"
 
 
-def test_a_killed_run_goes_on_to_the_same_bytes(b2v):
+def test_a_killed_run_goes_on_to_the_same_bytes(b2v, driver, tmp_path):
     for seed, name in enumerate("ab"):
         write_frames(Path("in") / name, 63, size=(120, 160), seed=seed)
     args = ("in", "-o", "out", "-q", *FULL, "--noise", 0.01)
     assert b2v(*["whole" if a == "out" else a for a in args]).code == 0
-    env = {**os.environ, "PYTHONPATH": str(REPOSITORY), "OMP_NUM_THREADS": "1"}
-    command = [sys.executable, "-m", "b2v", "synth-dataset", *map(str, args)]
-    with subprocess.Popen(command, env=env) as process:
+    driver.folder = tmp_path
+    with driver.start("synth-dataset", *args) as process:
         until = time.monotonic() + 60
         while not len(files_in(Path("out"))) > 20 and time.monotonic() < until:
             time.sleep(0.005)

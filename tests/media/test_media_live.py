@@ -38,8 +38,9 @@ class Memory:
 
 
 @pytest.fixture
-def start(driver):
+def start(driver, tmp_path):
     """`start()` starts a process that reads a video from standard input, and writes it."""
+    driver.folder = tmp_path
     pipes = dict.fromkeys(("stdin", "stdout", "stderr"), subprocess.PIPE)
     return lambda: driver.start(script=PASS, **pipes)
 
