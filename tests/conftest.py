@@ -70,6 +70,8 @@ def _no_network(monkeypatch: pytest.MonkeyPatch, tmp_path_factory: pytest.TempPa
 @pytest.fixture(scope="session")
 def driver() -> Iterator[Driver]:
     """A process that runs commands in forks of itself, and kills them."""
+    if os.name != "posix":
+        pytest.skip("forks are of POSIX")
     running = Driver()
     yield running
     running.close()
