@@ -1,17 +1,15 @@
 """What is taken where nothing is asked for, known without the second that it takes to import torch.
 
-Models are named by the quality that is wanted, of photos and of videos: for photos a small U-Net
-is fast, one stage of MAXIM good and all three are best; for videos a small recurrent U-Net is
-fast. Each takes longer than the one before.
+Models are named by the quality that is wanted, of photos and of videos: one stage of MAXIM is good
+and all three are best; for photos the first stage is fast where it sees them at half the size, for
+videos a small recurrent U-Net is. Each takes longer than the one before.
 """
 
 QUALITY = "good"
 """What is taken where no quality is asked for."""
-PHOTO_MODELS = {"fast": "unet", "good": "maxim-1", "best": "maxim-3"}
+PHOTO_MODELS = {"fast": "maxim-half", "good": "maxim-1", "best": "maxim-3"}
 VIDEO_MODELS = {"fast": "blend", "good": "maxim-1", "best": "maxim-3"}
 PHOTO_MODEL = PHOTO_MODELS[QUALITY]
-FAST_MODEL = PHOTO_MODELS["fast"]
-"""What is taken of photos where there are many of them: each picture of a video."""
 VIDEO_MODEL = VIDEO_MODELS["fast"]
 """What was trained for videos, and is trained where none is named."""
 

@@ -8,7 +8,6 @@ from command_line import assert_one_line, plain_surroundings, run_main, write_ti
 
 from b2v import bench
 from b2v.bench import Case, Machine, cpu_name, list_cases, matrix_rate, measure, run_case
-from b2v.defaults import FAST_MODEL
 from b2v.errors import UsageError
 from b2v.inference.runtime import Runtime
 
@@ -19,8 +18,8 @@ MACHINE = Machine("Fast Chip", 8, 4, "2.0", "cpu", None, "fp32", 100.0)
 def test_photos_and_videos_are_measured_at_each_quality():
     listed = [(c.task, c.model, c.width, c.height) for c in list_cases()]
     assert listed == [
-        *(("extract", model, 512, 320) for model in ("unet", "maxim-1", "maxim-3")),
-        *(("extract", model, 1280, 720) for model in ("unet", "maxim-1", "maxim-3")),
+        *(("extract", model, 512, 320) for model in ("maxim-half", "maxim-1", "maxim-3")),
+        *(("extract", model, 1280, 720) for model in ("maxim-half", "maxim-1", "maxim-3")),
         *(("deblur", model, 640, 480) for model in ("blend", "maxim-1", "maxim-3")),
         *(("deblur", model, 1280, 720) for model in ("blend", "maxim-1", "maxim-3")),
         ("train", "cascade", 128, 128),
@@ -111,13 +110,13 @@ def test_a_row_follows_from_what_was_measured(monkeypatch):
 @pytest.fixture
 def b2v(capsys, monkeypatch, tmp_path):
     """`b2v(*args)` with a tiny prior as the fast model."""
-    write_tiny_prior(tmp_path / "weights", FAST_MODEL)
+    write_tiny_prior(tmp_path / "weights", "unet")
     plain_surroundings(monkeypatch, tmp_path, tmp_path / "weights")
     return lambda *args: run_main(capsys, *args)
 
 
 def test_the_command_measures_in_a_process_of_its_own(b2v):
-    args = ("bench", "-m", FAST_MODEL, "--size", "70x50", "--repeats", 1, "--precision", "fp32")
+    args = ("bench", "-m", "unet", "--size", "70x50", "--repeats", 1, "--precision", "fp32")
     ran = b2v(*args, "--json", "-q")
     assert (ran.code, ran.err) == (0, "")
     said = json.loads(ran.out)
@@ -125,7 +124,7 @@ def test_the_command_measures_in_a_process_of_its_own(b2v):
         *("cpu", "cores", "threads", "torch", "device", "gpu", "precision", "matrix_gflops"),
     ]
     (row,) = said["rows"]
-    assert (row["task"], row["model"], row["size"]) == ("extract", FAST_MODEL, "70x50")
+    assert (row["task"], row["model"], row["size"]) == ("extract", "unet", "70x50")
     assert 50 < row["peak_memory_mb"] < 5000
     assert row["seconds"] > 0
     assert 0 < row["share_of_rate"] < 2

@@ -17,7 +17,6 @@ from forks import REPOSITORY, posix
 from test_cli_weights import write_authors_file
 from video_samples import make_video
 
-from b2v.defaults import FAST_MODEL
 from b2v.errors import B2VError, MediaError, UsageError, WeightsError
 from b2v.files import alone, replacing
 from b2v.media.clips import Clip
@@ -99,7 +98,7 @@ def test_slow_motion_onto_a_disk_that_refuses_is_a_line(
     disk, tmp_path, capsys, monkeypatch, options
 ):
     make_video(tmp_path / "walk.mp4", [0, 20, 40, 60], size=(128, 96))
-    write_tiny_prior(tmp_path / "weights", FAST_MODEL)
+    write_tiny_prior(tmp_path / "weights", "unet")
     monkeypatch.setenv("B2V_WEIGHTS_DIR", str(tmp_path / "weights"))
     place = disk(options)
     ran = run_main(
@@ -222,7 +221,7 @@ def work(driver, tmp_path, monkeypatch):
     folder, weights = tmp_path / "work", tmp_path / "weights"
     folder.mkdir()
     write_tiny_prior(weights)
-    write_tiny_prior(weights, FAST_MODEL)
+    write_tiny_prior(weights, "unet")
     write_photo(make_picture(48, 64), folder / "photo.png")
     make_video(folder / "walk.mp4", [20 * number for number in range(6)])
     write_authors_file(folder / "net.pth")

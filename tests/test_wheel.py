@@ -57,7 +57,7 @@ def test_wheel_has_the_weights_the_demo_and_the_licenses(wheel):
         names = set(archive.namelist())
     for model, roles in (("unet", [PRIOR]), ("maxim", MAXIM_STAGES), ("cascade", ROLES)):
         assert {f"b2v/_weights/{model}-{role}.safetensors" for role in roles} <= names
-    assert {"b2v/_weights/unet.json", "b2v/assets/demo.jpg", "b2v/assets/CREDITS.md"} <= names
+    assert {"b2v/_weights/maxim-half.json", "b2v/assets/demo.jpg", "b2v/assets/CREDITS.md"} <= names
     assert {"b2v/assets/demo_video.mp4", "b2v/assets/page.css", "b2v/assets/page.js"} <= names
     assert {f"b2v/assets/{name}.html" for name in ("page", "scene", "heat")} <= names
     for license in ("LICENSE", "NOTICE", "weights/LICENSE-maxim.txt"):
@@ -81,5 +81,5 @@ def test_wheel_works_in_another_folder_without_network(wheel, tmp_path):
     out, err = python("-c", OFFLINE, cwd=elsewhere, **alone)
     assert err.split() == [str(target / "b2v" / "__init__.py"), str(target / "b2v" / "_weights")]
     said = json.loads(out)
-    assert (said["ok"], said["frames"], said["model"]["name"]) == (True, 7, "unet")
+    assert (said["ok"], said["frames"], said["model"]["name"]) == (True, 7, "maxim-half")
     assert len(read_clip(elsewhere / "clip.gif")) == 7

@@ -23,7 +23,7 @@ from b2v.cli.clip_outputs import (
     show,
     write,
 )
-from b2v.defaults import FAST_MODEL, FRAMES, GB
+from b2v.defaults import FRAMES, GB
 from b2v.errors import UsageError
 from b2v.files import VIDEOS, one_line
 
@@ -60,7 +60,7 @@ def extract_one(model: "Model", job: Job, result: PhotoResult) -> tuple["Tensor"
         frames = blend(restored.frames, blurry, job.strength)
         again = reblur(inner(frames))
         result.reblur_db = round(float(psnr(again, blurry, max_db=MAX_DB)), 2)
-        said = remarks(restored, again, blurry, fast=model.name == FAST_MODEL)
+        said = remarks(restored, again, blurry)
         result.notes += [f"{result.input}: {remark}" for remark in said]
         result.provenance = tags.provenance.as_dict() if tags.provenance else None
         write(frames, photo, blurry, tags, job, result)

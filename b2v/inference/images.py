@@ -63,7 +63,6 @@ which a part is not explained, and the share of such parts that is worth a word.
 ALIKE = 40.0
 """PSNR in dB of the middle frame as the photo from which nobody sees a difference."""
 SHARP = "already sharp: no motion blur was found"
-UNSEEN = "no motion blur was found; --quality good sees more"
 DEFOCUS = "this looks like missed focus, not motion; it was left as it is"
 TOO_LONG = "the motion is longer than b2v can follow in places"
 UNEXPLAINED = "the frames do not reproduce parts of the photo; --reblur map.png shows where"
@@ -85,14 +84,13 @@ class Restored:
     out_of_focus: bool = False
 
 
-def remarks(restored: Restored, again: Tensor, photo: Tensor, *, fast: bool = False) -> list[str]:
+def remarks(restored: Restored, again: Tensor, photo: Tensor) -> list[str]:
     """List what is off with a photo, or with what came of it, a line each.
 
     Args:
         restored: what came of it.
         again: the photo that its seven frames explain, [3, H, W] (`b2v.metrics.reblur`).
         photo: [3, H, W] in [0, 1].
-        fast: a small network sharpened it, with which motion explains less of real blur.
 
     """
     if restored.out_of_focus:
@@ -100,9 +98,7 @@ def remarks(restored: Restored, again: Tensor, photo: Tensor, *, fast: bool = Fa
     motion, found = restored.motion, []
     if motion is not None and is_still(motion) and has_detail(photo):
         middle = restored.frames[len(restored.frames) // 2]
-        if fast:
-            found.append(UNSEEN)
-        elif psnr(middle, photo) > ALIKE:
+        if psnr(middle, photo) > ALIKE:
             found.append(SHARP)
     if motion is not None and is_too_long(motion, motion_level(photo)):
         found.append(TOO_LONG)

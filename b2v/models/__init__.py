@@ -31,12 +31,16 @@ class Prior(nn.Module):
     """A network from blurry pictures [B, 3, H, W] to sharp ones, with the tiles it is run in.
 
     One that `knows_sharp` leaves sharp places as they are; what others change where nothing moved
-    is not taken.
+    is not taken. It never sees a photo larger than halved `halvings` times: each takes a quarter of
+    the time.
     """
 
-    def __init__(self, net: nn.Module, tiling: Tiling, *, knows_sharp: bool = False) -> None:
+    def __init__(
+        self, net: nn.Module, tiling: Tiling, *, knows_sharp: bool = False, halvings: int = 0
+    ) -> None:
         super().__init__()
         self.net, self.tiling, self.knows_sharp = net, tiling, knows_sharp
+        self.halvings = halvings
         self.multiple = cast("int", net.multiple)
 
     def forward(self, blurry: Tensor) -> Tensor:
@@ -171,8 +175,8 @@ def missing_roles(networks: Collection[str]) -> list[str]:
     return [role for role in needed_roles(networks) if role not in networks]
 
 
-def assemble(networks: Mapping[str, nn.Module]) -> Extractor:
-    """Make of networks by role what gives the seven frames.
+def assemble(networks: Mapping[str, nn.Module], *, halvings: int = 0) -> Extractor:
+    """Make of networks by role what gives the seven frames; `halvings` is for priors.
 
     Raises WeightsError where stages of MAXIM do not go together, or a prior is none.
     """
@@ -183,9 +187,10 @@ def assemble(networks: Mapping[str, nn.Module]) -> Extractor:
         if not (isinstance(net, UNet) and net.config.inputs == net.config.outputs == 1):
             what = f"the network for {PRIOR} is no U-Net of one picture"
             raise WeightsError(f"{what}; use another file")
-        return Prior(net, PRIOR_TILES)
+        return Prior(net, PRIOR_TILES, halvings=halvings)
     if MAXIM_STAGES[0] in networks:
-        return Prior(Maxim(*_in_order(networks)), MAXIM_TILES, knows_sharp=True)
+        net = Maxim(*_in_order(networks))
+        return Prior(net, MAXIM_TILES, knows_sharp=True, halvings=halvings)
     kind = Pairs if gives_pair(networks["pair26"]) else Cascade
     return kind(**{role: networks[role] for role in ROLES})
 

@@ -34,7 +34,7 @@ from b2v.color import to_linear
 from b2v.data.datasets import Aperture, coded
 from b2v.data.exposure import Shutter
 from b2v.data.footage import Sample, find_windows, read_samples, set_name
-from b2v.defaults import FAST_MODEL, PHOTO_MODEL, PHOTO_MODELS, VIDEO_MODELS
+from b2v.defaults import PHOTO_MODEL, PHOTO_MODELS, VIDEO_MODELS
 from b2v.errors import DatasetError, UsageError
 from b2v.evaluate import (
     Protocol,
@@ -94,7 +94,7 @@ class Row:
     """Folder of the run that trains it; rows of one run share a network."""
     trained_on: Aperture = "standard"
     scored_on: Aperture = "standard"
-    model: str = FAST_MODEL
+    model: str = "unet"
     given: Given = "own"
 
 

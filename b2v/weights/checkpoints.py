@@ -262,12 +262,14 @@ class Card:
     """The card of a model.
 
     `networks` are by role: `SEVEN` or `VIDEO` alone, stages of MAXIM from the first on, or those of
-    a cascade, not always all four.
+    a cascade, not always all four. What makes one sharp picture of a photo may be given photos that
+    are halved `halvings` times at least.
     """
 
     name: str
     license: str
     networks: dict[str, CardNetwork]
+    halvings: int = 0
     summary: str = ""
     data: str = ""
     recipe: str = ""
@@ -282,6 +284,7 @@ class Card:
 
 _TYPES: dict[str, tuple[type, ...]] = {
     "networks": (dict,),
+    "halvings": (int,),
     "commands": (list,),
     "hours": (int, float, type(None)),
     "scores": (dict,),
@@ -369,6 +372,8 @@ def _parse(plain: object) -> Card:
         raise B2VError(
             f"'source' is {plain['source']!r}, expected hf://owner/repo@revision[/folder]"
         )
+    if plain.get("halvings", 0) < 0:
+        raise B2VError(f"'halvings' is {plain['halvings']}, expected 0 or more")
     networks = {role: _parse_network(role, entry) for role, entry in plain["networks"].items()}
     return Card(**{**plain, "networks": networks, "commands": tuple(plain.get("commands", ()))})
 

@@ -57,6 +57,7 @@ class Loaded:
     sha256: str
     license: str
     networks: dict[str, Network]
+    halvings: int = 0
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -97,7 +98,8 @@ def load_model(model: str = PHOTO_MODEL, *, weights: Path | None = None) -> Load
 
     """
     loaded = _gather(model, weights, video=False)
-    net = assemble({role: network.module for role, network in loaded.networks.items()})
+    modules = {role: network.module for role, network in loaded.networks.items()}
+    net = assemble(modules, halvings=loaded.halvings)
     if not isinstance(net, Prior):
         others = [n.note for role, n in loaded.networks.items() if role != ROLES[0]]
         net.order_known = all(note.get(ORDER_KNOWN) is True for note in others)
@@ -182,7 +184,8 @@ def _gather(model: str, weights: Path | None, *, video: bool) -> Loaded:
         name, license = found.card.name, found.card.license
         _check_use(name, found.card.networks, video=video)
         roles = needed_roles(found.card.networks)
-        return _join(name, license, {role: _load(found, role) for role in roles})
+        joined = _join(name, license, {role: _load(found, role) for role in roles})
+        return replace(joined, halvings=found.card.halvings)
     own = load_network(weights)
     own_license = str(own.note.get("license", NOT_STATED))
     _check_use(str(weights), (own.role,), video=video)

@@ -16,7 +16,7 @@ from conftest import read_clip
 from video_samples import make_video
 
 from b2v.cli import options
-from b2v.defaults import FAST_MODEL, QUALITY, VIDEO_MODELS
+from b2v.defaults import QUALITY, VIDEO_MODELS
 from b2v.frames import COUNTS
 from b2v.media.images import write_photo
 from b2v.media.video_reader import open_video
@@ -27,7 +27,7 @@ SHOWN = [0, 20, 40, 60]
 @pytest.fixture
 def b2v(capsys, monkeypatch, tmp_path):
     write_tiny_prior(tmp_path / "weights")
-    write_tiny_prior(tmp_path / "weights", FAST_MODEL)
+    write_tiny_prior(tmp_path / "weights", "unet")
     (tmp_path / "work").mkdir()
     plain_surroundings(monkeypatch, tmp_path / "work", tmp_path / "weights")
     make_video("walk.mp4", SHOWN, audio="aac")

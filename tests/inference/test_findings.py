@@ -11,7 +11,6 @@ from b2v.inference.images import (
     SHARP,
     TOO_LONG,
     UNEXPLAINED,
-    UNSEEN,
     Restored,
     has_detail,
     is_still,
@@ -81,14 +80,13 @@ def test_line_is_no_missed_focus_beside_a_picture_that_is_half_way_there(sharp: 
 # What is done about it, and said
 
 
-def told(photo: Tensor, answer: Tensor, *, fast: bool = False) -> list[str]:
+def told(photo: Tensor, answer: Tensor) -> list[str]:
     restored = restore(one_tile(Fixed(answer)), photo, CPU)
-    return remarks(restored, reblur(restored.frames), photo, fast=fast)
+    return remarks(restored, reblur(restored.frames), photo)
 
 
 def test_each_photo_is_told_what_is_off_with_it(sharp: Tensor) -> None:
     assert told(sharp, sharp) == [SHARP]
-    assert told(sharp, sharp, fast=True) == [UNSEEN]
     assert told(of_disc(sharp, 5.0), sharp) == [DEFOCUS]
     assert told(blurred(sharp, LINE), sharp) == []
 

@@ -101,16 +101,16 @@ def test_a_model_for_videos_says_so_of_photos_and_the_other_way_round():
         blend.extract(make_picture(32, 32))
     with pytest.raises(b2v.WeightsError, match="cascade is for photos; load blend for videos"):
         cascade.stream()
-    with pytest.raises(b2v.UsageError, match="cascade seeks no motion; load one of unet"):
+    with pytest.raises(b2v.UsageError, match="cascade seeks no motion; load one of maxim-half"):
         cascade.flow(make_picture(32, 32))
 
 
 def test_a_model_tells_what_it_is(fast):
-    assert (fast.name, fast.license, fast.precision) == ("unet", "MIT", "fp32")
+    assert (fast.name, fast.license, fast.precision) == ("maxim-half", "Apache-2.0", "fp32")
     assert fast.device == torch.device("cpu")
-    assert fast.size_multiple == 8
+    assert fast.size_multiple == 64
     assert len(fast.sha256) == 64
-    assert any(found.name == "unet" and found.verified for found in b2v.list_models())
+    assert any(found.name == "maxim-half" and found.verified for found in b2v.list_models())
 
 
 def test_a_file_is_a_model_too(tmp_path):

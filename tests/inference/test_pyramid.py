@@ -86,6 +86,23 @@ def test_photos_start_at_a_level_of_about_500_pixels(height: int, width: int, le
     assert first_level(height, width) == level
 
 
+@pytest.mark.parametrize(("halvings", "sizes"), [(0, [(80, 112), (160, 224)]), (1, [(80, 112)])])
+def test_network_sees_no_photo_larger_than_it_is_for(halvings: int, sizes: list) -> None:
+    photo, net = texture(160, 224), Fixed()
+    prior = Prior(net, Tiling(1024, 64), halvings=halvings)
+    restored = restore(prior, photo, CPU)
+    assert restored.frames.shape == (7, 3, 160, 224)
+    assert net.seen == sizes
+
+
+def test_what_a_network_changes_at_half_the_size_reaches_the_photo() -> None:
+    photo, crisper = texture(160, 224), sharpened(texture(80, 112))
+    prior = Prior(Fixed(crisper), Tiling(1024, 64), knows_sharp=True, halvings=1)
+    sharp, _ = sharpen(prior, photo, CPU)
+    assert sharp.shape == photo.shape
+    assert psnr(sharp, photo) < 50
+
+
 def test_sharp_photo_comes_back_and_nothing_moves() -> None:
     photo = texture(160, 224)
     frames = restore(one_tile(Fixed()), photo, CPU).frames

@@ -231,6 +231,7 @@ def test_a_card_and_a_file_of_the_old_spelling_are_read_as_new_ones_are(tmp_path
         ({"color": "red"}, "unknown field 'color'"),
         ({"name": "other"}, "expected 'tiny'"),
         ({"hours": "two"}, "'hours' has the wrong type, str"),
+        ({"halvings": -1}, "'halvings' is -1, expected 0 or more"),
         ({"source": "https://x"}, "expected hf://owner/repo@revision"),
         ({"networks": {"left": {}}}, "unknown role 'left'"),
         ({"networks": {"middle": {"file": "x"}}}, "'sha256' of middle is missing"),
