@@ -1,11 +1,14 @@
 """What is said of a photo once it is restored: what is off, and nothing else."""
 
+from importlib.resources import files
+
 import pytest
 import torch
 from test_motion import blurred, of_disc, sharpened, texture
 from test_pyramid import CPU, Fixed, one_tile
 from torch import Tensor
 
+import b2v
 from b2v.inference.images import (
     DEFOCUS,
     SHARP,
@@ -19,6 +22,7 @@ from b2v.inference.images import (
     remarks,
     restore,
 )
+from b2v.media.images import read_photo
 from b2v.metrics import reblur
 from b2v.models.motion import HALF_LENGTHS, Motion, estimate
 
@@ -29,7 +33,7 @@ LINE = torch.tensor([4.0, 2.0])
 def straight(length: float, explained: float = 1.0) -> Motion:
     """Make one motion to the right of ten by ten cells, over the whole exposure."""
     cells = torch.full((10, 10), length / 2)
-    return Motion(torch.stack([cells, 0 * cells]), 0 * cells + explained, 0 * cells - 1)
+    return Motion(torch.stack([cells, 0 * cells]), 0 * cells + explained, 0 * cells - 1, 0 * cells)
 
 
 @pytest.fixture
@@ -75,6 +79,15 @@ def test_disc_is_missed_focus_beside_a_picture_that_is_half_way_there(
 def test_line_is_no_missed_focus_beside_a_picture_that_is_half_way_there(sharp: Tensor) -> None:
     for half_way in (blurred(sharp, LINE / 2), sharpened(blurred(sharp, LINE))):
         assert not estimate(blurred(sharp, LINE), half_way).is_defocus()
+
+
+@pytest.mark.parametrize("radius", [3.0, 5.0])
+def test_photo_out_of_focus_is_told_from_one_in_motion(radius: float) -> None:
+    model = b2v.load_model(device="cpu", precision="fp32")
+    photo = read_photo(files("b2v") / "assets" / "scenes" / "china.jpg").pixels
+    photo = photo[:, 72:264, 224:416]
+    assert model.restore(of_disc(photo, radius)).out_of_focus
+    assert not model.restore(blurred(photo, LINE)).out_of_focus
 
 
 # What is done about it, and said

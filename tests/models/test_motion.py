@@ -106,7 +106,9 @@ def test_disc_explains_missed_focus_better_than_any_motion() -> None:
 
 def test_motion_of_a_smaller_picture_is_brought_to_the_pixels_of_a_larger_one() -> None:
     cells = torch.full((4, 6), 1.0)
-    path, trust = Motion(torch.stack([3 * cells, cells]), cells, cells).scaled(2.0).at(65, 97)
+    path, trust = (
+        Motion(torch.stack([3 * cells, cells]), cells, cells, cells).scaled(2.0).at(65, 97)
+    )
     assert path.shape == (2, 65, 97)  # a pixel more than the cells of the smaller one cover
     assert torch.equal(path[:, 30, 40], torch.tensor([6.0, 2.0]))
     assert torch.equal(path[:, 64, 96], torch.tensor([6.0, 2.0]))
