@@ -41,6 +41,7 @@ from b2v.color import Curve, to_encoded, to_linear
 from b2v.data.clip_cache import fill, open_array, setting, soften, wear
 from b2v.data.exposure import (
     FRAME_STEPS,
+    Aperture,
     Optics,
     Shutter,
     by_frame,
@@ -49,7 +50,6 @@ from b2v.data.exposure import (
     optical_psfs,
     through_psfs,
 )
-from b2v.data.exposure import Aperture as Aperture
 from b2v.data.footage import (
     Sources,
     at_size,

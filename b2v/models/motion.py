@@ -58,8 +58,9 @@ SURE = 2.0
 """How much better than none a motion explains a place that says no more of the camera."""
 BLURRED, SEEN = 0.7, 0.15
 """Log of costs from which a cell counts as blurred, and the share of such cells from which a
-picture may be called out of focus. Discs of three to six pixels left 0.19 at least; of pictures in
-motion some with much sky and fog have less, and their few cells do not tell."""
+picture may be called out of focus. Discs of three to six pixels left 0.19 at least where there is
+texture; of pictures in motion some with much sky and fog have less, and their few cells do not
+tell."""
 FOCUS = -0.1
 """Log from which a picture is out of focus, the median of its blurred cells: by how much a disc
 explains them better than motion, and the picture is less steep across that motion than along it. A

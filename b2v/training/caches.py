@@ -19,7 +19,8 @@ from pathlib import Path
 from typing import cast
 
 from b2v.data.clip_cache import is_complete
-from b2v.data.datasets import Aperture, BankConfig, SequenceConfig, build_bank, check_sources
+from b2v.data.datasets import BankConfig, SequenceConfig, build_bank, check_sources
+from b2v.data.exposure import Aperture
 from b2v.data.footage import find_windows, holds_windows, list_media, load_sources
 from b2v.data.sources import part_of
 from b2v.defaults import GB

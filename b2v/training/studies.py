@@ -31,8 +31,8 @@ import torch
 from torch import Tensor
 
 from b2v.color import to_linear
-from b2v.data.datasets import Aperture, coded
-from b2v.data.exposure import Shutter
+from b2v.data.datasets import coded
+from b2v.data.exposure import Aperture, Shutter
 from b2v.data.footage import Sample, find_windows, read_samples, set_name
 from b2v.defaults import PHOTO_MODEL, PHOTO_MODELS, VIDEO_MODELS
 from b2v.errors import DatasetError, UsageError

@@ -165,6 +165,8 @@ def explain(error: BaseException) -> str:
         how = "set a valid HF_TOKEN" if response.status_code in (401, 403) else "try again later"
         return f"the hub answered {response.status_code}; {how}"
     text = " ".join(str(error).split()) or type(error).__name__
+    if isinstance(error, OSError) and error.errno == errno.ENOSPC:
+        return f"no space left ({error.strerror}); make room or set B2V_CACHE to another folder"
     if isinstance(error, OSError) and error.errno in (errno.EACCES, errno.EROFS, errno.ENOTDIR):
         return f"{cache_dir()} cannot be written; set B2V_CACHE to another folder"
     return f"{text}; check the connection and try again"
